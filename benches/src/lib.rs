@@ -1,0 +1,1 @@
+//! Benches of the machines, and the load generator.

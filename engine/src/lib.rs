@@ -1,0 +1,22 @@
+//! The part of shardcast that decides. No socket, no clock, no thread, no file: a machine takes one input and the time,
+//! is drained of outputs, and tells its next deadline.
+#![forbid(unsafe_code)]
+
+pub mod bits;
+pub mod codec;
+pub mod error;
+#[cfg(feature = "flv")]
+pub mod flv;
+#[cfg(feature = "fmp4")]
+pub mod fmp4;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod limits;
+pub mod media;
+#[cfg(feature = "record")]
+pub mod record;
+#[cfg(feature = "rtmp")]
+pub mod rtmp;
+pub mod session;
+pub mod stream;
+pub mod time;

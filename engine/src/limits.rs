@@ -1,0 +1,126 @@
+//! Every bound in one table, and what happens when it is reached. How the numbers depend on each other is asserted
+//! where they stand. What an operator may choose is in [`StreamLimits`] and [`DoorLimits`]; the rest is fixed.
+
+use std::time::Duration;
+
+/// Characters in one part of a stream's name. A longer name is refused.
+pub const NAME_PART_BYTES_MAX: usize = 128;
+
+/// Bytes of one RTMP message that a peer may declare (a 24-bit field: 16 MiB less one). Memory is taken as the bytes
+/// arrive, never on the word of the length field. Enough for a key frame at 400 Mbit/s.
+pub const RTMP_MESSAGE_BYTES_MAX: usize = (1 << 24) - 1;
+/// Chunk streams one RTMP connection may use at once (the protocol allows 65,599). The next one closes the connection.
+pub const RTMP_CHUNK_STREAMS_MAX: usize = 32;
+/// Bytes of unfinished messages that one RTMP connection may hold over all its chunk streams. One more closes it.
+pub const RTMP_PARTIAL_BYTES_MAX: usize = RTMP_MESSAGE_BYTES_MAX + (1 << 20);
+/// Bytes of an RTMP command or data message. A longer one closes the connection.
+pub const RTMP_COMMAND_BYTES_MAX: usize = 256 << 10;
+/// Values that may nest in an AMF value. Deeper closes the connection.
+pub const AMF_DEPTH_MAX: usize = 16;
+/// Values in one AMF message, all levels together. More closes the connection.
+pub const AMF_VALUES_MAX: usize = 4096;
+/// Bytes of metadata kept per stream. Larger metadata is dropped, with a log line.
+pub const METADATA_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a decoder configuration. A larger one is an error of the publisher.
+pub const CONFIGURATION_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an HTTP request's head. A longer one is answered 431 and closed.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Header fields of an HTTP request. More are answered 431 and closed.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Bytes of a WebSocket message from a viewer (it has nothing to say but pongs and close). A longer one closes it.
+pub const WEBSOCKET_MESSAGE_BYTES_MAX: usize = 4096;
+/// Bytes that may wait in one connection's outbox beside the stream itself. A peer that makes us answer more than it
+/// reads is closed.
+pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a connection that may arrive while it moves to the core that owns its stream. More, and its receive is
+/// paused by closing it: a peer may not send faster than a move of well under a second takes.
+pub const UNREAD_BYTES_MAX: usize = 16 << 20;
+/// Longest part of a recording that a crash may lose, and so the longest fragment.
+pub const FRAGMENT_DURATION_MAX: Duration = Duration::from_secs(1);
+/// How far a publisher's clock may step back before it counts as a jump and the timeline is joined anew. Equal and
+/// slightly older times come from real encoders and pass as they are.
+pub const CLOCK_STEP_BACK_MAX: Duration = Duration::from_secs(2);
+/// How far a publisher's clock may step forward before it counts as a jump.
+pub const CLOCK_STEP_FORWARD_MAX: Duration = Duration::from_secs(60);
+/// Length of a group of a stream without video, where any packet is an entrance.
+pub const AUDIO_GROUP_DURATION: Duration = Duration::from_secs(1);
+/// How long a core keeps its copy of a stream after its last viewer left, so that a reload of a page costs nothing.
+pub const REPLICA_LINGER: Duration = Duration::from_secs(5);
+/// Frames in one message between cores. A batch never holds more; the next message takes the rest.
+pub const BATCH_FRAMES_MAX: usize = 256;
+/// Messages in the lane between two cores. A full lane makes the replica late until the next key frame.
+pub const LANE_SLOTS: usize = 1024;
+const _: () = assert!(LANE_SLOTS.is_power_of_two());
+const _: () = assert!(RTMP_PARTIAL_BYTES_MAX > RTMP_MESSAGE_BYTES_MAX);
+
+/// What one stream may hold and how its viewers are treated; per app from the config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Frames kept since the last key frame. A group that outgrows this is let go whole.
+    pub group_frames: usize,
+    /// Bytes kept since the last key frame.
+    pub group_bytes: usize,
+    /// Time kept since the last key frame.
+    pub group_duration: Duration,
+    /// How often what was muxed is sent on. Zero sends every frame at once.
+    pub flush: Duration,
+    /// A viewer that is further behind than this jumps to the newest key frame.
+    pub viewer_lag: Duration,
+    /// A viewer that takes no byte for this long is closed.
+    pub viewer_stall: Duration,
+    /// How long a stream waits for its publisher to come back.
+    pub reconnect_window: Duration,
+    /// A publisher that sends no frame for this long is closed.
+    pub publisher_idle: Duration,
+    /// How long a viewer may wait for a name nobody publishes; zero refuses at once.
+    pub wait_for_publisher: Duration,
+    /// A second publisher takes the name from the first instead of being refused.
+    pub takeover: bool,
+    /// Viewers of one stream on one core. One more is refused.
+    pub viewers: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        StreamLimits {
+            group_frames: 4096,
+            group_bytes: 32 << 20,
+            group_duration: Duration::from_secs(30),
+            flush: Duration::from_millis(33),
+            viewer_lag: Duration::from_secs(3),
+            viewer_stall: Duration::from_secs(30),
+            reconnect_window: Duration::from_secs(10),
+            publisher_idle: Duration::from_secs(30),
+            wait_for_publisher: Duration::ZERO,
+            takeover: false,
+            viewers: 100_000,
+        }
+    }
+}
+
+/// What the doors let in; from the config, the same for every door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorLimits {
+    /// Connections per door, all cores together. The next one is closed at once, with a counter.
+    pub connections: usize,
+    /// Connections per address and door.
+    pub connections_per_address: usize,
+    /// Time from accept until the peer has said what it wants.
+    pub handshake: Duration,
+    /// Time without a byte from a peer that neither publishes nor plays.
+    pub idle: Duration,
+    /// Streams on the whole node. A publisher of one more is refused.
+    pub streams: usize,
+}
+
+impl Default for DoorLimits {
+    fn default() -> Self {
+        DoorLimits {
+            connections: 100_000,
+            connections_per_address: 10_000,
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            streams: 10_000,
+        }
+    }
+}

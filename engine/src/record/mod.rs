@@ -1,0 +1,1 @@
+//! Recording: frames to fragments of at most one second, fragments to aligned blocks.

@@ -1,0 +1,1 @@
+//! RTMP, server and client half, as machines without a socket.

@@ -1,0 +1,1 @@
+//! One stream: numbering, the kept group, wire logs of blocks, the policy for slow viewers.

@@ -1,0 +1,122 @@
+//! Time as an argument: [`Now`] for waiting, [`Wall`] for names of files, [`MediaTime`] for frames.
+//!
+//! The clock itself is read in `shardcast-io` and nowhere else.
+
+use std::time::Duration;
+
+/// Monotonic nanoseconds since an origin that only the driver knows. Machines compare and add; they never read a clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Now(pub u64);
+
+impl Now {
+    /// This instant plus `duration`; saturates at the end of time.
+    pub const fn after(self, duration: Duration) -> Now {
+        let nanos = duration.as_nanos();
+        if nanos > u64::MAX as u128 { Now(u64::MAX) } else { Now(self.0.saturating_add(nanos as u64)) }
+    }
+    /// How long ago `earlier` was; zero when it is not earlier.
+    pub const fn since(self, earlier: Now) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// UTC as nanoseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wall(pub u64);
+
+/// A frame's time: `ticks` of a clock that runs at `rate` ticks per second. Exact; nothing is rounded until a container
+/// with another clock asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MediaTime {
+    /// Ticks since the origin of the stream's timeline. May be negative (a B-frame before the first key frame's time).
+    pub ticks: i64,
+    /// Ticks per second, never 0: 1000 for RTMP, 90000 for MPEG-TS and most RTP video, the sample rate for RTP audio.
+    pub rate: u32,
+}
+
+impl MediaTime {
+    /// `millis` on the millisecond clock (RTMP, FLV).
+    pub const fn from_millis(millis: i64) -> Self {
+        MediaTime { ticks: millis, rate: 1000 }
+    }
+    /// The ticks of the nearest instant on a clock of `rate` ticks per second (ties go up).
+    pub const fn ticks_at(self, rate: u32) -> i64 {
+        if self.rate == rate {
+            return self.ticks;
+        }
+        let scaled = self.ticks as i128 * rate as i128 * 2 + self.rate as i128;
+        let ticks = scaled.div_euclid(self.rate as i128 * 2);
+        if ticks > i64::MAX as i128 {
+            i64::MAX
+        } else if ticks < i64::MIN as i128 {
+            i64::MIN
+        } else {
+            ticks as i64
+        }
+    }
+    /// The same instant on the millisecond clock, as RTMP, FLV and logs want it.
+    pub const fn as_millis(self) -> i64 {
+        self.ticks_at(1000)
+    }
+    /// The same instant in nanoseconds.
+    pub const fn as_nanos(self) -> i64 {
+        self.ticks_at(1_000_000_000)
+    }
+    /// This time plus `nanos` (which may be negative), on the same clock, rounded to the nearest tick.
+    pub const fn plus_nanos(self, nanos: i64) -> Self {
+        let delta = MediaTime { ticks: nanos, rate: 1_000_000_000 }.ticks_at(self.rate);
+        MediaTime { ticks: self.ticks.saturating_add(delta), rate: self.rate }
+    }
+}
+
+/// Makes a counter of 32 or 33 bits into one that never wraps: each value is taken as the one nearest to the last.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwrapper {
+    bits: u32,
+    last: Option<i64>,
+}
+
+impl Unwrapper {
+    /// For a counter of `bits` bits (8 to 62).
+    pub const fn new(bits: u32) -> Self {
+        assert!(bits >= 8 && bits <= 62);
+        Unwrapper { bits, last: None }
+    }
+    /// The unwrapped value of `raw` (only its low `bits` count). The first value stands for itself. A step of up to
+    /// half the range in either direction is a step; so a jump back over the wrap comes back as a value before it.
+    pub const fn unwrap(&mut self, raw: u64) -> i64 {
+        let range = 1i64 << self.bits;
+        let raw = (raw as i64) & (range - 1);
+        let value = match self.last {
+            None => raw,
+            Some(last) => {
+                let step = (raw.wrapping_sub(last)) & (range - 1);
+                if step >= range / 2 { last.saturating_add(step - range) } else { last.saturating_add(step) }
+            }
+        };
+        self.last = Some(value);
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wrap_of_a_32_bit_clock_passes_unseen() {
+        let mut clock = Unwrapper::new(32);
+        assert_eq!(clock.unwrap(0xffff_fff0), 0xffff_fff0);
+        assert_eq!(clock.unwrap(0x10), 0x1_0000_0010);
+        assert_eq!(clock.unwrap(0xffff_fff8), 0xffff_fff8);
+        assert_eq!(clock.unwrap(0x20), 0x1_0000_0020);
+    }
+
+    #[test]
+    fn rescaling_rounds_to_the_nearest_tick() {
+        assert_eq!(MediaTime { ticks: 1024, rate: 48000 }.as_millis(), 21);
+        assert_eq!(MediaTime { ticks: -1, rate: 2 }.ticks_at(1000), -500);
+        assert_eq!(MediaTime::from_millis(33).ticks_at(90000), 2970);
+        assert_eq!(MediaTime { ticks: i64::MAX, rate: 1 }.ticks_at(1000), i64::MAX);
+    }
+}

@@ -1,0 +1,1 @@
+//! Marries the machines of the engine with the kernel of io: one executor per core, drivers, mesh, control thread.
