@@ -2,6 +2,7 @@
 //! is drained of outputs, and tells its next deadline.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod bits;
 pub mod codec;
 pub mod error;
@@ -18,5 +19,7 @@ pub mod record;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
 pub mod session;
+pub mod settings;
+pub mod stats;
 pub mod stream;
 pub mod time;

@@ -1,0 +1,60 @@
+//! What an operator chose, as the hubs read it. Shared by all cores, replaced whole when the config is read again.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use crate::{
+    access::{Authenticator, Everyone},
+    limits::{DoorLimits, StreamLimits},
+};
+
+/// What an operator chose.
+#[derive(Clone)]
+pub struct Settings {
+    /// For apps that are not named in `apps`.
+    pub default: AppSettings,
+    /// Per application.
+    pub apps: BTreeMap<String, AppSettings>,
+    /// What the doors let in.
+    pub doors: DoorLimits,
+    /// Who may publish and play.
+    pub access: Arc<dyn Authenticator>,
+    /// Shortest length of a recording's segment.
+    pub segment: Duration,
+}
+
+/// What an operator chose for one application.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppSettings {
+    /// Bounds and policies of its streams.
+    pub limits: StreamLimits,
+    /// Its streams are recorded.
+    pub record: bool,
+}
+
+impl Settings {
+    /// What holds for the streams of `app`.
+    pub fn of(&self, app: &str) -> &AppSettings {
+        self.apps.get(app).unwrap_or(&self.default)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            default: AppSettings::default(),
+            apps: BTreeMap::new(),
+            doors: DoorLimits::default(),
+            access: Arc::new(Everyone),
+            segment: Duration::from_secs(600),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("default", &self.default)
+            .field("apps", &self.apps)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,156 @@
+//! Plain counters and gauges of one core. A core counts for itself; the control thread asks for a copy and merges.
+
+use crate::error::ErrorKind;
+
+macro_rules! stats {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident,)+) => {
+        /// Counters (they only rise) and gauges of one core, or of several merged.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct ShardStats {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl ShardStats {
+            /// Adds another core's.
+            pub fn merge(&mut self, other: &ShardStats) {
+                $(self.$name += other.$name;)+
+            }
+            /// Every number with its name, whether it is a counter, and its sentence.
+            pub fn fields(&self) -> Vec<Field> {
+                vec![$(Field {
+                    name: stringify!($name),
+                    kind: Kind::$kind,
+                    help: concat!($($doc),+).trim_ascii(),
+                    value: self.$name,
+                },)+]
+            }
+        }
+    };
+}
+
+/// One number of a [`ShardStats`], as an exposition wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name, snake case, with its unit where it has one.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// What it counts.
+    pub help: &'static str,
+    /// The number.
+    pub value: u64,
+}
+
+/// How a number behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+}
+
+stats! {
+    /// Connections that are open.
+    connections: Gauge,
+    /// Connections that were accepted.
+    accepted: Counter,
+    /// Connections that were closed at once because a bound was reached.
+    connections_refused: Counter,
+    /// Streams that are live on the core that owns them.
+    streams: Gauge,
+    /// Publishers that are there now.
+    publishers: Gauge,
+    /// Viewers that play or wait.
+    viewers: Gauge,
+    /// Payload bytes of the kept groups.
+    kept_bytes: Gauge,
+    /// Bytes of the wire logs.
+    log_bytes: Gauge,
+    /// Wishes to publish that were granted.
+    publishes: Counter,
+    /// Wishes to play that were granted.
+    plays: Counter,
+    /// Wishes that were refused.
+    refusals: Counter,
+    /// Bytes received from peers.
+    received_bytes: Counter,
+    /// Bytes sent to peers.
+    sent_bytes: Counter,
+    /// Sends that were completed.
+    sends: Counter,
+    /// Frames taken from publishers.
+    frames: Counter,
+    /// Frames that no viewer could use, before a key frame.
+    frames_left_out: Counter,
+    /// Groups that outgrew their bound and were let go.
+    groups_let_go: Counter,
+    /// Jumps of viewers that lagged.
+    viewer_jumps: Counter,
+    /// Peers that were closed because they took nothing.
+    stalls: Counter,
+    /// Times that another core's copy of a stream became late because a lane was full.
+    replicas_late: Counter,
+    /// Publishers that were moved to the core that owns their stream.
+    moves: Counter,
+    /// Publishers that came back to their stream.
+    resumes: Counter,
+    /// Jumps of a publisher's clock, and joins after one came back.
+    discontinuities: Counter,
+    /// Connections closed because the bytes ended too soon.
+    errors_truncated: Counter,
+    /// Connections closed because the peer broke a rule.
+    errors_malformed: Counter,
+    /// Connections closed because the peer wanted what is not supported.
+    errors_unsupported: Counter,
+    /// Connections closed because a bound was passed.
+    errors_too_large: Counter,
+    /// Connections closed because the peer was too late.
+    errors_timed_out: Counter,
+    /// Connections closed because the peer asked for what it may not have.
+    errors_refused: Counter,
+    /// Sessions ended by a panic of our own code.
+    errors_panicked: Counter,
+    /// Recordings that are being written.
+    recordings: Gauge,
+    /// Fragments that are on the disk.
+    recorded_fragments: Counter,
+    /// Bytes that are on the disk.
+    recorded_bytes: Counter,
+    /// Gaps in recordings, for want of space or speed.
+    recording_gaps: Counter,
+}
+
+impl ShardStats {
+    /// Counts a connection that was closed for a fault.
+    pub fn count_error(&mut self, kind: ErrorKind) {
+        let counter = match kind {
+            ErrorKind::Truncated => &mut self.errors_truncated,
+            ErrorKind::Malformed => &mut self.errors_malformed,
+            ErrorKind::Unsupported => &mut self.errors_unsupported,
+            ErrorKind::TooLarge => &mut self.errors_too_large,
+            ErrorKind::TimedOut => &mut self.errors_timed_out,
+            ErrorKind::Refused => &mut self.errors_refused,
+            ErrorKind::Panicked => &mut self.errors_panicked,
+        };
+        *counter += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_adds_every_number() {
+        let one = ShardStats { frames: 2, errors_panicked: 1, ..ShardStats::default() };
+        let mut sum = one.clone();
+        sum.merge(&one);
+        assert_eq!((sum.frames, sum.errors_panicked), (4, 2));
+        let field = sum.fields().into_iter().find(|field| field.name == "frames").unwrap();
+        assert_eq!(
+            (field.kind, field.value, field.help),
+            (Kind::Counter, 4, "Frames taken from publishers.")
+        );
+    }
+}
