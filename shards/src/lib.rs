@@ -1,1 +1,5 @@
 //! Marries the machines of the engine with the kernel of io: one executor per core, drivers, mesh, control thread.
+
+pub mod cli;
+pub mod commands;
+pub mod config;

@@ -1,0 +1,153 @@
+//! `shardcast check`: what a config would run and what it may cost, without running it.
+
+use std::{fmt::Write, process::ExitCode};
+
+use super::{EXIT_DONE, refuse};
+use crate::{
+    cli::CheckArgs,
+    config::{
+        Config, Record, Sync,
+        memory::{Memory, WIRE_FORMS},
+        parse::Document,
+        units::{about_size, show_duration},
+    },
+};
+
+/// Prints the report, or what is wrong with the config.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let document = match Document::load(args.config.as_deref()) {
+        Ok(document) => document,
+        Err(fault) => return refuse(&[fault]),
+    };
+    let faults = document.check();
+    if !faults.is_empty() {
+        return refuse(&faults);
+    }
+    print!("{}", report(&document.config));
+    ExitCode::from(EXIT_DONE)
+}
+
+/// What would run, for a person.
+pub fn report(config: &Config) -> String {
+    let mut out = String::new();
+    let mut line = |topic: &str, text: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{topic:<10} {text}");
+    };
+    for (name, address) in config.doors() {
+        line("door", format!("{name} on tcp {address}"));
+    }
+    if let Some(address) = config.control_door() {
+        line("door", format!("control on tcp {address}"));
+    }
+    let every = if config.shards == 0 { ", one for every core" } else { "" };
+    line("shards", format!("{}{every}", config.shard_count()));
+    for (verb, keys) in [("publish", &config.auth.publish), ("play", &config.auth.play)] {
+        let who = match keys.len() {
+            0 if config.bind.to_canonical().is_loopback() => "anyone on this machine".to_owned(),
+            0 => "anyone who can reach it (allow_anonymous)".to_owned(),
+            1 => "who has the key".to_owned(),
+            count => format!("who has one of {count} keys"),
+        };
+        line(verb, who);
+    }
+    line("recording", recording(config));
+    describe_memory(config, &mut line);
+    out
+}
+
+fn recording(config: &Config) -> String {
+    if !config.records() {
+        return "none".to_owned();
+    }
+    let mut which: Vec<&str> =
+        config.apps.iter().filter(|(_, app)| app.record).map(|(name, _)| name.as_str()).collect();
+    let but: Vec<&str> =
+        config.apps.iter().filter(|(_, app)| !app.record).map(|(name, _)| name.as_str()).collect();
+    let but = if but.is_empty() { String::new() } else { format!(" but of app {}", but.join(", ")) };
+    let streams = if config.stream.record {
+        format!("every stream{but}")
+    } else {
+        which.sort_unstable();
+        format!("streams of app {}", which.join(", "))
+    };
+    let Record { dir, segment, sync } = &config.record;
+    let sync = match sync {
+        Sync::None => "left to the kernel to write",
+        Sync::Segment => "forced to the disk at the end of each file",
+        Sync::Fragment => "forced to the disk each second",
+    };
+    format!("{streams} to {}, files of {}, {sync}", dir.display(), show_duration(*segment))
+}
+
+fn describe_memory(config: &Config, line: &mut dyn FnMut(&str, String)) {
+    let apps = config.apps.iter().map(|(name, app)| (format!("of app {name} "), app));
+    for (which, stream) in std::iter::once((String::new(), &config.stream)).chain(apps) {
+        let memory = Memory::of(config, stream);
+        line(
+            "memory",
+            format!(
+                "a stream {which}at most {}: {} where it is owned, {} for each of {WIRE_FORMS} wire forms on a core with viewers",
+                about_size(memory.stream),
+                about_size(memory.stream_owner),
+                about_size(memory.stream_log),
+            ),
+        );
+    }
+    let memory = Memory::of(config, &config.stream);
+    // 4 Mbit/s and a key frame each 2 s is what an encoder sends when nobody has tuned it.
+    let typical = 4_000_000 / 8 * 2;
+    line(
+        "memory",
+        format!(
+            "a stream of 4 Mbit/s with a key frame each 2 s takes about {} in each of these places",
+            about_size(typical)
+        ),
+    );
+    line("memory", format!("a viewer {} beside the kernel's socket buffers", about_size(memory.viewer)));
+    line("memory", format!("a peer that sends no message to its end at most {}", about_size(memory.peer)));
+    line("memory", format!("lanes between the shards {}", about_size(memory.lanes)));
+    line(
+        "limits",
+        format!(
+            "{} connections per door, {} per address, {} streams",
+            config.limits.connections, config.limits.connections_per_address, config.limits.streams
+        ),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn the_report_names_every_door_and_who_may_use_it() {
+        let text = report(&Config { shards: 2, ..Config::default() });
+        for part in [
+            "rtmp on tcp 127.0.0.1:1935",
+            "http on tcp 127.0.0.1:8080",
+            "control on tcp 127.0.0.1:9090",
+            "anyone on this machine",
+            "a stream at most 1",
+            "recording  none",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_report_says_what_is_recorded() {
+        let mut config = Config::default();
+        config.apps.insert("live".into(), config.stream.clone());
+        config.record_all(PathBuf::from("/srv/rec"));
+        config.apps.insert("quiet".into(), Config::default().stream);
+        assert_eq!(
+            recording(&config),
+            "every stream but of app quiet to /srv/rec, files of 10m, forced to the disk at the end of each file"
+        );
+        config.stream.record = false;
+        assert!(recording(&config).starts_with("streams of app live to"));
+    }
+}

@@ -1,0 +1,32 @@
+//! The commands of the binary, one file each.
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::{Cli, Command},
+    config::Fault,
+};
+
+pub mod check;
+
+/// It ended as asked.
+pub const EXIT_DONE: u8 = 0;
+/// It failed while it ran.
+pub const EXIT_FAILED: u8 = 1;
+/// The arguments or the config are wrong. (clap ends with the same code.)
+pub const EXIT_USAGE: u8 = 2;
+
+/// Does what the command line asks for.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Check(args) => check::run(&args),
+    }
+}
+
+/// Says what is wrong with the config.
+fn refuse(faults: &[Fault]) -> ExitCode {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+    ExitCode::from(EXIT_USAGE)
+}

@@ -1,0 +1,380 @@
+//! The config: one TOML file, every key optional, unknown keys refused with file and line. `shardcast.toml` at the root
+//! of the repository lists every key with its meaning, unit, default and cost, and a test holds it to this struct.
+//!
+//! How the text is read stands in [`parse`], what may not stand together in [`check`], what it costs in [`memory`].
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use shardcast_engine::limits::{DoorLimits, StreamLimits};
+
+pub use self::{access::Access, parse::Fault};
+
+pub mod access;
+pub mod check;
+pub mod memory;
+pub mod parse;
+pub mod reload;
+pub mod units;
+
+/// Everything an operator may choose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address that the media doors listen on. Loopback by default; another one needs keys in `[auth]` or
+    /// `allow_anonymous = true`.
+    pub bind: IpAddr,
+    /// Shards, each one thread pinned to one core. 0 is one for every core. More than there are cores costs context
+    /// switches and gains nothing.
+    pub shards: usize,
+    /// Lets peers without a key publish and play on an address that others can reach.
+    pub allow_anonymous: bool,
+    /// How long a stop may take: players are told, recordings are closed. What is not done by then is cut off.
+    #[serde(with = "units::duration")]
+    pub drain_timeout: Duration,
+    /// The RTMP door.
+    pub rtmp: Rtmp,
+    /// The HTTP door: FLV streams, WebSocket and the page that plays them.
+    pub http: Http,
+    /// The control door: metrics and health.
+    pub control: Control,
+    /// What the doors let in.
+    pub limits: Limits,
+    /// How streams are treated, unless their app says otherwise.
+    pub stream: Stream,
+    /// Per app, the keys of `[stream]` that differ. A key that is not given is taken from `[stream]`.
+    pub apps: BTreeMap<String, Stream>,
+    /// Where and how recordings are written. Which streams are recorded is a key of `[stream]` and `[apps.NAME]`.
+    pub record: Record,
+    /// Who may publish and play.
+    pub auth: Auth,
+    /// Log lines.
+    pub log: Log,
+}
+
+/// The RTMP door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rtmp {
+    /// TCP port. 0 keeps the door shut.
+    pub port: u16,
+}
+
+/// The HTTP door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// TCP port. 0 keeps the door shut.
+    pub port: u16,
+}
+
+/// The control door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Control {
+    /// Address and port. It asks nobody for a key, so it should stay on loopback. Port 0 keeps it shut.
+    pub bind: SocketAddr,
+}
+
+/// What the doors let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections per door, all cores together. The next one is closed at once, and counted.
+    pub connections: usize,
+    /// Connections per address and door. The next one is closed at once, and counted.
+    pub connections_per_address: usize,
+    /// Time from accept until the peer has said what it wants. Then it is closed.
+    #[serde(with = "units::duration")]
+    pub handshake: Duration,
+    /// Time without a byte from a peer that neither publishes nor plays. Then it is closed.
+    #[serde(with = "units::duration")]
+    pub idle: Duration,
+    /// Streams on the whole node. A publisher of one more is refused.
+    pub streams: usize,
+}
+
+/// How a stream is treated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stream {
+    /// Frames kept since the last key frame, for viewers that join. A group that outgrows this is let go whole, and
+    /// joiners wait for the next key frame.
+    pub group_frames: usize,
+    /// Bytes kept since the last key frame. This is most of what a stream can cost in memory.
+    #[serde(with = "units::size")]
+    pub group_bytes: usize,
+    /// Time kept since the last key frame.
+    #[serde(with = "units::duration")]
+    pub group_duration: Duration,
+    /// How often what was muxed is sent on. `"0ms"` sends each frame at once (about twice the CPU), `"100ms"` is the
+    /// cheapest that still feels live.
+    #[serde(with = "units::duration")]
+    pub flush: Duration,
+    /// A viewer that is further behind than this jumps to the newest key frame.
+    #[serde(with = "units::duration")]
+    pub viewer_lag: Duration,
+    /// A viewer that takes no byte for this long is closed.
+    #[serde(with = "units::duration")]
+    pub viewer_stall: Duration,
+    /// How long a stream waits for its publisher to come back. Its viewers stay attached meanwhile.
+    #[serde(with = "units::duration")]
+    pub reconnect_window: Duration,
+    /// A publisher that sends no frame for this long is closed.
+    #[serde(with = "units::duration")]
+    pub publisher_idle: Duration,
+    /// How long a viewer may wait for a name that nobody publishes. `"0s"` refuses at once.
+    #[serde(with = "units::duration")]
+    pub wait_for_publisher: Duration,
+    /// A second publisher takes the name from the first instead of being refused.
+    pub takeover: bool,
+    /// Viewers of one stream on one core. One more is refused.
+    pub viewers: usize,
+    /// Record these streams to `[record] dir`.
+    pub record: bool,
+}
+
+/// Where and how recordings are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Record {
+    /// Directory; a recording is `DIR/APP/STREAM/TIME.mp4`. Made when the first recording needs it.
+    pub dir: PathBuf,
+    /// Length of one file. The next one begins on the first key frame at or after this.
+    #[serde(with = "units::duration")]
+    pub segment: Duration,
+    /// When written data is forced to the disk.
+    pub sync: Sync,
+}
+
+/// When recorded data is forced to the disk (fdatasync).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// Never: the kernel decides. A power cut may lose what it had not written yet.
+    None,
+    /// At the end of each file.
+    #[default]
+    Segment,
+    /// After each fragment of at most a second. Costs one flush of the disk per recording and second.
+    Fragment,
+}
+
+/// Who may publish and play. A peer gives its key in the URL: `rtmp://host/APP/STREAM?key=SECRET`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// Keys that let a peer publish. An empty list lets everyone, on loopback or with `allow_anonymous`.
+    pub publish: Vec<String>,
+    /// Keys that let a peer play. An empty list lets everyone, on loopback or with `allow_anonymous`.
+    pub play: Vec<String>,
+}
+
+/// Log lines: one per connection's end, and what an operator should know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// The least important lines that are still written.
+    pub level: LogLevel,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people: time, level, message, `key=value` pairs.
+    #[default]
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+/// How important a log line is, from the least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What happens in the ordinary course: a publisher came, a connection ended.
+    #[default]
+    Info,
+    /// A peer broke its protocol, a limit was reached.
+    Warn,
+    /// Something an operator must look at: a recording failed, a disk is full.
+    Error,
+}
+
+impl Config {
+    /// Shards that will run: the number asked for, or one for every core this process may use.
+    pub fn shard_count(&self) -> usize {
+        if self.shards > 0 {
+            self.shards
+        } else {
+            std::thread::available_parallelism().map_or(1, usize::from)
+        }
+    }
+    /// How the streams of `app` are treated.
+    pub fn stream_of(&self, app: &str) -> &Stream {
+        self.apps.get(app).unwrap_or(&self.stream)
+    }
+    /// True when any stream may be recorded.
+    pub fn records(&self) -> bool {
+        self.stream.record || self.apps.values().any(|app| app.record)
+    }
+    /// Records every stream into `dir`, whatever the file says.
+    pub fn record_all(&mut self, dir: PathBuf) {
+        self.record.dir = dir;
+        self.stream.record = true;
+        for app in self.apps.values_mut() {
+            app.record = true;
+        }
+    }
+    /// The keys as the doors ask for them.
+    pub fn access(&self) -> Access {
+        Access::new(&self.auth)
+    }
+    /// The media doors that are open, by name.
+    pub fn doors(&self) -> Vec<(&'static str, SocketAddr)> {
+        [("rtmp", self.rtmp.port), ("http", self.http.port)]
+            .into_iter()
+            .filter(|(_, port)| *port != 0)
+            .map(|(name, port)| (name, SocketAddr::new(self.bind, port)))
+            .collect()
+    }
+    /// Where the control door listens, if it is open.
+    pub fn control_door(&self) -> Option<SocketAddr> {
+        Some(self.control.bind).filter(|address| address.port() != 0)
+    }
+}
+
+impl Limits {
+    /// In the engine's terms.
+    pub fn door(&self) -> DoorLimits {
+        DoorLimits {
+            connections: self.connections,
+            connections_per_address: self.connections_per_address,
+            handshake: self.handshake,
+            idle: self.idle,
+            streams: self.streams,
+        }
+    }
+}
+
+impl Stream {
+    /// In the engine's terms.
+    pub fn limits(&self) -> StreamLimits {
+        StreamLimits {
+            group_frames: self.group_frames,
+            group_bytes: self.group_bytes,
+            group_duration: self.group_duration,
+            flush: self.flush,
+            viewer_lag: self.viewer_lag,
+            viewer_stall: self.viewer_stall,
+            reconnect_window: self.reconnect_window,
+            publisher_idle: self.publisher_idle,
+            wait_for_publisher: self.wait_for_publisher,
+            takeover: self.takeover,
+            viewers: self.viewers,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            shards: 0,
+            allow_anonymous: false,
+            drain_timeout: Duration::from_secs(10),
+            rtmp: Rtmp::default(),
+            http: Http::default(),
+            control: Control::default(),
+            limits: Limits::default(),
+            stream: Stream::default(),
+            apps: BTreeMap::new(),
+            record: Record::default(),
+            auth: Auth::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Rtmp {
+    fn default() -> Self {
+        Rtmp { port: 1935 }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { port: 8080 }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Control { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)) }
+    }
+}
+
+// The engine's own defaults are the defaults: a number stands in one place.
+impl Default for Limits {
+    fn default() -> Self {
+        let DoorLimits { connections, connections_per_address, handshake, idle, streams } =
+            DoorLimits::default();
+        Limits { connections, connections_per_address, handshake, idle, streams }
+    }
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        let StreamLimits {
+            group_frames,
+            group_bytes,
+            group_duration,
+            flush,
+            viewer_lag,
+            viewer_stall,
+            reconnect_window,
+            publisher_idle,
+            wait_for_publisher,
+            takeover,
+            viewers,
+        } = StreamLimits::default();
+        Stream {
+            group_frames,
+            group_bytes,
+            group_duration,
+            flush,
+            viewer_lag,
+            viewer_stall,
+            reconnect_window,
+            publisher_idle,
+            wait_for_publisher,
+            takeover,
+            viewers,
+            record: false,
+        }
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Record { dir: PathBuf::from("recordings"), segment: Duration::from_secs(600), sync: Sync::default() }
+    }
+}
+
+impl std::fmt::Debug for Auth {
+    /// Counts the keys; a key itself must never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("publish", &self.publish.len()).field("play", &self.play.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! The binary `shardcast`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use shardcast_shards::{cli::Cli, commands};
+
+fn main() -> ExitCode {
+    commands::run(Cli::parse())
+}
