@@ -131,6 +131,10 @@ impl<'a> BitReader<'a> {
         }
         Ok(value)
     }
+    /// Eight bits.
+    pub fn u8(&mut self, what: &'static str) -> Result<u8, Error> {
+        self.bits(8, what).map(|bits| bits as u8)
+    }
     /// Leaves out `count` bits.
     pub fn skip(&mut self, count: usize, what: &'static str) -> Result<(), Error> {
         if count > self.remaining() {
@@ -151,11 +155,20 @@ impl<'a> BitReader<'a> {
         let tail = self.bits(zeros, what)? as u32;
         Ok(((1u32 << zeros) - 1) + tail)
     }
+    /// [`ue`](Self::ue), after refusing a value above `max`.
+    pub fn ue_at_most(&mut self, max: u32, what: &'static str) -> Result<u32, Error> {
+        let value = self.ue(what)?;
+        if value > max { Err(self.malformed(what)) } else { Ok(value) }
+    }
     /// `se(v)`: a signed Exp-Golomb code.
     pub fn se(&mut self, what: &'static str) -> Result<i32, Error> {
         let code = i64::from(self.ue(what)?);
         let value = if code % 2 == 1 { (code + 1) / 2 } else { -(code / 2) };
-        i32::try_from(value).map_err(|_| Error::malformed(what, (self.at / 8) as u64))
+        i32::try_from(value).map_err(|_| self.malformed(what))
+    }
+    /// The error that says that what was read last breaks a rule.
+    pub const fn malformed(&self, why: &'static str) -> Error {
+        Error::malformed(why, (self.at / 8) as u64)
     }
 }
 

@@ -23,6 +23,9 @@ pub const AMF_VALUES_MAX: usize = 4096;
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a decoder configuration. A larger one is an error of the publisher.
 pub const CONFIGURATION_BYTES_MAX: usize = 64 << 10;
+/// Luma samples along one side of a picture: what MP4's sample entries have room for. A larger picture is an error of
+/// the publisher.
+pub const PICTURE_SIDE_MAX: u32 = 65_535;
 /// Bytes of an HTTP request's head. A longer one is answered 431 and closed.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Header fields of an HTTP request. More are answered 431 and closed.
