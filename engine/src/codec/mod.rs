@@ -3,6 +3,18 @@
 
 use bytes::Bytes;
 
+use crate::{error::Error, limits};
+use nal::LengthSize;
+
+pub mod aac;
+pub mod h264;
+pub mod mp3;
+pub mod nal;
+pub mod opus;
+#[cfg(test)]
+mod samples;
+mod vui;
+
 /// A codec that the engine can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -75,4 +87,241 @@ pub enum Shape {
         /// Samples per channel in one packet; 0 when it varies (Opus).
         packet_samples: u32,
     },
+}
+
+impl Parameters {
+    /// From a track's decoder configuration, in the form that [`configuration`](Self::configuration) describes.
+    ///
+    /// # Errors
+    /// The configuration is broken, too large or asks for something that is not supported; `at` counts from its start.
+    pub fn parse(codec: Codec, configuration: Bytes) -> Result<Self, Error> {
+        if configuration.len() > limits::CONFIGURATION_BYTES_MAX {
+            return Err(Error::too_large("decoder configuration", limits::CONFIGURATION_BYTES_MAX as u64));
+        }
+        let (shape, codec_string) = match codec {
+            Codec::H264 => {
+                let sps = h264::Configuration::parse(&configuration)?.sps;
+                (Shape::Video { width: sps.width, height: sps.height }, sps.codec_string())
+            }
+            Codec::Aac => {
+                let config = aac::AudioSpecificConfig::parse(&configuration)?;
+                let shape = Shape::Audio {
+                    sample_rate: config.sample_rate,
+                    channels: config.channels,
+                    packet_samples: config.packet_samples,
+                };
+                (shape, config.codec_string())
+            }
+            Codec::Opus => (Shape::of_opus(opus::Head::parse(&configuration)?.channels), "opus".to_owned()),
+            Codec::Mp3 => return Err(Error::unsupported("MP3 has no decoder configuration", 0)),
+            Codec::H265 | Codec::Av1 | Codec::Vp9 => return Err(Error::unsupported("video codec", 0)),
+        };
+        Ok(Parameters { codec, configuration, shape, codec_string })
+    }
+
+    /// From the first frame of an MP3 track.
+    ///
+    /// # Errors
+    /// It does not begin with a header of layer III.
+    pub fn from_mp3_frame(frame: &[u8]) -> Result<Self, Error> {
+        let header = mp3::Header::parse(frame)?;
+        Ok(Parameters {
+            codec: Codec::Mp3,
+            configuration: Bytes::new(),
+            shape: Shape::Audio {
+                sample_rate: header.sample_rate,
+                channels: header.channels,
+                packet_samples: header.frame_samples,
+            },
+            codec_string: header.codec_string().to_owned(),
+        })
+    }
+
+    /// For an Opus track whose publisher sent no `OpusHead`: the one [`opus::head_of`] makes.
+    pub fn of_opus(channels: u8) -> Self {
+        Parameters {
+            codec: Codec::Opus,
+            configuration: opus::head_of(channels).into(),
+            shape: Shape::of_opus(channels.max(1)),
+            codec_string: "opus".to_owned(),
+        }
+    }
+
+    /// Width and height in luma samples; `None` for sound and where the configuration does not say.
+    pub fn width_height(&self) -> Option<(u32, u32)> {
+        match self.shape {
+            Shape::Video { width, height } if width > 0 && height > 0 => Some((width, height)),
+            Shape::Video { .. } | Shape::Audio { .. } => None,
+        }
+    }
+
+    /// Size of the length before each NAL unit of this track's frames; four bytes for codecs that have none.
+    pub fn nal_length_size(&self) -> LengthSize {
+        let place = match self.codec {
+            Codec::H264 => 4,
+            Codec::H265 => 21,
+            _ => return LengthSize::default(),
+        };
+        self.configuration.get(place).and_then(|&byte| LengthSize::from_minus_one(byte)).unwrap_or_default()
+    }
+
+    /// [`is_key`] for a frame of this track.
+    pub fn is_key(&self, data: &[u8]) -> bool {
+        is_key(self.codec, self.nal_length_size(), data)
+    }
+}
+
+impl Shape {
+    const fn of_opus(channels: u8) -> Self {
+        Shape::Audio { sample_rate: opus::SAMPLE_RATE, channels, packet_samples: 0 }
+    }
+}
+
+/// True when a decoder can begin at this access unit, judged by its own bits and not by what a container says of it.
+/// Broken data is no key frame. Every packet of sound is one.
+pub fn is_key(codec: Codec, length_size: LengthSize, data: &[u8]) -> bool {
+    match codec {
+        Codec::H264 => h264::is_idr(data, length_size),
+        Codec::H265 | Codec::Av1 | Codec::Vp9 => false,
+        Codec::Aac | Codec::Opus | Codec::Mp3 => true,
+    }
+}
+
+/// How samples are to be understood as colours, in the code points of ITU-T H.273 (CICP), which H.264, HEVC, AV1 and VP9
+/// share. 2 means that nobody said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Colour {
+    /// Colour primaries.
+    pub primaries: u8,
+    /// Transfer characteristics.
+    pub transfer: u8,
+    /// Matrix coefficients.
+    pub matrix: u8,
+    /// Samples use their whole range, as in JPEG.
+    pub full_range: bool,
+}
+
+impl Default for Colour {
+    fn default() -> Self {
+        Colour { primaries: 2, transfer: 2, matrix: 2, full_range: false }
+    }
+}
+
+/// Frames per second as a fraction in lowest terms, `30000/1001`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameRate {
+    /// Frames in [`denominator`](Self::denominator) seconds; not 0.
+    pub numerator: u32,
+    /// Seconds; not 0.
+    pub denominator: u32,
+}
+
+impl FrameRate {
+    /// The fraction in lowest terms; `None` when a part is 0 or has no room.
+    pub fn new(numerator: u64, denominator: u64) -> Option<Self> {
+        let (mut divisor, mut rest) = (numerator, denominator);
+        while rest != 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        let numerator = u32::try_from(numerator.checked_div(divisor)?).ok()?;
+        let denominator = u32::try_from(denominator.checked_div(divisor)?).ok()?;
+        (numerator > 0 && denominator > 0).then_some(FrameRate { numerator, denominator })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{prelude::*, sample::select};
+    use samples::hex;
+
+    const CODECS: [Codec; 7] =
+        [Codec::H264, Codec::H265, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Mp3];
+
+    const CONFIGURATIONS: [(Codec, &str); 5] = [
+        (Codec::H264, samples::H264_HIGH_720),
+        (Codec::H264, samples::H264_422_10_HDR),
+        (Codec::Aac, samples::AAC_LC_48000_STEREO),
+        (Codec::Aac, samples::AAC_LC_31_BY_ELEMENTS),
+        (Codec::Opus, samples::OPUS_51),
+    ];
+
+    #[test]
+    fn a_configuration_gives_shape_and_codec_string() {
+        let video = Parameters::parse(Codec::H264, hex(samples::H264_HIGH_720).into()).unwrap();
+        assert_eq!((video.width_height(), &*video.codec_string), (Some((1280, 720)), "avc1.64001f"));
+        assert_eq!(video.nal_length_size(), LengthSize::Four);
+        assert!(video.is_key(&hex(samples::H264_IDR)) && !video.is_key(&hex(samples::H264_P)));
+
+        let audio = Parameters::parse(Codec::Aac, hex(samples::AAC_LC_48000_STEREO).into()).unwrap();
+        let shape = Shape::Audio { sample_rate: 48000, channels: 2, packet_samples: 1024 };
+        assert_eq!((audio.shape, audio.width_height()), (shape, None));
+    }
+
+    #[test]
+    fn tracks_without_a_configuration_get_their_parameters_all_the_same() {
+        let opus = Parameters::of_opus(2);
+        assert_eq!(Parameters::parse(Codec::Opus, opus.configuration.clone()), Ok(opus));
+        let mp3 = Parameters::from_mp3_frame(&hex(samples::MP3_48000_STEREO)).unwrap();
+        assert_eq!(mp3.shape, Shape::Audio { sample_rate: 48000, channels: 2, packet_samples: 1152 });
+    }
+
+    #[test]
+    fn a_configuration_past_its_bound_is_refused_unread() {
+        let huge = Bytes::from(vec![1; limits::CONFIGURATION_BYTES_MAX + 1]);
+        for codec in CODECS {
+            let error = Parameters::parse(codec, huge.clone()).unwrap_err();
+            assert_eq!(error.kind, crate::error::ErrorKind::TooLarge);
+        }
+    }
+
+    #[test]
+    fn a_frame_rate_is_in_lowest_terms_or_is_none() {
+        let rate = |numerator, denominator| Some(FrameRate { numerator, denominator });
+        assert_eq!(FrameRate::new(60000, 2002), rate(30000, 1001));
+        assert_eq!(FrameRate::new(1 << 40, 1 << 41), rate(1, 2));
+        assert_eq!([FrameRate::new(0, 1), FrameRate::new(1, 0), FrameRate::new(0, 0)], [None; 3]);
+        assert_eq!(FrameRate::new(1 << 40, 1), None);
+    }
+
+    /// Parses and judges; whatever fails must name a place inside what it was given.
+    fn probe(codec: Codec, bytes: &[u8]) -> Result<(), TestCaseError> {
+        if let Err(error) = Parameters::parse(codec, Bytes::copy_from_slice(bytes)) {
+            prop_assert!(error.at <= bytes.len() as u64, "{error}");
+        }
+        if let Err(error) = Parameters::from_mp3_frame(bytes) {
+            prop_assert!(error.at <= bytes.len() as u64, "{error}");
+        }
+        for length_size in [LengthSize::One, LengthSize::Two, LengthSize::Four] {
+            is_key(codec, length_size, bytes);
+            h264::recovery_point(bytes, length_size);
+        }
+        opus::packet_samples(bytes);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_parser_panic(codec in select(&CODECS[..]), bytes: Vec<u8>) {
+            probe(codec, &bytes)?;
+        }
+
+        #[test]
+        fn no_change_of_real_bytes_makes_a_parser_panic(
+            (codec, text) in select(&CONFIGURATIONS[..]),
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..6),
+            keep in any::<proptest::sample::Index>(),
+            cut: bool,
+        ) {
+            let mut bytes = hex(text);
+            for (place, value) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+            if cut {
+                bytes.truncate(keep.index(bytes.len()));
+            }
+            probe(codec, &bytes)?;
+        }
+    }
 }

@@ -1,0 +1,68 @@
+//! What real encoders wrote, for the tests of this folder. Each comment names the command (ffmpeg 5.1 of Debian 12, its
+//! `-f lavfi -i` sources shortened to their names), and the tests compare with what ffprobe said of the file.
+
+/// Bytes from hexadecimal digits.
+pub fn hex(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| (byte as char).to_digit(16).expect("samples are hexadecimal") as u8;
+    text.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+// avcC of `-c:v libx264`, from the MP4.
+/// `testsrc2=s=1280x720:r=30 -g 30`
+pub const H264_HIGH_720: &str = "\
+    0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000668ebe3cb22c0fdf8f800";
+/// `testsrc2=s=1920x1080:r=30000/1001 -preset ultrafast`
+pub const H264_BASELINE_1080: &str = "\
+    0142c028ffe100176742c028da01e0089f97011000003e90000ea600f1832a01000468ce0fc8";
+/// `testsrc2=s=322x242:r=25 -profile:v high444 -pix_fmt yuv444p -vf setsar=4/3`
+pub const H264_444_SAR: &str = "\
+    01f4000dffe1001a67f4000d919b282a10f1f1f870800000030080000019078a14cb01000668ebe3c44844fff8f800";
+/// `testsrc2=s=720x576:r=25 -flags +ilme+ildct -pix_fmt yuv420p`
+pub const H264_576I: &str = "\
+    0164001effe100186764001eacd940b424d8088000000300800000190f8a14cb01000668fba3cb22c0fdf8f800";
+/// `testsrc2=s=320x240:r=25 -pix_fmt yuv422p10le -color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc`
+pub const H264_422_10_HDR: &str = "\
+    017a000dffe1001d677a000db6cd94141fb016a12201280000030008000003019078a14cb001000668ebe3cb22c0fefa\
+    fa00";
+
+// Access units of `color=black:s=64x64:r=25 -c:v libx264 -x264-params keyint=2:bframes=0:scenecut=0 -bsf:v
+// filter_units=remove_types=6`, from the MP4.
+/// The first packet.
+pub const H264_IDR: &str = "0000001f6588840bfffef6aefccb2b747e952e1d597b4b1b97b877ad283e01fe328081";
+/// The second packet.
+pub const H264_P: &str = "00000009419a3b10bffe8cd360";
+/// The fourth access unit of the same source with `keyint=3:intra-refresh=1` and no filter, from the raw stream,
+/// its start codes replaced by lengths: parameter sets, a recovery point message and a P picture.
+pub const H264_REFRESH: &str = "\
+    000000166764000aacb421360220000003002000000641e244d40000000568ef0f2c8b0000000506060171800000001a\
+    419a66217fc16bb3c39965a438cf3faa9f6333842ee45aff0370";
+
+// AudioSpecificConfigs of `-c:a aac`, from the MP4.
+/// `sine=r=48000 -ac 2`
+pub const AAC_LC_48000_STEREO: &str = "119056e500";
+/// `sine=r=44100 -ac 1`
+pub const AAC_LC_44100_MONO: &str = "120856e500";
+/// `anullsrc=r=48000:cl=5.1`
+pub const AAC_LC_51: &str = "11b056e500";
+/// `anullsrc=r=48000:cl=7.1`
+pub const AAC_LC_71: &str = "11b856e500";
+/// `anullsrc=r=48000:cl=3.1`, which has no number and so a program config element.
+pub const AAC_LC_31_BY_ELEMENTS: &str = "118004c8010020000d4c61766335392e33372e31303056e500";
+/// `anullsrc=r=48000:cl=quad`, likewise.
+pub const AAC_LC_QUAD_BY_ELEMENTS: &str = "118004c4040021100d4c61766335392e33372e31303056e500";
+/// `sine=r=48000 -ac 2 -profile:a aac_ltp`
+pub const AAC_LTP_48000_STEREO: &str = "219056e500";
+
+// OpusHead of `-c:a libopus`, from the Matroska file.
+/// `sine=r=48000 -ac 1`
+pub const OPUS_MONO: &str = "4f707573486561640101380180bb0000000000";
+/// `sine=r=48000 -ac 2`
+pub const OPUS_STEREO: &str = "4f707573486561640102380180bb0000000000";
+/// `anullsrc=r=48000:cl=5.1`
+pub const OPUS_51: &str = "4f707573486561640106380180bb00000000010402000401020305";
+
+// The first bytes of the first frame of `-c:a libmp3lame`.
+/// `sine=r=48000 -ac 2 -b:a 128k`
+pub const MP3_48000_STEREO: &str = "fffb940000000000";
+/// `sine=r=22050 -ac 1`
+pub const MP3_22050_MONO: &str = "fff370c000000000";
