@@ -59,10 +59,9 @@ impl Authenticator for Keys {
             Action::Publish => &self.publish,
             Action::Play => &self.play,
         };
-        let shown = query_value(request.query, "key").unwrap_or_default();
+        let shown = percent_decoded(query_value(request.query, "key").unwrap_or_default());
         // Every key is compared whole, so that the time tells nothing about how much of one was right.
-        keys.is_empty()
-            || keys.iter().fold(false, |found, key| found | same(key.as_bytes(), shown.as_bytes()))
+        keys.is_empty() || keys.iter().fold(false, |found, key| found | same(key.as_bytes(), &shown))
     }
 }
 
@@ -79,6 +78,28 @@ pub fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
         .filter_map(|pair| pair.split_once('='))
         .find(|(key, _)| *key == name)
         .map(|(_, value)| value)
+}
+
+/// Undoes percent-encoding (RFC 3986, 2.1), which browsers apply to a key by themselves. What is no valid escape stays as
+/// it is, and so does a `+`: base64 keys hold pluses.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let mut ahead = rest.clone();
+        let escaped = (byte == b'%')
+            .then(|| Some(hex_digit(ahead.next()?)? << 4 | hex_digit(ahead.next()?)?))
+            .flatten();
+        if escaped.is_some() {
+            rest = ahead;
+        }
+        decoded.push(escaped.unwrap_or(byte));
+    }
+    decoded
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 #[cfg(test)]
@@ -111,5 +132,21 @@ mod tests {
             peer: ([127, 0, 0, 1], 1).into(),
             door: "rtmp"
         }));
+    }
+
+    #[test]
+    fn a_key_may_come_percent_encoded() {
+        let keys = Keys { publish: vec!["a+b/c=%".into()], play: vec![] };
+        let name = StreamName::parse("live/cam").unwrap();
+        let ask = |query| {
+            let peer = ([127, 0, 0, 1], 1).into();
+            keys.allows(&Request { action: Action::Publish, name: &name, query, peer, door: "http" })
+        };
+        for query in ["key=a+b/c=%", "key=a%2Bb%2fc%3D%25", "key=a%2Bb/c=%"] {
+            assert!(ask(query), "{query}");
+        }
+        for query in ["key=a b/c=%", "key=a%2Bb%2fc%3D%2", "key=", "key=%"] {
+            assert!(!ask(query), "{query}");
+        }
     }
 }

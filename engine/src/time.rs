@@ -2,7 +2,7 @@
 //!
 //! The clock itself is read in `shardcast-io` and nowhere else.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Monotonic nanoseconds since an origin that only the driver knows. Machines compare and add; they never read a clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +23,35 @@ impl Now {
 /// UTC as nanoseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub u64);
+
+impl fmt::Display for Wall {
+    /// RFC 3339 in UTC with milliseconds, `2026-11-22T07:45:00.123Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0 / 1_000_000;
+        let (seconds, millis) = (millis / 1000, millis % 1000);
+        let (days, second) = (seconds / 86_400, seconds % 86_400);
+        let (year, month, day) = date_of(days);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    }
+}
+
+/// The date that is `days` after 1970-01-01, in the Gregorian calendar. A year is taken to begin on 1 March, so that the
+/// leap day is its last, and a cycle of 400 years to begin with the year 0 (Hinnant, "chrono-compatible low-level date
+/// algorithms").
+const fn date_of(days: u64) -> (u64, u64, u64) {
+    const DAYS_PER_400_YEARS: u64 = 146_097;
+    const DAYS_BEFORE_1970: u64 = 719_468;
+    let days = days + DAYS_BEFORE_1970;
+    let (cycle, day_of_cycle) = (days / DAYS_PER_400_YEARS, days % DAYS_PER_400_YEARS);
+    let year_of_cycle =
+        (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36_524 - day_of_cycle / 146_096) / 365;
+    let day_of_year = day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+    let months_since_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * months_since_march + 2) / 5 + 1;
+    let month = if months_since_march < 10 { months_since_march + 3 } else { months_since_march - 9 };
+    (cycle * 400 + year_of_cycle + (month <= 2) as u64, month, day)
+}
 
 /// A frame's time: `ticks` of a clock that runs at `rate` ticks per second. Exact; nothing is rounded until a container
 /// with another clock asks for it.
@@ -110,6 +139,20 @@ mod tests {
         assert_eq!(clock.unwrap(0x10), 0x1_0000_0010);
         assert_eq!(clock.unwrap(0xffff_fff8), 0xffff_fff8);
         assert_eq!(clock.unwrap(0x20), 0x1_0000_0020);
+    }
+
+    #[test]
+    fn a_wall_time_shows_as_utc() {
+        let shown = |seconds: u64, millis: u64| Wall((seconds * 1000 + millis) * 1_000_000).to_string();
+        assert_eq!(shown(0, 0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(shown(951_782_400, 1), "2000-02-29T00:00:00.001Z");
+        assert_eq!(shown(951_868_799, 999), "2000-02-29T23:59:59.999Z");
+        assert_eq!(shown(951_868_800, 0), "2000-03-01T00:00:00.000Z");
+        assert_eq!(shown(1_709_164_800, 0), "2024-02-29T00:00:00.000Z");
+        assert_eq!(shown(1_735_689_599, 0), "2024-12-31T23:59:59.000Z");
+        assert_eq!(shown(1_795_333_500, 123), "2026-11-22T07:45:00.123Z");
+        assert_eq!(shown(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
+        assert_eq!(Wall(u64::MAX).to_string(), "2554-07-21T23:34:33.709Z");
     }
 
     #[test]
