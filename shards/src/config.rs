@@ -7,15 +7,19 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use shardcast_engine::limits::{DoorLimits, StreamLimits};
+use shardcast_engine::{
+    access::Keys,
+    limits::{DoorLimits, StreamLimits},
+    settings::{AppSettings, Settings},
+};
 
-pub use self::{access::Access, parse::Fault};
+pub use self::parse::Fault;
 
-pub mod access;
 pub mod check;
 pub mod memory;
 pub mod parse;
@@ -234,9 +238,15 @@ impl Config {
             app.record = true;
         }
     }
-    /// The keys as the doors ask for them.
-    pub fn access(&self) -> Access {
-        Access::new(&self.auth)
+    /// What the hubs read.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            default: self.stream.app(),
+            apps: self.apps.iter().map(|(name, app)| (name.clone(), app.app())).collect(),
+            doors: self.limits.door(),
+            access: Arc::new(Keys { publish: self.auth.publish.clone(), play: self.auth.play.clone() }),
+            segment: self.record.segment,
+        }
     }
     /// The media doors that are open, by name.
     pub fn doors(&self) -> Vec<(&'static str, SocketAddr)> {
@@ -267,6 +277,10 @@ impl Limits {
 
 impl Stream {
     /// In the engine's terms.
+    pub fn app(&self) -> AppSettings {
+        AppSettings { limits: self.limits(), record: self.record }
+    }
+    /// In the engine's terms, the bounds alone.
     pub fn limits(&self) -> StreamLimits {
         StreamLimits {
             group_frames: self.group_frames,

@@ -66,6 +66,8 @@ fn an_app_inherits_what_it_does_not_say_from_stream_and_not_from_the_defaults() 
     let live = config.stream_of("live");
     assert_eq!((live.flush, live.viewers), (Duration::from_millis(50), 9));
     assert_eq!(config.stream_of("b").viewers, 7);
+    let settings = config.settings();
+    assert_eq!((settings.of("live").limits.viewers, settings.of("other").limits.viewers), (9, 7));
 }
 
 #[test]
@@ -95,6 +97,12 @@ fn a_value_that_cannot_be_is_refused_with_its_line() {
         let why = refusal(text);
         assert!(why.starts_with(&format!("test.toml:{line}: ")) && why.contains(hint), "{text:?}: {why}");
     }
+}
+
+#[test]
+fn a_key_never_shows_in_debug_output() {
+    let config = read("[auth]\npublish = [\"${KEY}\"]\n").unwrap().config;
+    assert!(!format!("{config:?}{:?}", config.settings()).contains("s3cret"));
 }
 
 #[test]
