@@ -12,8 +12,10 @@ pub mod flv;
 pub mod fmp4;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod hub;
 pub mod limits;
 pub mod media;
+pub mod message;
 #[cfg(feature = "record")]
 pub mod record;
 #[cfg(feature = "rtmp")]

@@ -39,6 +39,8 @@ pub enum Input<'a> {
     Ended,
     /// The stream jumped for this viewer (it lagged) or as a whole (the publisher came back).
     Discontinuity,
+    /// A viewer waits for a key frame. A publisher's protocol that has a word for it asks; others pass over it.
+    KeyframeWanted,
     /// The deadline has come.
     Timeout,
     /// The node is going down. Say so where the protocol can, and close.

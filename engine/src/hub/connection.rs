@@ -1,0 +1,594 @@
+//! What one peer is to the hub: its session, what it is doing, what waits to be sent to it.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use bytes::Bytes;
+
+use super::{ConnectionId, Hub, Level, Lost, Notice, Output, streams::StreamId, timers::Timer};
+use crate::{
+    error::{Error, ErrorKind},
+    limits,
+    media::StreamName,
+    message::{CoreId, Parcel},
+    session::{self, Answer, Event, Form, Session},
+    stream::{Next, Viewer},
+    time::Now,
+};
+
+/// One peer.
+pub struct Connection {
+    pub id: ConnectionId,
+    pub door: &'static str,
+    pub peer: SocketAddr,
+    pub accepted: Now,
+    /// `None` while it is being driven, and for good after it panicked.
+    session: Option<Box<dyn Session>>,
+    pub role: Role,
+    /// Which stream its log lines are about.
+    pub stream: Option<StreamName>,
+    /// What its session wants to say, beside the stream.
+    outbox: VecDeque<Bytes>,
+    outbox_bytes: usize,
+    /// The send that is under way, and since when.
+    sending: Option<(Sending, Now)>,
+    /// What came while its wish had no answer yet.
+    unread: Vec<u8>,
+    /// The answer to its wish, to be told before anything else.
+    answer: Option<Answer>,
+    /// Close as soon as the outbox is empty.
+    closing: bool,
+    /// It stands in the queue of those who may have something to send.
+    queued: bool,
+}
+
+/// What a peer is doing.
+pub enum Role {
+    /// It has asked for nothing, or is done with what it asked for.
+    Talking,
+    /// It wants to publish a stream that another core owns; it moves there when its outbox is empty.
+    Moving { to: CoreId, name: StreamName, quiet: bool },
+    /// It publishes.
+    Publishing { stream: StreamId, epoch: u64 },
+    /// It waits for a stream that is not here yet.
+    Waiting { stream: StreamId, form: &'static Form, until: Option<Now> },
+    /// It plays.
+    Viewing { stream: StreamId, log: usize, viewer: Box<Viewer>, leaving: Leaving },
+}
+
+/// Whether a viewer is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// No.
+    No,
+    /// At the end of the frame it is in; the connection stays.
+    Stopping,
+    /// When it has had everything: the stream has ended.
+    Ended,
+}
+
+/// What the send under way is made of.
+#[derive(Clone, Debug)]
+enum Sending {
+    /// Bytes that must go whole; the rest goes back to the front of the outbox.
+    Own(Bytes),
+    /// Bytes of the wire log; the viewer decides how to go on.
+    Stream,
+}
+
+impl Connection {
+    /// True while the session's wish has no answer.
+    fn is_asking(&self) -> bool {
+        matches!(self.role, Role::Moving { .. } | Role::Waiting { .. })
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.outbox_bytes += bytes.len();
+            self.outbox.push_back(bytes);
+        }
+    }
+
+    fn push_front(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.outbox_bytes += bytes.len();
+            self.outbox.push_front(bytes);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let bytes = self.outbox.pop_front()?;
+        self.outbox_bytes -= bytes.len();
+        Some(bytes)
+    }
+
+    /// Closes it as soon as the outbox is empty, whatever its session thinks.
+    pub fn close_now(&mut self) {
+        self.closing = true;
+    }
+
+    /// Nothing waits and nothing is under way.
+    fn is_idle(&self) -> bool {
+        self.sending.is_none() && self.outbox.is_empty()
+    }
+}
+
+impl Hub {
+    /// The connection with this number, unless the number is of an earlier user of the slot.
+    pub(super) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(id.slot as usize)?.as_deref_mut().filter(|connection| connection.id == id)
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        id: ConnectionId,
+        door: &'static str,
+        peer: SocketAddr,
+        session: Box<dyn Session>,
+        now: Now,
+    ) {
+        self.stats.accepted += 1;
+        if self.draining {
+            self.outputs.push_back(Output::Close { connection: id });
+            return;
+        }
+        self.insert(id, door, peer, session, now);
+        self.after(id, now);
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        id: ConnectionId,
+        door: &'static str,
+        peer: SocketAddr,
+        session: Box<dyn Session>,
+        accepted: Now,
+    ) {
+        let slot = id.slot as usize;
+        if self.connections.len() <= slot {
+            self.connections.resize_with(slot + 1, || None);
+        }
+        let connection = Connection {
+            id,
+            door,
+            peer,
+            accepted,
+            session: Some(session),
+            role: Role::Talking,
+            stream: None,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            sending: None,
+            unread: Vec::new(),
+            answer: None,
+            closing: false,
+            queued: false,
+        };
+        let former = self.connections[slot].replace(Box::new(connection));
+        assert!(former.is_none(), "the driver used a slot twice");
+        self.stats.connections += 1;
+        if !self.timers.is_set(Timer::Sweep) {
+            self.timers.set(Timer::Sweep, Some(accepted.after(SWEEP)));
+        }
+    }
+
+    pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
+        self.stats.received_bytes += bytes.len() as u64;
+        let Some(connection) = self.connection(id) else { return };
+        if connection.closing {
+            return;
+        }
+        if connection.is_asking() {
+            if connection.unread.len() + bytes.len() > limits::UNREAD_BYTES_MAX {
+                let at = connection.session.as_ref().map_or(0, |session| session.received());
+                let error = Error::too_large("sent too much before its wish was answered", at);
+                self.fail(id, error, now);
+                return;
+            }
+            connection.unread.extend_from_slice(bytes);
+            return;
+        }
+        self.drive(id, session::Input::Received(bytes), now);
+    }
+
+    /// Gives the session one input, then whatever follows from it, until it wants nothing more.
+    pub(super) fn drive(&mut self, id: ConnectionId, input: session::Input<'_>, now: Now) {
+        self.step(id, input, now);
+        // What the hub answers at once is told at once; what came in the meantime follows.
+        loop {
+            let Some(connection) = self.connection(id) else { return };
+            if connection.closing {
+                break;
+            }
+            if let Some(answer) = connection.answer.take() {
+                self.step(id, session::Input::Answer(answer), now);
+            } else if !connection.is_asking() && !connection.unread.is_empty() {
+                let unread = std::mem::take(&mut connection.unread);
+                self.step(id, session::Input::Received(&unread), now);
+            } else {
+                break;
+            }
+        }
+        self.after(id, now);
+    }
+
+    /// One input, and what the session makes of it.
+    fn step(&mut self, id: ConnectionId, input: session::Input<'_>, now: Now) {
+        let Some(mut session) = self.connection(id).and_then(|connection| connection.session.take()) else {
+            return;
+        };
+        // A panic here is a bug of ours, brought out by this peer's bytes. It must cost this peer and nobody else.
+        let handled = catch_unwind(AssertUnwindSafe(|| session.handle(input, now)));
+        let received = session.received();
+        let result = handled.unwrap_or(Err(Error {
+            kind: ErrorKind::Panicked,
+            why: "a bug in this server",
+            at: received,
+        }));
+        let panicked = result.is_err_and(|error| error.kind == ErrorKind::Panicked);
+        while !panicked {
+            match catch_unwind(AssertUnwindSafe(|| session.poll())) {
+                Ok(Some(output)) => self.output(id, output, received, now),
+                Ok(None) => break,
+                Err(_) => {
+                    self.fail(
+                        id,
+                        Error { kind: ErrorKind::Panicked, why: "a bug in this server", at: received },
+                        now,
+                    );
+                    return;
+                }
+            }
+        }
+        if !panicked && let Some(connection) = self.connection(id) {
+            connection.session = Some(session);
+        }
+        if let Err(error) = result {
+            self.fail(id, error, now);
+        }
+    }
+
+    fn output(&mut self, id: ConnectionId, output: session::Output, received: u64, now: Now) {
+        match output {
+            session::Output::Send(bytes) => {
+                let Some(connection) = self.connection(id) else { return };
+                connection.push(bytes);
+                if connection.outbox_bytes > limits::OUTBOX_BYTES_MAX {
+                    self.fail(id, Error::too_large("asks for more answers than it reads", received), now);
+                }
+            }
+            session::Output::Close => {
+                if let Some(connection) = self.connection(id) {
+                    connection.closing = true;
+                }
+            }
+            session::Output::Event(event) => self.event(id, event, now),
+        }
+    }
+
+    fn event(&mut self, id: ConnectionId, event: Event, now: Now) {
+        match event {
+            Event::Frame(frame) => self.frame(id, frame, now),
+            Event::Publish { name, query } => self.wish_to_publish(id, name, &query, now),
+            Event::Play { name, query, form } => self.wish_to_play(id, name, &query, form, now),
+            Event::Unpublish => self.unpublish(id, now),
+            Event::Stop => self.stop(id, now),
+            Event::Pause(paused) => {
+                if let Some(Connection { role: Role::Viewing { viewer, .. }, .. }) = self.connection(id) {
+                    viewer.pause(paused, now);
+                }
+            }
+            Event::Remark(text) => self.remark(id, Level::Info, text, None),
+        }
+    }
+
+    /// Tells the session the answer to its wish; now if it is not being driven, else as soon as it has been.
+    pub(super) fn answer(&mut self, id: ConnectionId, answer: Answer, now: Now) {
+        if let Answer::Refused(refusal) = answer {
+            self.stats.refusals += 1;
+            let text = format!("refused: {}", refusal.why());
+            self.remark(id, Level::Warning, &text, None);
+        }
+        let Some(connection) = self.connection(id) else { return };
+        if connection.session.is_some() {
+            self.drive(id, session::Input::Answer(answer), now);
+        } else {
+            connection.answer = Some(answer);
+        }
+    }
+
+    /// A line for the log about this peer.
+    pub(super) fn remark(&mut self, id: ConnectionId, level: Level, text: &str, at: Option<u64>) {
+        let Some(connection) = self.connection(id) else { return };
+        let notice = Notice {
+            level,
+            peer: Some(connection.peer),
+            door: connection.door,
+            stream: connection.stream.clone(),
+            text: text.to_owned(),
+            at,
+        };
+        self.notice(notice);
+    }
+
+    /// The peer did something wrong: what its session still had to say is sent, then it is closed.
+    fn fail(&mut self, id: ConnectionId, error: Error, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        if connection.closing && error.kind != ErrorKind::Panicked {
+            return;
+        }
+        connection.closing = true;
+        // In the middle of a frame there is no place for a word of farewell.
+        let inside = match &connection.role {
+            Role::Viewing { viewer, .. } => !viewer.at_boundary() || connection.sending.is_some(),
+            _ => false,
+        };
+        if inside {
+            connection.outbox.clear();
+            connection.outbox_bytes = 0;
+        }
+        let level = if error.kind == ErrorKind::Panicked { Level::Alarm } else { Level::Warning };
+        self.count_error(error.kind);
+        self.remark(id, level, &format!("{}: {}", error.kind.word(), error.why), Some(error.at));
+        self.detach(id, now);
+    }
+
+    /// What follows any input: its deadline, and whether there is something to send or to close.
+    pub(super) fn after(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        let mut deadline = connection.session.as_ref().and_then(|session| session.deadline());
+        if let Role::Waiting { until: Some(until), .. } = connection.role {
+            deadline = Some(deadline.map_or(until, |deadline| deadline.min(until)));
+        }
+        if connection.closing {
+            deadline = None;
+        }
+        let timer = Timer::Connection(id);
+        self.timers.set(timer, deadline);
+        self.enqueue(id);
+        let _ = now;
+    }
+
+    /// Puts the connection into the queue of those who may have something to send.
+    pub(super) fn enqueue(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        if !connection.queued && connection.sending.is_none() {
+            connection.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// What this connection is to be sent now, or that it can be closed or moved.
+    pub(super) fn next_send(&mut self, id: ConnectionId, now: Now) -> Option<Output> {
+        let connection =
+            self.connections.get_mut(id.slot as usize)?.as_deref_mut().filter(|found| found.id == id)?;
+        connection.queued = false;
+        if connection.sending.is_some() {
+            return None;
+        }
+        loop {
+            let between = match &connection.role {
+                Role::Viewing { viewer, .. } => viewer.at_boundary(),
+                _ => true,
+            };
+            if between && let Some(bytes) = connection.pop() {
+                connection.sending = Some((Sending::Own(bytes.clone()), now));
+                return Some(Output::Send { connection: id, bytes });
+            }
+            if connection.closing && between {
+                self.remove(id, now);
+                return Some(Output::Close { connection: id });
+            }
+            match &mut connection.role {
+                Role::Viewing { stream, log, viewer, leaving } => {
+                    let (stream_id, leaving) = (*stream, *leaving);
+                    let stream = self.streams.get(stream_id)?;
+                    let jumps = viewer.jumps();
+                    let next = viewer.next(&stream.logs[*log], &stream.limits, now);
+                    self.stats.viewer_jumps += viewer.jumps() - jumps;
+                    match next {
+                        Next::Stream(bytes) => {
+                            connection.sending = Some((Sending::Stream, now));
+                            return Some(Output::Send { connection: id, bytes });
+                        }
+                        Next::Ahead(bytes) | Next::Jumped(bytes) => connection.push_front(bytes),
+                        Next::Nothing => {
+                            return match leaving {
+                                Leaving::No => None,
+                                Leaving::Stopping => {
+                                    self.leave_stream(id, stream_id, now);
+                                    None
+                                }
+                                Leaving::Ended => {
+                                    self.leave_stream(id, stream_id, now);
+                                    self.drive(id, session::Input::Ended, now);
+                                    None
+                                }
+                            };
+                        }
+                    }
+                }
+                Role::Moving { quiet, .. } if !*quiet => {
+                    *quiet = true;
+                    return Some(Output::Quiet { connection: id });
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    pub(super) fn sent(&mut self, id: ConnectionId, result: Result<usize, Lost>, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        let Some((sending, _)) = connection.sending.take() else { return };
+        let count = match result {
+            Ok(count) => count,
+            Err(how) => return self.lost(id, how, now),
+        };
+        match sending {
+            Sending::Own(mut bytes) => {
+                let rest = bytes.split_off(count.min(bytes.len()));
+                connection.push_front(rest);
+            }
+            Sending::Stream => {
+                if let Role::Viewing { viewer, .. } = &mut connection.role {
+                    viewer.advance(count);
+                }
+            }
+        }
+        self.stats.sends += 1;
+        self.stats.sent_bytes += count as u64;
+        self.enqueue(id);
+    }
+
+    /// The peer has gone. What it published waits for it; what it watched does not.
+    pub(super) fn lost(&mut self, id: ConnectionId, how: Lost, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        // A peer that has said all it wants to say may still be listening to the answer.
+        if how == Lost::Eof && matches!(connection.role, Role::Talking) && !connection.is_idle() {
+            connection.closing = true;
+            return self.enqueue(id);
+        }
+        let what = match &connection.role {
+            Role::Publishing { .. } => Some("publisher gone"),
+            _ => None,
+        };
+        if let (Some(what), false) = (what, connection.closing) {
+            let text = match how {
+                Lost::Eof => format!("{what}: closed by the peer"),
+                Lost::Failed(why) => format!("{what}: {why}"),
+            };
+            self.remark(id, Level::Info, &text, None);
+        }
+        self.remove(id, now);
+        self.outputs.push_back(Output::Close { connection: id });
+    }
+
+    /// Forgets the connection; the driver is told by the caller.
+    fn remove(&mut self, id: ConnectionId, now: Now) {
+        self.detach(id, now);
+        self.timers.set(Timer::Connection(id), None);
+        if let Some(slot) = self.connections.get_mut(id.slot as usize)
+            && slot.as_ref().is_some_and(|connection| connection.id == id)
+        {
+            *slot = None;
+            self.stats.connections -= 1;
+        }
+    }
+
+    /// Ends whatever the connection was doing with a stream. A viewer in mid-frame is only left by closing.
+    fn detach(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        match connection.role {
+            Role::Publishing { .. } => self.unpublish(id, now),
+            Role::Waiting { stream, .. } | Role::Viewing { stream, .. } => self.leave_stream(id, stream, now),
+            Role::Talking | Role::Moving { .. } => {}
+        }
+    }
+
+    pub(super) fn connection_timeout(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        if let Role::Waiting { until: Some(until), stream, .. } = connection.role
+            && until <= now
+        {
+            self.leave_stream(id, stream, now);
+            return self.answer(id, Answer::Refused(session::Refusal::NotFound), now);
+        }
+        if connection
+            .session
+            .as_ref()
+            .and_then(|session| session.deadline())
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.drive(id, session::Input::Timeout, now);
+        } else {
+            self.after(id, now);
+        }
+    }
+
+    /// The driver has stopped receiving: the publisher can move.
+    pub(super) fn quiet(&mut self, id: ConnectionId) {
+        let Some(slot) = self.connections.get_mut(id.slot as usize) else { return };
+        let Some(connection) = slot.take_if(|connection| connection.id == id) else { return };
+        self.timers.set(Timer::Connection(id), None);
+        self.stats.connections -= 1;
+        let Connection {
+            role: Role::Moving { to, name, .. },
+            session: Some(session),
+            unread,
+            door,
+            peer,
+            accepted,
+            ..
+        } = *connection
+        else {
+            // It was closed while it became quiet; there is nothing to move.
+            self.outputs.push_back(Output::Close { connection: id });
+            return;
+        };
+        self.stats.moves += 1;
+        let parcel = Parcel { session, door, peer, accepted, name, unread };
+        self.outputs.push_back(Output::Move { connection: id, to, parcel });
+    }
+
+    pub(super) fn adopted(&mut self, id: ConnectionId, parcel: Parcel, now: Now) {
+        let Parcel { session, door, peer, accepted, name, unread } = parcel;
+        self.insert(id, door, peer, session, accepted);
+        let connection = self.connection(id).expect("just inserted");
+        connection.unread = unread;
+        connection.stream = Some(name.clone());
+        self.publish_here(id, name, now);
+        self.after(id, now);
+    }
+
+    /// Closes peers that have taken nothing for too long.
+    pub(super) fn sweep(&mut self, now: Now) {
+        let idle = self.settings.doors.idle;
+        let mut stalled = Vec::new();
+        for connection in self.connections.iter().flatten() {
+            let Some((_, since)) = &connection.sending else { continue };
+            let patience = match &connection.role {
+                Role::Viewing { .. } => {
+                    let app = connection.stream.as_ref().map_or("", StreamName::app);
+                    self.settings.of(app).limits.viewer_stall
+                }
+                _ => idle,
+            };
+            if now.since(*since) > patience {
+                stalled.push((
+                    connection.id,
+                    connection.session.as_ref().map_or(0, |session| session.received()),
+                ));
+            }
+        }
+        for (id, received) in stalled {
+            self.stats.stalls += 1;
+            self.count_error(ErrorKind::TimedOut);
+            self.remark(id, Level::Warning, "took nothing for too long", Some(received));
+            self.remove(id, now);
+            self.outputs.push_back(Output::Close { connection: id });
+        }
+        if self.connections.iter().any(Option::is_some) {
+            self.timers.set(Timer::Sweep, Some(now.after(SWEEP)));
+        }
+    }
+
+    pub(super) fn drain(&mut self, now: Now) {
+        self.draining = true;
+        let ids: Vec<ConnectionId> =
+            self.connections.iter().flatten().map(|connection| connection.id).collect();
+        for id in ids {
+            self.drive(id, session::Input::Shutdown, now);
+            if let Some(connection) = self.connection(id) {
+                connection.closing = true;
+            }
+            self.enqueue(id);
+        }
+        self.end_owned_streams(now);
+    }
+}
+
+/// How often peers that take nothing are looked for.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);

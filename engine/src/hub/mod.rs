@@ -1,0 +1,327 @@
+//! One core's brain: sessions and neighbours in, deliveries out. A core's work without the core.
+//!
+//! The hub holds every session of its core, every stream that its core owns or has viewers of, and nothing of the kernel.
+//! It is driven like everything else here: one [`Input`] and the time, [`poll`](Hub::poll) until nothing is left,
+//! [`deadline`](Hub::deadline). A connection is a number that the driver chose; its socket is the driver's business.
+//!
+//! `connection.rs` holds what one peer is to the hub, `publish.rs` the way of a frame in, `play.rs` the way out,
+//! `neighbour.rs` what crosses between cores, `recording.rs` the recorder of an owned stream.
+
+mod connection;
+mod neighbour;
+mod play;
+mod publish;
+mod streams;
+mod timers;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    error::ErrorKind,
+    media::StreamName,
+    message::{CoreId, Message, Parcel},
+    session::Session,
+    settings::Settings,
+    stats::ShardStats,
+    time::{Now, Wall},
+};
+use connection::Connection;
+use streams::Streams;
+use timers::{Timer, Timers};
+
+/// A connection, as the driver numbers it: a slot that is used again, and how often it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// The place in the driver's table.
+    pub slot: u32,
+    /// Which user of the place.
+    pub generation: u32,
+}
+
+/// A recording, as the hub numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordingId(pub u64);
+
+/// What the hub is told.
+pub enum Input<'a> {
+    /// A peer came in by a door.
+    Connected {
+        /// Its number.
+        connection: ConnectionId,
+        /// The door.
+        door: &'static str,
+        /// Who.
+        peer: SocketAddr,
+        /// Its conversation, fresh.
+        session: Box<dyn Session>,
+    },
+    /// A publisher was moved here by the core that accepted it.
+    Adopted {
+        /// Its number on this core.
+        connection: ConnectionId,
+        /// Everything else about it.
+        parcel: Parcel,
+    },
+    /// Bytes came.
+    Received {
+        /// From whom.
+        connection: ConnectionId,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// What [`Output::Send`] asked for is done.
+    Sent {
+        /// To whom.
+        connection: ConnectionId,
+        /// How many bytes went (at least one), or what was wrong with the socket.
+        result: Result<usize, Lost>,
+    },
+    /// The peer will send no more, or is gone.
+    Closed {
+        /// Who.
+        connection: ConnectionId,
+        /// How.
+        how: Lost,
+    },
+    /// What [`Output::Quiet`] asked for is done: no byte of this connection is on its way any more.
+    Quiet {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// A word from another core.
+    Mail(Message, CoreId),
+    /// What [`Output::Mail`] asked for could not be: the lane is full.
+    Undelivered(Message, CoreId),
+    /// The deadline has come.
+    Timeout,
+    /// The operator changed something.
+    Settings(Arc<Settings>),
+    /// The node is going down: tell the peers, finish what is being written.
+    Drain,
+}
+
+/// How a connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The peer closed it.
+    Eof,
+    /// The socket failed, with the system's word for it.
+    Failed(&'static str),
+}
+
+/// What the hub wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send these bytes; answered by [`Input::Sent`]. Never a second one for a connection before that.
+    Send {
+        /// To whom.
+        connection: ConnectionId,
+        /// What, never empty.
+        bytes: Bytes,
+    },
+    /// Close the connection. It is not mentioned again.
+    Close {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// Stop receiving, give what has come, then say [`Input::Quiet`].
+    Quiet {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// Move a quiet connection to another core. It is not mentioned again here.
+    Move {
+        /// Whose.
+        connection: ConnectionId,
+        /// Where to.
+        to: CoreId,
+        /// What goes with the descriptor.
+        parcel: Parcel,
+    },
+    /// A word for another core; [`Input::Undelivered`] when its lane is full.
+    Mail(Message, CoreId),
+    /// A line for the log.
+    Notice(Notice),
+}
+
+/// A line for the log: once per connection's end that has a cause, and for what an operator should know.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// How bad it is.
+    pub level: Level,
+    /// Who, if it was a peer.
+    pub peer: Option<SocketAddr>,
+    /// By which door.
+    pub door: &'static str,
+    /// About which stream.
+    pub stream: Option<StreamName>,
+    /// What happened.
+    pub text: String,
+    /// At which byte of what the peer sent.
+    pub at: Option<u64>,
+}
+
+/// How bad a [`Notice`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something began or ended as it should.
+    Info,
+    /// A peer did something wrong, or a bound was reached.
+    Warning,
+    /// Something that an operator must look at.
+    Alarm,
+}
+
+/// One core's brain.
+pub struct Hub {
+    core: CoreId,
+    cores: u16,
+    settings: Arc<Settings>,
+    connections: Vec<Option<Box<Connection>>>,
+    streams: Streams,
+    /// Connections that may have something to send.
+    ready: VecDeque<ConnectionId>,
+    outputs: VecDeque<Output>,
+    /// Streams with a batch for other cores.
+    batches: Vec<streams::StreamId>,
+    /// Words that wait for room in a full lane, per core, in order.
+    backlog: BTreeMap<CoreId, VecDeque<Message>>,
+    timers: Timers,
+    subscriptions: u64,
+    stats: ShardStats,
+    /// Wall-clock nanoseconds at monotonic zero.
+    wall_offset: i128,
+    draining: bool,
+}
+
+impl Hub {
+    /// The hub of `core` among `cores`.
+    pub fn new(core: CoreId, cores: u16, settings: Arc<Settings>) -> Self {
+        assert!(core.0 < cores, "a core is one of the node's");
+        Hub {
+            core,
+            cores,
+            settings,
+            connections: Vec::new(),
+            streams: Streams::default(),
+            ready: VecDeque::new(),
+            outputs: VecDeque::new(),
+            batches: Vec::new(),
+            backlog: BTreeMap::new(),
+            timers: Timers::default(),
+            subscriptions: 0,
+            stats: ShardStats::default(),
+            wall_offset: 0,
+            draining: false,
+        }
+    }
+
+    /// Takes one input. Drain [`poll`](Self::poll) before waiting for the next.
+    pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        match input {
+            Input::Connected { connection, door, peer, session } => {
+                self.connected(connection, door, peer, session, now);
+            }
+            Input::Adopted { connection, parcel } => self.adopted(connection, parcel, now),
+            Input::Received { connection, bytes } => self.received(connection, bytes, now),
+            Input::Sent { connection, result } => self.sent(connection, result, now),
+            Input::Closed { connection, how } => self.lost(connection, how, now),
+            Input::Quiet { connection } => self.quiet(connection),
+            Input::Mail(message, from) => self.mail(message, from, now),
+            Input::Undelivered(message, to) => self.undelivered(message, to, now),
+            Input::Timeout => self.timeout(now),
+            Input::Settings(settings) => self.set_settings(settings),
+            Input::Drain => self.drain(now),
+        }
+    }
+
+    /// The next thing to do, or `None` when there is nothing left. What is sent depends on `now` (a viewer may lag), so
+    /// a driver may stop anywhere and go on later.
+    pub fn poll(&mut self, now: Now) -> Option<Output> {
+        if !self.batches.is_empty() {
+            self.post_batches();
+        }
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            let connection = self.ready.pop_front()?;
+            if let Some(output) = self.next_send(connection, now) {
+                return Some(output);
+            }
+        }
+    }
+
+    /// When to bring [`Input::Timeout`] if nothing happens before.
+    pub fn deadline(&self) -> Option<Now> {
+        self.timers.first()
+    }
+
+    /// Tells the hub what the wall clock says; names of recordings come from it.
+    pub fn set_wall(&mut self, wall: Wall, now: Now) {
+        self.wall_offset = i128::from(wall.0) - i128::from(now.0);
+    }
+
+    /// True when [`Input::Drain`] is done: every peer is gone and every recording is closed.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.connections.iter().all(Option::is_none) && self.outputs.is_empty()
+    }
+
+    /// The counters and gauges of this core.
+    pub fn stats(&self) -> ShardStats {
+        let mut stats = self.stats.clone();
+        self.streams.count(self.core, &mut stats);
+        stats
+    }
+
+    fn wall(&self, now: Now) -> Wall {
+        Wall(u64::try_from(i128::from(now.0) + self.wall_offset).unwrap_or(0))
+    }
+
+    fn timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.expire(now) {
+            match timer {
+                Timer::Connection(id) => self.connection_timeout(id, now),
+                Timer::Flush(id) => self.flush(id, now),
+                Timer::Stream(id) => self.stream_timeout(id, now),
+                Timer::Backlog => self.retry_backlog(now),
+                Timer::Sweep => self.sweep(now),
+            }
+        }
+    }
+
+    fn set_settings(&mut self, settings: Arc<Settings>) {
+        for stream in self.streams.iter_mut() {
+            stream.limits = Arc::new(settings.of(stream.name.app()).limits.clone());
+        }
+        self.settings = settings;
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Notice(notice));
+    }
+
+    fn count_error(&mut self, kind: ErrorKind) {
+        self.stats.count_error(kind);
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections = self.connections.iter().flatten().count();
+        write!(
+            f,
+            "Hub({:?} of {}, {connections} connections, {} streams)",
+            self.core,
+            self.cores,
+            self.streams.len()
+        )
+    }
+}

@@ -1,0 +1,280 @@
+//! What crosses between cores: subscriptions one way, frames the other. Nothing waits for room in a lane: frames that do
+//! not fit make the other core's copy late until the next entrance, other words are kept and tried again.
+
+use super::{
+    Hub, Output,
+    streams::{Source, StreamId},
+    timers::Timer,
+};
+use crate::{
+    media::StreamName,
+    message::{CoreId, Message, owner_of},
+    session::{self, Answer, Refusal},
+    stream::{Numbered, Start, Subscriber},
+    time::Now,
+};
+
+/// How long to wait before a full lane is tried again.
+const BACKLOG_RETRY: std::time::Duration = std::time::Duration::from_millis(5);
+/// Publishers are asked for a key frame at most this often per stream.
+const KEYFRAME_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Hub {
+    /// Sends a word to another core, behind those that wait for room.
+    pub(super) fn post(&mut self, message: Message, to: CoreId) {
+        match self.backlog.get_mut(&to) {
+            Some(waiting) if !message.may_be_late() => waiting.push_back(message),
+            Some(_) => self.make_late(&message, to),
+            None => self.outputs.push_back(Output::Mail(message, to)),
+        }
+    }
+
+    pub(super) fn undelivered(&mut self, message: Message, to: CoreId, now: Now) {
+        if message.may_be_late() {
+            return self.make_late(&message, to);
+        }
+        self.backlog.entry(to).or_default().push_back(message);
+        self.timers.set_earlier(Timer::Backlog, now.after(BACKLOG_RETRY));
+    }
+
+    pub(super) fn retry_backlog(&mut self, _now: Now) {
+        for (to, waiting) in std::mem::take(&mut self.backlog) {
+            for message in waiting {
+                self.outputs.push_back(Output::Mail(message, to));
+            }
+        }
+    }
+
+    /// The other core's copy misses frames from here on: it gets nothing more until the next entrance.
+    fn make_late(&mut self, message: &Message, to: CoreId) {
+        let (Message::Frames { name, subscription, .. } | Message::Opening { name, subscription, .. }) =
+            message
+        else {
+            return;
+        };
+        let Some(stream) = self.streams.find(name).and_then(|id| self.streams.get(id)) else { return };
+        let Some(publication) = stream.publication() else { return };
+        let found = publication
+            .subscribers
+            .iter_mut()
+            .find(|subscriber| subscriber.core == to && subscriber.subscription == *subscription);
+        if let Some(subscriber) = found.filter(|subscriber| subscriber.live) {
+            subscriber.live = false;
+            self.stats.replicas_late += 1;
+        }
+    }
+
+    pub(super) fn post_batches(&mut self) {
+        for stream_id in std::mem::take(&mut self.batches) {
+            self.post_batch(stream_id);
+        }
+    }
+
+    /// One message per interested core with all frames since the last.
+    pub(super) fn post_batch(&mut self, stream_id: StreamId) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        stream.in_batches = false;
+        let name = stream.name.clone();
+        let Source::Owned(publication) = &mut stream.source else { return };
+        let Some(frames) = publication.take_batch() else { return };
+        let entrance = frames.iter().any(Numbered::is_entrance);
+        let mut start = None;
+        let mut mail = Vec::with_capacity(publication.subscribers.len());
+        for subscriber in &mut publication.subscribers {
+            let subscription = subscriber.subscription;
+            if subscriber.live {
+                let message = Message::Frames { name: name.clone(), subscription, frames: frames.clone() };
+                mail.push((message, subscriber.core));
+            } else if entrance && !stream.group.frames().is_empty() {
+                subscriber.live = true;
+                let start = start.get_or_insert_with(|| Start::of(&stream.group)).clone();
+                mail.push((
+                    Message::Opening { name: name.clone(), subscription, start: Box::new(start) },
+                    subscriber.core,
+                ));
+            }
+        }
+        for (message, core) in mail {
+            self.post(message, core);
+        }
+    }
+
+    pub(super) fn mail(&mut self, message: Message, from: CoreId, now: Now) {
+        match message {
+            Message::Subscribe { name, subscription, wait } => {
+                self.subscribe(name, subscription, wait, from, now)
+            }
+            Message::Unsubscribe { name, subscription } => self.unsubscribe(&name, subscription, from),
+            Message::Refused { name, subscription, refusal } => {
+                self.replica_refused(&name, subscription, refusal, now)
+            }
+            Message::Opening { name, subscription, start } => {
+                self.replica_opening(&name, subscription, *start, now)
+            }
+            Message::Frames { name, subscription, frames } => {
+                self.replica_frames(&name, subscription, &frames, now)
+            }
+            Message::Ended { name, subscription } => {
+                if let Some(stream_id) = self.replica(&name, subscription) {
+                    self.retire(stream_id, now);
+                }
+            }
+            Message::KeyframeWanted { name } => {
+                if let Some(stream_id) = self.streams.find(&name) {
+                    self.want_keyframe(stream_id, now);
+                }
+            }
+        }
+    }
+
+    // As the owner.
+
+    fn subscribe(&mut self, name: StreamName, subscription: u64, wait: bool, from: CoreId, now: Now) {
+        let stream_id = match self.streams.find(&name) {
+            Some(stream_id) => stream_id,
+            None if wait && !self.draining => {
+                let limits = std::sync::Arc::new(self.settings.of(name.app()).limits.clone());
+                self.streams.insert(name.clone(), limits, Source::Owned(crate::stream::Publication::new(now)))
+            }
+            None => {
+                return self.post(Message::Refused { name, subscription, refusal: Refusal::NotFound }, from);
+            }
+        };
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let live = stream.is_live();
+        let start = Start::of(&stream.group);
+        let Some(publication) = stream.publication() else { return };
+        if !live && !wait {
+            return self.post(Message::Refused { name, subscription, refusal: Refusal::NotFound }, from);
+        }
+        publication.subscribers.retain(|subscriber| subscriber.core != from);
+        publication.subscribers.push(Subscriber { core: from, subscription, live });
+        if live {
+            self.post(Message::Opening { name, subscription, start: Box::new(start) }, from);
+        }
+    }
+
+    fn unsubscribe(&mut self, name: &StreamName, subscription: u64, from: CoreId) {
+        let Some(stream_id) = self.streams.find(name) else { return };
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let nobody_here = stream.viewers.is_empty();
+        let Some(publication) = stream.publication() else { return };
+        publication.subscribers.retain(|held| held.core != from || held.subscription != subscription);
+        if !publication.is_live() && publication.subscribers.is_empty() && nobody_here {
+            self.streams.retire(stream_id);
+        }
+    }
+
+    /// A stream has got its first publisher: those who waited, here and on other cores, begin.
+    pub(super) fn stream_began(&mut self, stream_id: StreamId, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let (name, start) = (stream.name.clone(), Start::of(&stream.group));
+        let mut mail = Vec::new();
+        if let Some(publication) = stream.publication() {
+            for subscriber in &mut publication.subscribers {
+                subscriber.live = true;
+                let message = Message::Opening {
+                    name: name.clone(),
+                    subscription: subscriber.subscription,
+                    start: Box::new(start.clone()),
+                };
+                mail.push((message, subscriber.core));
+            }
+        }
+        for (message, core) in mail {
+            self.post(message, core);
+        }
+        self.attach_waiting(stream_id, now);
+    }
+
+    /// Asks the publisher for a key frame, or the owner to ask it.
+    pub(super) fn want_keyframe(&mut self, stream_id: StreamId, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        if stream.keyframe_asked.is_some_and(|asked| now.since(asked) < KEYFRAME_INTERVAL) {
+            return;
+        }
+        stream.keyframe_asked = Some(now);
+        match &stream.source {
+            Source::Owned(publication) => {
+                if let Some(publisher) = publication.publisher {
+                    self.drive(publisher, session::Input::KeyframeWanted, now);
+                }
+            }
+            Source::Replica { owner, .. } => {
+                let (name, owner) = (stream.name.clone(), *owner);
+                self.post(Message::KeyframeWanted { name }, owner);
+            }
+        }
+    }
+
+    // As a core with viewers.
+
+    /// The replica that this subscription made, if it is still wanted.
+    fn replica(&mut self, name: &StreamName, subscription: u64) -> Option<StreamId> {
+        let stream_id = self.streams.find(name)?;
+        let stream = self.streams.get(stream_id)?;
+        matches!(&stream.source, Source::Replica { subscription: held, .. } if *held == subscription)
+            .then_some(stream_id)
+    }
+
+    fn replica_refused(&mut self, name: &StreamName, subscription: u64, refusal: Refusal, now: Now) {
+        let Some(stream_id) = self.replica(name, subscription) else { return };
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let waiting = std::mem::take(&mut stream.viewers);
+        self.streams.retire(stream_id);
+        self.timers.set(Timer::Stream(stream_id), None);
+        for id in waiting {
+            self.leave_stream(id, stream_id, now);
+            self.answer(id, Answer::Refused(refusal), now);
+        }
+    }
+
+    fn replica_opening(&mut self, name: &StreamName, subscription: u64, start: Start, now: Now) {
+        let Some(stream_id) = self.replica(name, subscription) else { return };
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let Source::Replica { live, .. } = &mut stream.source else { return };
+        if !std::mem::replace(live, true) {
+            stream.group = start.group(now);
+            return self.attach_waiting(stream_id, now);
+        }
+        // Frames were lost on the way. What the viewers have is whole up to some frame; it goes on at this entrance.
+        let last = stream.group.last();
+        for log in &mut stream.logs {
+            log.reopen(&start.opening);
+        }
+        for frame in start.opening.frames() {
+            stream.group.note(frame);
+        }
+        for numbered in start.frames.iter().filter(|numbered| last.is_none_or(|last| numbered.place > last)) {
+            self.keep(stream_id, numbered, now);
+        }
+    }
+
+    fn replica_frames(&mut self, name: &StreamName, subscription: u64, frames: &[Numbered], now: Now) {
+        let Some(stream_id) = self.replica(name, subscription) else { return };
+        for numbered in frames {
+            let Some(stream) = self.streams.get(stream_id) else { return };
+            match stream.group.last() {
+                // Came with the opening already.
+                Some(last) if numbered.place <= last => continue,
+                Some(last) if !numbered.place.follows(last) && !numbered.is_entrance() => continue,
+                _ => self.keep(stream_id, numbered, now),
+            }
+        }
+    }
+
+    /// Nobody here has watched it for a while: the owner need not send it any more.
+    pub(super) fn drop_replica(&mut self, stream_id: StreamId) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let Source::Replica { owner, subscription, .. } = &stream.source else { return };
+        let (owner, subscription, name) = (*owner, *subscription, stream.name.clone());
+        self.timers.set(Timer::Flush(stream_id), None);
+        self.streams.retire(stream_id);
+        self.post(Message::Unsubscribe { name, subscription }, owner);
+    }
+
+    /// Which core owns a name.
+    pub fn owner_of(&self, name: &StreamName) -> CoreId {
+        owner_of(name, self.cores)
+    }
+}

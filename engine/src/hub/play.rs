@@ -1,0 +1,158 @@
+//! The way out: a viewer's wish, its place in a log, its leaving.
+
+use std::sync::Arc;
+
+use super::{
+    ConnectionId, Hub,
+    connection::{Leaving, Role},
+    streams::{Source, StreamId},
+};
+use crate::{
+    access::{Action, Request},
+    media::StreamName,
+    message::{Message, owner_of},
+    session::{Answer, Form, Refusal},
+    stream::{Publication, Viewer},
+    time::Now,
+};
+
+/// How long a viewer waits for another core to say whether a stream is live, when its app does not let it wait for a
+/// publisher. Lanes answer in microseconds; this only bounds what a bug could cost.
+const ANSWER_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl Hub {
+    pub(super) fn wish_to_play(
+        &mut self,
+        id: ConnectionId,
+        name: StreamName,
+        query: &str,
+        form: &'static Form,
+        now: Now,
+    ) {
+        let Some(connection) = self.connection(id) else { return };
+        let (peer, door) = (connection.peer, connection.door);
+        connection.stream = Some(name.clone());
+        if !matches!(connection.role, Role::Talking) {
+            return self.answer(id, Answer::Refused(Refusal::Full), now);
+        }
+        if !self.settings.access.allows(&Request { action: Action::Play, name: &name, query, peer, door }) {
+            return self.answer(id, Answer::Refused(Refusal::Forbidden), now);
+        }
+        let patience = self.settings.of(name.app()).limits.wait_for_publisher;
+        let Some(stream_id) =
+            self.streams.find(&name).or_else(|| self.ask_for(&name, !patience.is_zero(), now))
+        else {
+            return self.answer(id, Answer::Refused(Refusal::NotFound), now);
+        };
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let asked = matches!(stream.source, Source::Replica { live: false, .. });
+        if !stream.is_live() && !asked && patience.is_zero() {
+            return self.answer(id, Answer::Refused(Refusal::NotFound), now);
+        }
+        if stream.viewers.len() >= stream.limits.viewers {
+            return self.answer(id, Answer::Refused(Refusal::Full), now);
+        }
+        stream.viewers.push(id);
+        stream.lonely = None;
+        let live = stream.is_live();
+        self.set_stream_timer(stream_id);
+        if live {
+            self.attach(id, stream_id, form, now);
+        } else if let Some(connection) = self.connection(id) {
+            let patience = if patience.is_zero() { ANSWER_TIME_MAX } else { patience };
+            connection.role = Role::Waiting { stream: stream_id, form, until: Some(now.after(patience)) };
+        }
+    }
+
+    /// Makes the place where a stream that is not here yet will be. `None` when it is known that nobody publishes it.
+    fn ask_for(&mut self, name: &StreamName, wait: bool, now: Now) -> Option<StreamId> {
+        let limits = Arc::new(self.settings.of(name.app()).limits.clone());
+        let owner = owner_of(name, self.cores);
+        if owner == self.core {
+            return wait
+                .then(|| self.streams.insert(name.clone(), limits, Source::Owned(Publication::new(now))));
+        }
+        self.subscriptions += 1;
+        let subscription = self.subscriptions;
+        let id =
+            self.streams.insert(name.clone(), limits, Source::Replica { owner, subscription, live: false });
+        self.post(Message::Subscribe { name: name.clone(), subscription, wait }, owner);
+        Some(id)
+    }
+
+    /// The stream is here: the viewer begins at its entrance.
+    fn attach(&mut self, id: ConnectionId, stream_id: StreamId, form: &'static Form, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let log = stream.log(form, now);
+        // A log can only be without an entrance when the group was let go or has not begun; a publisher that can make
+        // a key frame is asked for one.
+        if stream.logs[log].entrance().is_none() {
+            self.want_keyframe(stream_id, now);
+        }
+        let viewer = Box::new(Viewer::new(now));
+        let Some(connection) = self.connection(id) else { return };
+        connection.role = Role::Viewing { stream: stream_id, log, viewer, leaving: Leaving::No };
+        self.stats.plays += 1;
+        self.answer(id, Answer::Playing, now);
+    }
+
+    /// All who waited for this stream begin.
+    pub(super) fn attach_waiting(&mut self, stream_id: StreamId, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        for id in stream.viewers.clone() {
+            if let Some(Role::Waiting { form, .. }) = self.connection(id).map(|connection| &connection.role) {
+                let form = *form;
+                self.attach(id, stream_id, form, now);
+            }
+        }
+    }
+
+    /// The viewer wants no more; it leaves at the end of the frame it is in.
+    pub(super) fn stop(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        match &mut connection.role {
+            Role::Viewing { viewer, leaving, .. } => {
+                viewer.pause(true, now);
+                *leaving = Leaving::Stopping;
+                self.enqueue(id);
+            }
+            Role::Waiting { stream, .. } => {
+                let stream = *stream;
+                self.leave_stream(id, stream, now);
+            }
+            Role::Talking | Role::Moving { .. } | Role::Publishing { .. } => {}
+        }
+    }
+
+    /// Takes a viewer off its stream's list; the last one makes a replica lonely.
+    pub(super) fn leave_stream(&mut self, id: ConnectionId, stream_id: StreamId, now: Now) {
+        if let Some(connection) = self.connection(id) {
+            connection.role = Role::Talking;
+        }
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        if let Some(index) = stream.viewers.iter().position(|viewer| *viewer == id) {
+            stream.viewers.swap_remove(index);
+        }
+        if !stream.viewers.is_empty() {
+            return;
+        }
+        if stream.ended {
+            return self.streams.sweep(stream_id);
+        }
+        match &mut stream.source {
+            Source::Replica { .. } => {
+                stream.lonely = Some(now);
+                self.set_stream_timer(stream_id);
+            }
+            Source::Owned(publication) => {
+                if publication.is_live() {
+                    // Nobody here reads the logs; the kept group is enough to make them again.
+                    stream.logs.clear();
+                    self.timers.set(super::timers::Timer::Flush(stream_id), None);
+                } else if publication.subscribers.is_empty() {
+                    self.streams.retire(stream_id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The way in: a publisher's wish, its frames, its leaving, and the end of its stream.
+
+use std::sync::Arc;
+
+use super::{
+    ConnectionId, Hub, Level,
+    connection::{Leaving, Role},
+    streams::{Source, Stream, StreamId},
+    timers::Timer,
+};
+use crate::{
+    access::{Action, Request},
+    limits,
+    media::{Frame, Payload, StreamName},
+    message::{Message, owner_of},
+    session::{Answer, Refusal},
+    stream::{Numbered, Publication, window_end},
+    time::Now,
+};
+
+impl Hub {
+    pub(super) fn wish_to_publish(&mut self, id: ConnectionId, name: StreamName, query: &str, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        connection.stream = Some(name.clone());
+        let (peer, door) = (connection.peer, connection.door);
+        if !matches!(connection.role, Role::Talking) {
+            return self.answer(id, Answer::Refused(Refusal::AlreadyLive), now);
+        }
+        let allowed =
+            self.settings.access.allows(&Request { action: Action::Publish, name: &name, query, peer, door });
+        if !allowed {
+            return self.answer(id, Answer::Refused(Refusal::Forbidden), now);
+        }
+        if self.draining {
+            return self.answer(id, Answer::Refused(Refusal::ShuttingDown), now);
+        }
+        let owner = owner_of(&name, self.cores);
+        if owner == self.core {
+            self.publish_here(id, name, now);
+        } else if let Some(connection) = self.connection(id) {
+            connection.role = Role::Moving { to: owner, name, quiet: false };
+        }
+    }
+
+    /// The stream is this core's: it begins, goes on, changes hands, or is refused.
+    pub(super) fn publish_here(&mut self, id: ConnectionId, name: StreamName, now: Now) {
+        let limits = Arc::new(self.settings.of(name.app()).limits.clone());
+        let takeover = limits.takeover;
+        let stream_id = match self.streams.find(&name) {
+            Some(stream_id) => stream_id,
+            None => {
+                // Each core holds its share of the node's bound; hashing spreads the names.
+                if self.streams.owned() >= self.settings.doors.streams.div_ceil(usize::from(self.cores)) {
+                    return self.answer(id, Answer::Refused(Refusal::Full), now);
+                }
+                self.streams.insert(name, limits, Source::Owned(Publication::new(now)))
+            }
+        };
+        let Some(publication) = self.streams.get(stream_id).and_then(Stream::publication) else {
+            return self.answer(id, Answer::Refused(Refusal::AlreadyLive), now);
+        };
+        if let Some(former) = publication.publisher {
+            if !takeover {
+                return self.answer(id, Answer::Refused(Refusal::AlreadyLive), now);
+            }
+            self.unpublish(former, now);
+            self.remark(former, Level::Info, "another publisher took over", None);
+            if let Some(connection) = self.connection(former) {
+                connection.close_now();
+            }
+            self.enqueue(former);
+        }
+        let Some(publication) = self.streams.get(stream_id).and_then(Stream::publication) else { return };
+        let resumed = publication.is_live();
+        let epoch = publication.begin(id, now);
+        self.stats.publishes += 1;
+        self.stats.resumes += u64::from(resumed);
+        if let Some(connection) = self.connection(id) {
+            connection.role = Role::Publishing { stream: stream_id, epoch };
+        }
+        self.remark(id, Level::Info, if resumed { "publishing again" } else { "publishing" }, None);
+        self.set_stream_timer(stream_id);
+        if !resumed {
+            self.stream_began(stream_id, now);
+        }
+        self.answer(id, Answer::Publishing, now);
+    }
+
+    /// A frame of the stream that this connection publishes.
+    pub(super) fn frame(&mut self, id: ConnectionId, frame: Frame, now: Now) {
+        let Some(Role::Publishing { stream: stream_id, epoch }) =
+            self.connection(id).map(|found| &found.role)
+        else {
+            return;
+        };
+        let (stream_id, epoch) = (*stream_id, *epoch);
+        let too_large = matches!(&frame.payload, Payload::Metadata(data) | Payload::ColorInfo { data, .. }
+            if data.len() > limits::METADATA_BYTES_MAX);
+        if too_large {
+            return self.remark(id, Level::Warning, "metadata left out: larger than the bound", None);
+        }
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let Source::Owned(publication) = &mut stream.source else { return };
+        if publication.epoch != epoch {
+            return;
+        }
+        self.stats.frames += u64::from(frame.is_media());
+        let (mark, numbered) = publication.number(frame, &mut stream.group, now);
+        self.stats.frames_left_out += publication.take_left_out();
+        if let Some(mark) = mark {
+            self.stats.discontinuities += 1;
+            self.spread(stream_id, &mark, now);
+        }
+        if let Some(numbered) = numbered {
+            self.spread(stream_id, &numbered, now);
+        }
+    }
+
+    /// Gives a numbered frame of an owned stream to all who want it: the kept group, the logs of this core, the batch for
+    /// the others.
+    fn spread(&mut self, stream_id: StreamId, numbered: &Numbered, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        if let Source::Owned(publication) = &mut stream.source {
+            publication.batch(numbered);
+            if publication.batch_len() > 0 && !stream.in_batches {
+                stream.in_batches = true;
+                self.batches.push(stream_id);
+            }
+        }
+        self.keep(stream_id, numbered, now);
+        let full = self
+            .streams
+            .get(stream_id)
+            .and_then(Stream::publication)
+            .is_some_and(|publication| publication.batch_len() >= limits::BATCH_FRAMES_MAX);
+        if full {
+            self.post_batch(stream_id);
+        }
+    }
+
+    /// Puts a numbered frame into the kept group and into every log of this core.
+    pub(super) fn keep(&mut self, stream_id: StreamId, numbered: &Numbered, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let let_go = stream.group.push(numbered, &stream.limits, now);
+        for log in &mut stream.logs {
+            log.push(numbered, stream.group.opening(), now);
+            if let_go {
+                log.close_entrance();
+            }
+        }
+        if !stream.logs.is_empty() {
+            let due = grid(now, stream.limits.flush.as_nanos());
+            self.timers.set_earlier(Timer::Flush(stream_id), due);
+        }
+        if let_go {
+            self.stats.groups_let_go += 1;
+        }
+    }
+
+    /// Shows the viewers of this core what was muxed since the last flush.
+    pub(super) fn flush(&mut self, stream_id: StreamId, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        for log in &mut stream.logs {
+            log.flush(&stream.limits, now);
+        }
+        // All of them are looked at, and only those with something to get are sent to.
+        let viewers = std::mem::take(&mut stream.viewers);
+        for viewer in &viewers {
+            self.enqueue(*viewer);
+        }
+        if let Some(stream) = self.streams.get(stream_id) {
+            stream.viewers = viewers;
+        }
+    }
+
+    /// The publisher says that it is done, or is gone: its stream waits for it to come back.
+    pub(super) fn unpublish(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        let Role::Publishing { stream: stream_id, epoch } = connection.role else { return };
+        connection.role = Role::Talking;
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let Some(publication) = stream.publication() else { return };
+        if publication.leave(epoch, now) {
+            self.set_stream_timer(stream_id);
+        }
+    }
+
+    /// When this stream has to be looked at again.
+    pub(super) fn set_stream_timer(&mut self, stream_id: StreamId) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let at = match &stream.source {
+            Source::Owned(publication) => match publication.gone {
+                Some(gone) => Some(window_end(gone, &stream.limits)),
+                None if publication.publisher.is_some() => {
+                    Some(publication.last_frame.after(stream.limits.publisher_idle))
+                }
+                None => None,
+            },
+            Source::Replica { .. } => stream.lonely.map(|since| since.after(limits::REPLICA_LINGER)),
+        };
+        self.timers.set(Timer::Stream(stream_id), at);
+    }
+
+    pub(super) fn stream_timeout(&mut self, stream_id: StreamId, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        match &stream.source {
+            Source::Owned(publication) => {
+                if publication.gone.is_some_and(|gone| window_end(gone, &stream.limits) <= now) {
+                    return self.end_stream(stream_id, now);
+                }
+                let idle = publication.last_frame.after(stream.limits.publisher_idle) <= now;
+                if let (true, Some(publisher)) = (idle, publication.publisher) {
+                    self.unpublish(publisher, now);
+                    self.remark(
+                        publisher,
+                        Level::Warning,
+                        "timed_out: publisher sent no frame for too long",
+                        None,
+                    );
+                    self.count_error(crate::error::ErrorKind::TimedOut);
+                    if let Some(connection) = self.connection(publisher) {
+                        connection.close_now();
+                    }
+                    return self.enqueue(publisher);
+                }
+            }
+            Source::Replica { .. } => {
+                if stream.lonely.is_some_and(|since| since.after(limits::REPLICA_LINGER) <= now) {
+                    return self.drop_replica(stream_id);
+                }
+            }
+        }
+        self.set_stream_timer(stream_id);
+    }
+
+    /// The stream is over: the other cores are told, viewers get what is left and then the end.
+    pub(super) fn end_stream(&mut self, stream_id: StreamId, now: Now) {
+        self.post_batch(stream_id);
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let name = stream.name.clone();
+        if let Some(publication) = stream.publication() {
+            for subscriber in std::mem::take(&mut publication.subscribers) {
+                let message = Message::Ended { name: name.clone(), subscription: subscriber.subscription };
+                self.post(message, subscriber.core);
+            }
+        }
+        self.retire(stream_id, now);
+    }
+
+    /// Lets the viewers of a stream that has ended have what is left, and frees its name.
+    pub(super) fn retire(&mut self, stream_id: StreamId, now: Now) {
+        self.timers.set(Timer::Stream(stream_id), None);
+        self.timers.set(Timer::Flush(stream_id), None);
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        for log in &mut stream.logs {
+            log.flush(&stream.limits, now);
+        }
+        let viewers = stream.viewers.clone();
+        self.streams.retire(stream_id);
+        for viewer in viewers {
+            let Some(connection) = self.connection(viewer) else { continue };
+            match &mut connection.role {
+                Role::Viewing { leaving, viewer: cursor, .. } => {
+                    *leaving = Leaving::Ended;
+                    cursor.pause(false, now);
+                    self.enqueue(viewer);
+                }
+                Role::Waiting { .. } => {
+                    self.leave_stream(viewer, stream_id, now);
+                    self.answer(viewer, Answer::Refused(Refusal::NotFound), now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn end_owned_streams(&mut self, now: Now) {
+        let owned: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| matches!(stream.source, Source::Owned(_)))
+            .map(|(id, _)| id)
+            .collect();
+        for stream_id in owned {
+            self.end_stream(stream_id, now);
+        }
+    }
+}
+
+/// The next tick of a grid that all streams of the same interval share, so that one wake serves them all.
+fn grid(now: Now, interval_nanos: u128) -> Now {
+    let interval = u64::try_from(interval_nanos).unwrap_or(u64::MAX);
+    if interval == 0 {
+        return now;
+    }
+    Now(now.0.div_ceil(interval).saturating_mul(interval))
+}

@@ -1,0 +1,173 @@
+//! The streams of one core: those it owns and those it has viewers of.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{ConnectionId, RecordingId};
+use crate::{
+    limits::StreamLimits,
+    media::StreamName,
+    message::CoreId,
+    session::Form,
+    stats::ShardStats,
+    stream::{Group, Log, Publication},
+    time::Now,
+};
+
+/// A stream on this core. The number is never used again, so a late word about one that ended meets nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(u64);
+
+/// A stream as one core holds it.
+pub struct Stream {
+    pub name: StreamName,
+    pub limits: Arc<StreamLimits>,
+    pub source: Source,
+    pub group: Group,
+    pub logs: Vec<Log>,
+    /// Connections that play it or wait for it.
+    pub viewers: Vec<ConnectionId>,
+    /// Since when a replica has had no viewer.
+    pub lonely: Option<Now>,
+    /// It has ended; its viewers still get what the logs hold.
+    pub ended: bool,
+    /// A batch for other cores waits to be posted.
+    pub in_batches: bool,
+    pub recording: Option<RecordingId>,
+    pub keyframe_asked: Option<Now>,
+}
+
+/// Where a stream's frames come from.
+pub enum Source {
+    /// This core owns it.
+    Owned(Publication<ConnectionId>),
+    /// Another core does.
+    Replica {
+        owner: CoreId,
+        subscription: u64,
+        /// The opening has come.
+        live: bool,
+    },
+}
+
+impl Stream {
+    fn new(name: StreamName, limits: Arc<StreamLimits>, source: Source) -> Self {
+        Stream {
+            name,
+            limits,
+            source,
+            group: Group::new(),
+            logs: Vec::new(),
+            viewers: Vec::new(),
+            lonely: None,
+            ended: false,
+            in_batches: false,
+            recording: None,
+            keyframe_asked: None,
+        }
+    }
+
+    /// True when viewers can be served.
+    pub fn is_live(&self) -> bool {
+        !self.ended
+            && match &self.source {
+                Source::Owned(publication) => publication.is_live(),
+                Source::Replica { live, .. } => *live,
+            }
+    }
+
+    /// The owner's side, if this core is the owner.
+    pub fn publication(&mut self) -> Option<&mut Publication<ConnectionId>> {
+        match &mut self.source {
+            Source::Owned(publication) => Some(publication),
+            Source::Replica { .. } => None,
+        }
+    }
+
+    /// The log of `form`, made when it is first wanted.
+    pub fn log(&mut self, form: &'static Form, now: Now) -> usize {
+        if let Some(index) = self.logs.iter().position(|log| log.form() == form) {
+            return index;
+        }
+        self.logs.push(Log::new(form, &self.group, &self.limits, now));
+        self.logs.len() - 1
+    }
+}
+
+/// All streams of a core.
+#[derive(Default)]
+pub struct Streams {
+    by_name: BTreeMap<StreamName, StreamId>,
+    by_id: BTreeMap<StreamId, Stream>,
+    last: u64,
+}
+
+impl Streams {
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn find(&self, name: &StreamName) -> Option<StreamId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn get(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub fn insert(&mut self, name: StreamName, limits: Arc<StreamLimits>, source: Source) -> StreamId {
+        self.last += 1;
+        let id = StreamId(self.last);
+        let former = self.by_name.insert(name.clone(), id);
+        assert!(former.is_none(), "a name stands for one stream");
+        self.by_id.insert(id, Stream::new(name, limits, source));
+        id
+    }
+
+    /// Frees the name; the stream stays until its viewers have gone.
+    pub fn retire(&mut self, id: StreamId) {
+        let Some(stream) = self.by_id.get_mut(&id) else { return };
+        stream.ended = true;
+        if self.by_name.get(&stream.name) == Some(&id) {
+            self.by_name.remove(&stream.name);
+        }
+        if stream.viewers.is_empty() {
+            self.by_id.remove(&id);
+        }
+    }
+
+    /// Removes a retired stream that nobody watches any more.
+    pub fn sweep(&mut self, id: StreamId) {
+        if self.by_id.get(&id).is_some_and(|stream| stream.ended && stream.viewers.is_empty()) {
+            self.by_id.remove(&id);
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
+        self.by_id.iter().map(|(id, stream)| (*id, stream))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.by_id.values_mut()
+    }
+
+    /// Streams that this core owns and that are live.
+    pub fn owned(&self) -> usize {
+        self.by_id
+            .values()
+            .filter(|stream| matches!(stream.source, Source::Owned(_)) && stream.is_live())
+            .count()
+    }
+
+    /// Adds the gauges that follow from the streams.
+    pub fn count(&self, _core: CoreId, stats: &mut ShardStats) {
+        for stream in self.by_id.values() {
+            if let Source::Owned(publication) = &stream.source {
+                stats.streams += u64::from(publication.is_live());
+                stats.publishers += u64::from(publication.publisher.is_some());
+            }
+            stats.viewers += stream.viewers.len() as u64;
+            stats.kept_bytes += stream.group.bytes() as u64;
+            stats.log_bytes += stream.logs.iter().map(|log| log.bytes() as u64).sum::<u64>();
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Everything that may cross between cores, and nothing else. All of it is refcounts and small values; a payload is never
+//! copied for the way.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use crate::{
+    media::StreamName,
+    session::{Refusal, Session},
+    stream::{Numbered, Start},
+    time::Now,
+};
+
+/// A core of the node: 0 to N-1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoreId(pub u16);
+
+/// One word from core to core. Lanes keep their order.
+#[derive(Debug)]
+pub enum Message {
+    /// A core has viewers for a stream of yours.
+    Subscribe {
+        /// The stream.
+        name: StreamName,
+        /// The asking core's number for this subscription; every answer carries it.
+        subscription: u64,
+        /// Wait for a publisher instead of refusing.
+        wait: bool,
+    },
+    /// It has none any more.
+    Unsubscribe {
+        /// The stream.
+        name: StreamName,
+        /// As in `Subscribe`.
+        subscription: u64,
+    },
+    /// The answer to `Subscribe` when it cannot be.
+    Refused {
+        /// The stream.
+        name: StreamName,
+        /// As in `Subscribe`.
+        subscription: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The stream is live and begins here for your core; also after frames were lost on a full lane.
+    Opening {
+        /// The stream.
+        name: StreamName,
+        /// As in `Subscribe`.
+        subscription: u64,
+        /// The kept group.
+        start: Box<Start>,
+    },
+    /// The next frames.
+    Frames {
+        /// The stream.
+        name: StreamName,
+        /// As in `Subscribe`.
+        subscription: u64,
+        /// In order, without a gap to what came before.
+        frames: Arc<[Numbered]>,
+    },
+    /// The stream has ended for good.
+    Ended {
+        /// The stream.
+        name: StreamName,
+        /// As in `Subscribe`.
+        subscription: u64,
+    },
+    /// A viewer waits for a key frame; asked of the owner, who asks the publisher.
+    KeyframeWanted {
+        /// The stream.
+        name: StreamName,
+    },
+}
+
+impl Message {
+    /// True for what may be left out when the lane is full: the replica is late then, until the next entrance.
+    pub const fn may_be_late(&self) -> bool {
+        matches!(self, Message::Frames { .. } | Message::Opening { .. })
+    }
+}
+
+/// A publisher's connection on its way to the core that owns its stream. Its descriptor travels beside it.
+pub struct Parcel {
+    /// The conversation so far.
+    pub session: Box<dyn Session>,
+    /// Which door it came in by.
+    pub door: &'static str,
+    /// Who it is.
+    pub peer: SocketAddr,
+    /// When it was accepted.
+    pub accepted: Now,
+    /// The stream it wants to publish; already allowed.
+    pub name: StreamName,
+    /// What it sent since.
+    pub unread: Vec<u8>,
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Parcel({} by {} from {}, {} unread bytes)",
+            self.name,
+            self.door,
+            self.peer,
+            self.unread.len()
+        )
+    }
+}
+
+/// The core that owns `name` among `cores` (at least 1): rendezvous hashing, so that every core knows without asking and
+/// few streams move when the number changes.
+pub fn owner_of(name: &StreamName, cores: u16) -> CoreId {
+    assert!(cores > 0, "a node has at least one core");
+    let hash = fnv1a(name.as_str().as_bytes());
+    let weight = |core: u16| mix(hash ^ mix(u64::from(core) + 1));
+    CoreId((0..cores).max_by_key(|core| weight(*core)).expect("there is at least one core"))
+}
+
+/// FNV-1a, 64 bits: stable across runs and machines, unlike the standard library's.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The finaliser of SplitMix64: every input bit moves every output bit.
+fn mix(mut value: u64) -> u64 {
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_spread_evenly_and_few_move_when_a_core_is_added() {
+        let names: Vec<_> = (0..4000).map(|i| StreamName::new("live", &format!("cam{i}")).unwrap()).collect();
+        let mut counts = [0; 8];
+        let mut moved = 0;
+        for name in &names {
+            let owner = owner_of(name, 8);
+            counts[usize::from(owner.0)] += 1;
+            moved += usize::from(owner_of(name, 9) != owner);
+        }
+        assert!(counts.iter().all(|count| (400..600).contains(count)), "{counts:?}");
+        assert!((300..600).contains(&moved), "a ninth of the streams move, not {moved}");
+    }
+}

@@ -1,0 +1,159 @@
+//! The kept group: all frames since the last entrance, so that a viewer who joins starts at once and starts whole.
+
+use crate::{
+    limits::StreamLimits,
+    media::{Frame, Payload},
+    session::Opening,
+    time::Now,
+};
+
+/// A frame's number in its stream: the group it belongs to and its place in it. Groups and places count without a gap,
+/// so the seam between what was kept and what is live can be checked, not hoped for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The group, counted over the life of the stream.
+    pub group: u64,
+    /// The place in the group; 0 is the entrance.
+    pub index: u32,
+}
+
+impl Place {
+    /// True when `self` comes right after `last`: the next of its group, or the entrance of the next.
+    pub fn follows(self, last: Place) -> bool {
+        (self.group == last.group && last.index.checked_add(1) == Some(self.index))
+            || (last.group.checked_add(1) == Some(self.group) && self.index == 0)
+    }
+}
+
+/// A frame with its number.
+#[derive(Clone, Debug)]
+pub struct Numbered {
+    /// Its number.
+    pub place: Place,
+    /// The frame.
+    pub frame: Frame,
+}
+
+impl Numbered {
+    /// True for the first frame of a group, where a viewer may enter.
+    pub const fn is_entrance(&self) -> bool {
+        self.place.index == 0
+    }
+}
+
+impl Opening {
+    /// Takes note of `frame` if it is of a kind that new viewers must know. True when it was.
+    pub fn note(&mut self, frame: &Frame) -> bool {
+        match &frame.payload {
+            Payload::Metadata(_) => self.metadata = Some(frame.clone()),
+            Payload::ColorInfo { .. } => self.color = Some(frame.clone()),
+            Payload::Parameters(_) => match self.parameters.iter_mut().find(|kept| kept.track == frame.track)
+            {
+                Some(kept) => *kept = frame.clone(),
+                None => {
+                    self.parameters.push(frame.clone());
+                    self.parameters.sort_by_key(|kept| kept.track);
+                }
+            },
+            Payload::Video { .. } | Payload::Audio { .. } | Payload::Script(_) | Payload::Discontinuity => {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The frames of the opening, in the order in which a viewer wants them.
+    pub fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.metadata.iter().chain(&self.parameters).chain(&self.color)
+    }
+}
+
+/// The frames since the last entrance, and what a viewer must know before them.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// What held when the group began.
+    opening: Opening,
+    /// What holds after its last frame.
+    latest: Opening,
+    frames: Vec<Numbered>,
+    bytes: usize,
+    began: Now,
+    last: Option<Place>,
+    let_go: bool,
+}
+
+impl Group {
+    /// An empty group.
+    pub fn new() -> Self {
+        Group::default()
+    }
+
+    /// A group as another core kept it: `opening` held before the first of `frames`.
+    pub fn from_parts(opening: Opening, latest: Opening, frames: &[Numbered], now: Now) -> Self {
+        Group {
+            opening,
+            latest,
+            frames: frames.to_vec(),
+            bytes: frames.iter().map(|numbered| numbered.frame.payload_bytes()).sum(),
+            began: now,
+            last: frames.last().map(|numbered| numbered.place),
+            let_go: false,
+        }
+    }
+
+    /// Takes the next frame. An entrance begins a new group; a group that outgrows a bound of `limits` is let go whole
+    /// (true is returned then, once per group), and joiners wait for the next entrance: never a hole.
+    pub fn push(&mut self, numbered: &Numbered, limits: &StreamLimits, now: Now) -> bool {
+        debug_assert!(self.last.is_none_or(|last| numbered.place > last), "frames come in order, each once");
+        self.last = Some(numbered.place);
+        if numbered.is_entrance() {
+            self.opening = self.latest.clone();
+            self.frames.clear();
+            self.bytes = 0;
+            self.began = now;
+            self.let_go = false;
+        } else if self.let_go || self.frames.is_empty() {
+            // Nothing to hang on to; the next entrance opens the door again.
+            self.latest.note(&numbered.frame);
+            return false;
+        }
+        self.latest.note(&numbered.frame);
+        self.bytes += numbered.frame.payload_bytes();
+        self.frames.push(numbered.clone());
+        let outgrown = self.frames.len() > limits.group_frames
+            || self.bytes > limits.group_bytes
+            || now.since(self.began) > limits.group_duration;
+        if outgrown {
+            self.let_go = true;
+            self.frames = Vec::new();
+            self.bytes = 0;
+        }
+        outgrown
+    }
+
+    /// Takes note of something that is not numbered (the opening of a stream before its first frame).
+    pub fn note(&mut self, frame: &Frame) {
+        self.latest.note(frame);
+    }
+
+    /// The kept frames, the entrance first; empty when there is no entrance.
+    pub fn frames(&self) -> &[Numbered] {
+        &self.frames
+    }
+    /// What held before the first kept frame.
+    pub fn opening(&self) -> &Opening {
+        &self.opening
+    }
+    /// What holds now.
+    pub fn latest(&self) -> &Opening {
+        &self.latest
+    }
+    /// The number of the last frame taken, kept or not.
+    pub fn last(&self) -> Option<Place> {
+        self.last
+    }
+    /// Payload bytes that the group keeps alive.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

@@ -1,0 +1,237 @@
+//! The wire log: what all viewers of one wire form are sent, muxed once, in blocks.
+//!
+//! A block is all that was muxed since the last flush: contiguous, frozen, refcounted. A viewer is a cursor into it. An
+//! entrance always opens a block, and carries the header bytes that a viewer wants before it.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use bytes::{Bytes, BytesMut};
+
+use super::group::{Group, Numbered};
+use crate::{
+    limits::StreamLimits,
+    media::Frame,
+    session::{Form, Opening, Wire},
+    time::Now,
+};
+
+/// Bytes after which a block is closed before its flush is due. Sends above this size gain nothing more, and a viewer
+/// who must leave a block early should not find it endless.
+const BLOCK_BYTES_TARGET: usize = 256 << 10;
+
+/// A run of whole frames, muxed, contiguous.
+#[derive(Debug)]
+pub struct Block {
+    /// Its number in the log; numbers have no gap.
+    pub number: u64,
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Where each frame ends, ascending; the last is the block's length.
+    ends: Box<[u32]>,
+    /// When it was closed.
+    pub sealed: Now,
+    /// Which opening holds after it; two blocks with the same number need no refresh between them.
+    pub opening: u64,
+    /// What a viewer needs that enters here; only where one may.
+    entrance: Option<Entrance>,
+}
+
+#[derive(Clone, Debug)]
+struct Entrance {
+    header: Bytes,
+    refresh: Bytes,
+    /// The opening that header and refresh tell of.
+    opening: u64,
+}
+
+impl Block {
+    /// True when `offset` is between two frames.
+    pub fn is_boundary(&self, offset: usize) -> bool {
+        offset == 0 || self.ends.binary_search_by(|end| (*end as usize).cmp(&offset)).is_ok()
+    }
+    /// The end of the frame that `offset` is in.
+    pub fn frame_end(&self, offset: usize) -> usize {
+        let index = self.ends.partition_point(|end| (*end as usize) <= offset);
+        self.ends.get(index).map_or(self.bytes.len(), |end| *end as usize)
+    }
+    /// What a viewer is sent before this block when it joins here.
+    pub fn header(&self) -> Option<Bytes> {
+        self.entrance.as_ref().map(|entrance| entrance.header.clone())
+    }
+    /// The opening that [`header`](Self::header) and [`refresh`](Self::refresh) tell of.
+    pub fn opening_at_entrance(&self) -> u64 {
+        self.entrance.as_ref().map_or(self.opening, |entrance| entrance.opening)
+    }
+    /// What a viewer is sent before this block when it jumps here and knows only the opening numbered `known`.
+    pub fn refresh(&self, known: u64) -> Option<Bytes> {
+        let entrance = self.entrance.as_ref().filter(|entrance| entrance.opening != known)?;
+        Some(entrance.refresh.clone())
+    }
+}
+
+/// The wire log of one stream in one form on one core.
+pub struct Log {
+    form: &'static Form,
+    wire: Box<dyn Wire>,
+    pending: BytesMut,
+    pending_ends: Vec<u32>,
+    pending_entrance: Option<Entrance>,
+    /// Grows with each frame that changed the opening.
+    opening: u64,
+    blocks: VecDeque<Rc<Block>>,
+    /// The number that the next block gets.
+    next: u64,
+    /// The first number that viewers may not see yet. A completion may chase only this far: frames that arrive between
+    /// two flushes would else go out one by one.
+    shown: u64,
+    /// The newest block with an entrance, unless its group was let go.
+    entrance: Option<u64>,
+    bytes: usize,
+}
+
+impl Log {
+    /// A log that begins with what `group` kept, all of it shown at once.
+    pub fn new(form: &'static Form, group: &Group, limits: &StreamLimits, now: Now) -> Self {
+        let mut log = Log {
+            form,
+            wire: (form.open)(),
+            pending: BytesMut::new(),
+            pending_ends: Vec::new(),
+            pending_entrance: None,
+            opening: 0,
+            blocks: VecDeque::new(),
+            next: 0,
+            shown: 0,
+            entrance: None,
+            bytes: 0,
+        };
+        let mut opening = group.opening().clone();
+        for numbered in group.frames() {
+            log.push(numbered, &opening, now);
+            opening.note(&numbered.frame);
+        }
+        log.flush(limits, now);
+        log
+    }
+
+    /// The form it is muxed in.
+    pub fn form(&self) -> &'static Form {
+        self.form
+    }
+
+    /// Muxes one frame. `opening` is what held before it.
+    pub fn push(&mut self, numbered: &Numbered, opening: &Opening, now: Now) {
+        if numbered.is_entrance() {
+            self.seal(now);
+            let (mut header, mut refresh) = (BytesMut::new(), BytesMut::new());
+            self.wire.header(opening, &numbered.frame, &mut header);
+            self.wire.refresh(opening, &numbered.frame, &mut refresh);
+            self.pending_entrance =
+                Some(Entrance { header: header.freeze(), refresh: refresh.freeze(), opening: self.opening });
+        }
+        let before = self.pending.len();
+        self.mux(&numbered.frame);
+        // The form cannot say this frame, so nobody can enter at it.
+        if numbered.is_entrance() && self.pending.len() == before {
+            self.pending_entrance = None;
+        }
+        if self.pending.len() >= BLOCK_BYTES_TARGET {
+            self.seal(now);
+        }
+    }
+
+    /// Lets no viewer enter until the next entrance: the group that the last one began was let go.
+    pub fn close_entrance(&mut self) {
+        self.entrance = None;
+        self.pending_entrance = None;
+    }
+
+    /// Frames are missing before the entrance that comes next: says anew what `opening` holds, which may have changed in
+    /// the gap.
+    pub fn reopen(&mut self, opening: &Opening) {
+        for frame in opening.frames() {
+            self.mux(frame);
+        }
+    }
+
+    fn mux(&mut self, frame: &Frame) {
+        let before = self.pending.len();
+        self.wire.frame(frame, &mut self.pending);
+        if !frame.is_media() {
+            self.opening += 1;
+        }
+        if self.pending.len() > before {
+            let end = u32::try_from(self.pending.len()).expect("a block is sealed long before 4 GiB");
+            self.pending_ends.push(end);
+        }
+    }
+
+    fn seal(&mut self, now: Now) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let length = self.pending.len();
+        let entrance = self.pending_entrance.take();
+        if entrance.is_some() {
+            self.entrance = Some(self.next);
+        }
+        let block = Block {
+            number: self.next,
+            bytes: self.pending.split().freeze(),
+            ends: std::mem::take(&mut self.pending_ends).into_boxed_slice(),
+            sealed: now,
+            opening: self.opening,
+            entrance,
+        };
+        self.blocks.push_back(Rc::new(block));
+        self.bytes += length;
+        self.next += 1;
+    }
+
+    /// True when something waits for a flush.
+    pub fn is_dirty(&self) -> bool {
+        !self.pending.is_empty() || self.shown < self.next
+    }
+
+    /// Shows all that was muxed to the viewers, and lets go of what no viewer may need any more.
+    pub fn flush(&mut self, limits: &StreamLimits, now: Now) {
+        self.seal(now);
+        self.shown = self.next;
+        // Kept: the newest group, for joiners; and what is younger than the lag a viewer may have. The group's own
+        // bound holds for the wire form too, give or take the framing.
+        let bytes_max = limits.group_bytes.saturating_mul(2);
+        while let Some(oldest) = self.blocks.front() {
+            let in_group = self.entrance.is_some_and(|entrance| oldest.number >= entrance);
+            let young = now.since(oldest.sealed) < limits.viewer_lag && self.bytes <= bytes_max;
+            if in_group || young {
+                break;
+            }
+            self.bytes -= oldest.bytes.len();
+            self.blocks.pop_front();
+        }
+    }
+
+    /// The newest block at which a viewer may enter, if it is shown.
+    pub fn entrance(&self) -> Option<&Rc<Block>> {
+        self.block(self.entrance?)
+    }
+
+    /// The block with this number, if it is shown and still held.
+    pub fn block(&self, number: u64) -> Option<&Rc<Block>> {
+        if number >= self.shown {
+            return None;
+        }
+        let first = self.blocks.front()?.number;
+        self.blocks.get(usize::try_from(number.checked_sub(first)?).ok()?)
+    }
+
+    /// The first number not shown yet: a cursor that stands here has seen everything.
+    pub fn shown(&self) -> u64 {
+        self.shown
+    }
+
+    /// Bytes held in blocks and in what waits for a flush.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.pending.len()
+    }
+}

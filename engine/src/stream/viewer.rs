@@ -1,0 +1,164 @@
+//! A viewer: a cursor into a wire log. There is no queue per viewer; who is too slow jumps, who stands still is closed.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::log::{Block, Log};
+use crate::{limits::StreamLimits, time::Now};
+
+/// A cursor into a [`Log`].
+#[derive(Debug)]
+pub struct Viewer {
+    place: At,
+    /// The opening it was last told of (see [`Block::opening`]).
+    opening: u64,
+    /// When it last had everything there was.
+    caught_up: Now,
+    paused: bool,
+    jumps: u64,
+}
+
+#[derive(Debug)]
+enum At {
+    /// Waiting for an entrance. `joined` once it has seen a header: then a refresh is enough.
+    Outside { joined: bool },
+    /// Inside a block that it holds on to, whatever the log lets go.
+    Inside { block: Rc<Block>, offset: usize },
+    /// Before the block with this number.
+    Before { next: u64 },
+}
+
+/// What a viewer is to be sent next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Whole or partial frames of the log. Tell [`Viewer::advance`] how many of them went.
+    Stream(Bytes),
+    /// Header or refresh bytes that stand before the next block. They are the caller's to send whole.
+    Ahead(Bytes),
+    /// As `Ahead`, after leaving out a part of the stream.
+    Jumped(Bytes),
+    /// Nothing is there yet.
+    Nothing,
+}
+
+impl Viewer {
+    /// A viewer that waits for the log's entrance.
+    pub fn new(now: Now) -> Self {
+        Viewer { place: At::Outside { joined: false }, opening: 0, caught_up: now, paused: false, jumps: 0 }
+    }
+
+    /// True when it stands between two frames, where other bytes may be sent.
+    pub fn at_boundary(&self) -> bool {
+        match &self.place {
+            At::Inside { block, offset } => block.is_boundary(*offset),
+            At::Outside { .. } | At::Before { .. } => true,
+        }
+    }
+
+    /// Holds the stream, or goes on from the newest entrance.
+    pub fn pause(&mut self, paused: bool, now: Now) {
+        if self.paused && !paused {
+            self.caught_up = now;
+            if let At::Before { .. } = self.place {
+                self.place = At::Outside { joined: true };
+            }
+        }
+        self.paused = paused;
+    }
+
+    /// How often it jumped because it was too slow.
+    pub fn jumps(&self) -> u64 {
+        self.jumps
+    }
+
+    /// The next bytes for this viewer out of `log`, under the policy for slow viewers: one that lags finishes the frame
+    /// it is in and goes on at the newest entrance.
+    pub fn next(&mut self, log: &Log, limits: &StreamLimits, now: Now) -> Next {
+        loop {
+            match &self.place {
+                At::Inside { block, offset } => {
+                    let (block, offset) = (block.clone(), *offset);
+                    if offset == block.bytes.len() {
+                        self.opening = block.opening;
+                        self.place = At::Before { next: block.number + 1 };
+                        continue;
+                    }
+                    let boundary = block.is_boundary(offset);
+                    if self.paused && boundary {
+                        self.place = At::Outside { joined: true };
+                        return Next::Nothing;
+                    }
+                    let leave = self.paused || self.should_jump(&block, log, limits, now);
+                    if leave && boundary {
+                        return self.jump(log, now);
+                    }
+                    let end = if leave { block.frame_end(offset) } else { block.bytes.len() };
+                    return Next::Stream(block.bytes.slice(offset..end));
+                }
+                At::Before { .. } | At::Outside { .. } if self.paused => return Next::Nothing,
+                At::Before { next } => {
+                    let next = *next;
+                    if next >= log.shown() {
+                        self.caught_up = now;
+                        return Next::Nothing;
+                    }
+                    match log.block(next) {
+                        Some(block) if !self.should_jump(block, log, limits, now) => {
+                            self.place = At::Inside { block: block.clone(), offset: 0 };
+                        }
+                        _ => return self.jump(log, now),
+                    }
+                }
+                At::Outside { joined: false } => {
+                    let Some(block) = log.entrance() else { return Next::Nothing };
+                    let Some(header) = block.header() else { return Next::Nothing };
+                    self.opening = block.opening_at_entrance();
+                    self.place = At::Inside { block: block.clone(), offset: 0 };
+                    self.caught_up = now;
+                    return Next::Ahead(header);
+                }
+                At::Outside { joined: true } => {
+                    if log.entrance().is_none() {
+                        return Next::Nothing;
+                    }
+                    return self.jump(log, now);
+                }
+            }
+        }
+    }
+
+    /// `sent` bytes of what [`next`](Self::next) gave as `Stream` have gone.
+    pub fn advance(&mut self, sent: usize) {
+        match &mut self.place {
+            At::Inside { block, offset } => {
+                *offset += sent;
+                assert!(*offset <= block.bytes.len(), "more was sent than was given");
+            }
+            At::Outside { .. } | At::Before { .. } => {
+                assert!(sent == 0, "something was sent that was not given")
+            }
+        }
+    }
+
+    /// Too far behind for too long, and there is a newer entrance to go to. A viewer that has just joined is behind by
+    /// nature, so the block's age alone does not count.
+    fn should_jump(&self, block: &Block, log: &Log, limits: &StreamLimits, now: Now) -> bool {
+        now.since(self.caught_up) > limits.viewer_lag
+            && now.since(block.sealed) > limits.viewer_lag
+            && log.entrance().is_some_and(|entrance| entrance.number > block.number)
+    }
+
+    fn jump(&mut self, log: &Log, now: Now) -> Next {
+        let Some(block) = log.entrance() else {
+            self.place = At::Outside { joined: true };
+            return Next::Nothing;
+        };
+        self.jumps += 1;
+        self.caught_up = now;
+        let refresh = block.refresh(self.opening).unwrap_or_default();
+        self.opening = block.opening_at_entrance();
+        self.place = At::Inside { block: block.clone(), offset: 0 };
+        Next::Jumped(refresh)
+    }
+}
