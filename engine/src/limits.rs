@@ -40,6 +40,35 @@ pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
 pub const UNREAD_BYTES_MAX: usize = 16 << 20;
 /// Longest part of a recording that a crash may lose, and so the longest fragment.
 pub const FRAGMENT_DURATION_MAX: Duration = Duration::from_secs(1);
+/// When an open fragment is cut. The rest up to [`FRAGMENT_DURATION_MAX`] is the time its write may take, so that what a
+/// crash loses stays below that bound.
+pub const FRAGMENT_CUT_AFTER: Duration = Duration::from_millis(900);
+/// Fragments begin at every key frame that is at least this far from the last one that began a fragment. A stream of
+/// nothing but key frames would else write each of them alone.
+pub const FRAGMENT_KEY_SPACING_MIN: Duration = Duration::from_millis(500);
+/// Bytes at which an open fragment is cut, however short it is.
+pub const FRAGMENT_BYTES_CUT: usize = 4 << 20;
+/// Frames at which an open fragment is cut, however short it is.
+pub const FRAGMENT_FRAMES_MAX: usize = 2048;
+/// Fragments of one recorder that may wait for the disk. When one more is cut it is dropped, with everything up to the
+/// next key frame, and the gap is reported.
+pub const FRAGMENTS_IN_FLIGHT_MAX: usize = 4;
+/// Bytes of one recorder that may wait for the disk; reached like [`FRAGMENTS_IN_FLIGHT_MAX`].
+pub const FRAGMENT_BYTES_IN_FLIGHT_MAX: usize = 32 << 20;
+/// Tracks in one recording. Frames of a further track are left out and counted.
+pub const RECORDING_TRACKS_MAX: usize = 8;
+/// How long a recording waits for pictures that were announced, before it goes on with the sound alone.
+pub const RECORDING_VIDEO_WAIT: Duration = Duration::from_secs(5);
+/// Names that a recorder tries when the file it wants exists already. After the last it takes the disk as failed.
+pub const RECORDING_NAMES_MAX: u32 = 100;
+/// First pause of a recorder after its disk failed; each further failure doubles it up to [`RECORDING_RETRY_MAX`].
+pub const RECORDING_RETRY_MIN: Duration = Duration::from_secs(1);
+/// Longest pause of a recorder after its disk failed.
+pub const RECORDING_RETRY_MAX: Duration = Duration::from_secs(30);
+/// Bytes of a `moov` or `moof` box that a reader takes into memory. A larger one ends what can be read of the file.
+pub const MP4_HEAD_BYTES_MAX: usize = 4 << 20;
+/// Samples in one fragment that a reader lists. A fragment that says it has more ends what can be read of the file.
+pub const MP4_SAMPLES_MAX: usize = 1 << 16;
 /// How far a publisher's clock may step back before it counts as a jump and the timeline is joined anew. Equal and
 /// slightly older times come from real encoders and pass as they are.
 pub const CLOCK_STEP_BACK_MAX: Duration = Duration::from_secs(2);
@@ -54,6 +83,11 @@ pub const BATCH_FRAMES_MAX: usize = 256;
 /// Messages in the lane between two cores. A full lane makes the replica late until the next key frame.
 pub const LANE_SLOTS: usize = 1024;
 const _: () = assert!(LANE_SLOTS.is_power_of_two());
+const _: () = assert!(FRAGMENT_CUT_AFTER.as_millis() < FRAGMENT_DURATION_MAX.as_millis());
+const _: () = assert!(FRAGMENT_KEY_SPACING_MIN.as_millis() < FRAGMENT_CUT_AFTER.as_millis());
+// The largest frame fits, or a stream with large key frames would never be recorded.
+const _: () = assert!(FRAGMENT_BYTES_IN_FLIGHT_MAX > FRAGMENT_BYTES_CUT + RTMP_MESSAGE_BYTES_MAX);
+const _: () = assert!(FRAGMENT_FRAMES_MAX <= MP4_SAMPLES_MAX);
 const _: () = assert!(RTMP_PARTIAL_BYTES_MAX > RTMP_MESSAGE_BYTES_MAX);
 
 /// What one stream may hold and how its viewers are treated; per app from the config.
