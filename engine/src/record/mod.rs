@@ -1,1 +1,443 @@
-//! Recording: frames to fragments of at most one second, fragments to aligned blocks.
+//! Recording: frames to fragments of at most one second, fragments to aligned blocks of a file.
+//!
+//! A [`Recorder`] stands at the owner of its stream and is fed each frame. It has no file: it tells a driver to open
+//! one, to append a fragment, to finish, and hears how that went. A fragment is the unit of durability: one write of
+//! whole blocks, never rewritten, so a file is playable at every moment of its life and a crash loses at most the
+//! fragments that were not acknowledged.
+//!
+//! A disk that fails or is slow never touches the stream. What could not be kept is counted and reported as a gap.
+
+mod clock;
+mod fragment;
+mod sink;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    codec::Parameters,
+    limits,
+    media::{Frame, Payload, StreamName, TrackId},
+    time::{Now, Wall},
+};
+use fragment::File;
+use sink::{Failure, Sink};
+
+pub use clock::SegmentClock;
+pub use fragment::Fragment;
+
+/// Records one stream.
+pub struct Recorder {
+    name: StreamName,
+    clock: SegmentClock,
+    /// The latest parameters of each track.
+    parameters: Vec<(TrackId, Arc<Parameters>)>,
+    /// What is being built, and the segment it goes to once its first fragment was cut.
+    file: Option<File>,
+    sink: Sink,
+    presence: Presence,
+    trouble: Option<Trouble>,
+    /// What comes is not taken until a frame that a file can begin or go on at.
+    dropping: bool,
+    /// A frame did not fit the file's tracks: the next entrance begins a new one.
+    stale: bool,
+    finished: bool,
+    /// When the latest frame came.
+    latest: Wall,
+    counters: Counters,
+}
+
+/// How a stream is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// A new file begins on the first key frame at or after this much media.
+    pub segment: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { segment: Duration::from_secs(600) }
+    }
+}
+
+/// A file of one recorder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId(pub u64);
+
+/// What the driver is to do, or to tell.
+#[derive(Debug)]
+pub enum Output {
+    /// Create a file, never overwriting one, and answer with [`Recorder::opened`]. Asked again with another path when
+    /// the answer is [`Fault::Exists`].
+    Open {
+        /// What its outputs will be marked with.
+        segment: SegmentId,
+        /// Below the recordings' directory: `APP/STREAM/2026-11-22T07-45-00.123Z.mp4`, UTC of the first frame.
+        path: String,
+        /// When its first frame came.
+        started: Wall,
+    },
+    /// Write a fragment at `offset`, which is always where the one before it ended, and answer with
+    /// [`Recorder::appended`]. Answers of one segment come in the order of its fragments.
+    Append {
+        /// The file.
+        segment: SegmentId,
+        /// Where the fragment begins: a multiple of the file's block.
+        offset: u64,
+        /// What to write.
+        fragment: Fragment,
+    },
+    /// Cut the file to `length`, make it durable, close it and answer with [`Recorder::finished`]. A `length` of 0 says
+    /// that nothing was kept: remove the file.
+    Finish {
+        /// The file.
+        segment: SegmentId,
+        /// Bytes that are valid: up to the end of the last fragment that was acknowledged before any failed.
+        length: u64,
+        /// How long it plays.
+        duration: Duration,
+    },
+    /// The disk failed: recording pauses and tries again by itself. Told once until it works again.
+    Alarm {
+        /// The file that was being written.
+        segment: SegmentId,
+        /// What the driver said.
+        fault: Fault,
+    },
+    /// Frames were lost to the disk. Told when recording goes on, or at the end.
+    Gap {
+        /// When the first lost frame came.
+        from: Wall,
+        /// When the first frame came that was kept again, or the stream ended.
+        to: Wall,
+        /// How many were lost.
+        frames: u64,
+    },
+}
+
+/// How a driver's work failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The file exists already.
+    Exists,
+    /// No space, or the quota is reached.
+    Full,
+    /// Anything else; the driver has logged what.
+    Failed,
+}
+
+/// What a recorder has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Files begun.
+    pub segments: u64,
+    /// Fragments that the disk has acknowledged.
+    pub fragments: u64,
+    /// Bytes that the disk has acknowledged.
+    pub bytes: u64,
+    /// Frames in acknowledged fragments.
+    pub frames: u64,
+    /// Frames left out because no file could begin at them: before the first key frame, or between a change of
+    /// parameters and the next key frame.
+    pub skipped: u64,
+    /// Frames lost to a slow or failing disk.
+    pub lost: u64,
+    /// Gaps reported.
+    pub gaps: u64,
+    /// Files given up because the disk failed.
+    pub failures: u64,
+}
+
+/// When pictures were last seen, to tell a stream of sound from one whose pictures are yet to come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Presence {
+    /// The first frame of any kind.
+    first: Option<Now>,
+    /// The last picture.
+    video: Option<Now>,
+}
+
+/// The disk failed or was too slow, and frames were lost.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    from: Wall,
+    lost: u64,
+    /// The first fragment after the loss and when its first frame came. Once the disk has it the trouble is over.
+    resumed: Option<(u64, Wall)>,
+}
+
+impl Recorder {
+    /// A recorder of the stream `name`.
+    pub fn new(name: StreamName, settings: &Settings) -> Self {
+        Recorder {
+            clock: SegmentClock::new(settings.segment),
+            sink: Sink::new(&name),
+            name,
+            parameters: Vec::new(),
+            file: None,
+            presence: Presence::default(),
+            trouble: None,
+            dropping: false,
+            stale: false,
+            finished: false,
+            latest: Wall::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The stream that is recorded.
+    pub fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// Takes a frame of the stream, in the order of the stream. `wall` is when it came.
+    pub fn frame(&mut self, frame: &Frame, now: Now, wall: Wall) {
+        if self.finished {
+            return;
+        }
+        self.latest = wall;
+        match &frame.payload {
+            Payload::Video { .. } | Payload::Audio { .. } => self.media(frame, now, wall),
+            Payload::Parameters(parameters) => self.learn(frame.track, parameters),
+            Payload::Discontinuity => self.cut(None, now),
+            Payload::Metadata(_) | Payload::ColorInfo { .. } | Payload::Script(_) => {}
+        }
+    }
+
+    /// The next thing to do, or `None` when there is nothing left.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.sink.poll()
+    }
+
+    /// When to call [`timeout`](Self::timeout) if nothing happens before.
+    pub fn deadline(&self) -> Option<Now> {
+        self.file.as_ref().and_then(File::deadline)
+    }
+
+    /// The deadline may have come: what is open is written even if no frame comes any more.
+    pub fn timeout(&mut self, now: Now) {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.cut(None, now);
+        }
+    }
+
+    /// The stream is over. When [`is_done`](Self::is_done) says so after that, nothing is left to do or to wait for.
+    pub fn finish(&mut self, now: Now) {
+        if self.finished {
+            return;
+        }
+        self.finished = true;
+        self.cut(None, now);
+        self.close();
+        self.settle();
+    }
+
+    /// True when the stream is over and every file is closed.
+    pub fn is_done(&self) -> bool {
+        self.finished && self.sink.is_empty()
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Answers [`Output::Open`]. `block` is the file's alignment: each fragment is padded to a multiple of it, and it
+    /// is a power of two (1 for none).
+    pub fn opened(&mut self, segment: SegmentId, result: Result<u32, Fault>, now: Now) {
+        if let Some(failure) = self.sink.opened(segment, result) {
+            self.fail(segment, failure, now);
+        }
+        self.settle();
+    }
+
+    /// Answers [`Output::Append`].
+    pub fn appended(&mut self, segment: SegmentId, result: Result<(), Fault>, now: Now) {
+        match self.sink.appended(segment, result) {
+            Ok(Some(written)) => {
+                self.counters.fragments += 1;
+                self.counters.bytes += written.len;
+                self.counters.frames += written.frames;
+                if let Some((serial, _)) = self.trouble.and_then(|trouble| trouble.resumed)
+                    && written.serial >= serial
+                {
+                    self.end_trouble();
+                }
+            }
+            Ok(None) => {}
+            Err(failure) => self.fail(segment, failure, now),
+        }
+        self.settle();
+    }
+
+    /// Answers [`Output::Finish`].
+    pub fn finished(&mut self, segment: SegmentId, result: Result<(), Fault>) {
+        if let Err(fault) = result {
+            self.sink.alarm(segment, fault);
+        }
+        self.sink.finished(segment);
+        self.settle();
+    }
+
+    fn learn(&mut self, track: TrackId, parameters: &Arc<Parameters>) {
+        match self.parameters.iter().position(|(known, _)| *known >= track) {
+            Some(place) if self.parameters[place].0 == track => self.parameters[place].1 = parameters.clone(),
+            // Frames of a track whose parameters are not known are left out, and counted.
+            _ if self.parameters.len() >= limits::RECORDING_TRACKS_MAX => {}
+            place => {
+                let place = place.unwrap_or(self.parameters.len());
+                self.parameters.insert(place, (track, parameters.clone()));
+            }
+        }
+    }
+
+    fn media(&mut self, frame: &Frame, now: Now, wall: Wall) {
+        self.presence.first.get_or_insert(now);
+        let entrance = self.is_entrance(frame, now);
+        if frame.is_video() {
+            self.presence.video = Some(now);
+        }
+        let Some(parameters) = self.parameters.iter().find(|(track, _)| *track == frame.track) else {
+            self.counters.skipped += 1;
+            return;
+        };
+        let parameters = parameters.1.clone();
+
+        if let Some(file) = &mut self.file {
+            self.clock.advance(frame);
+            self.stale |= !file.takes(frame.track, &parameters);
+            if entrance && (self.stale || self.clock.is_due()) {
+                self.cut(Some(frame), now);
+                self.close();
+            } else if file.must_cut(frame, now) {
+                self.cut(Some(frame), now);
+            }
+        }
+        if self.dropping {
+            if !(entrance && self.sink.has_room(now)) {
+                return self.lose(1, wall);
+            }
+            self.dropping = false;
+        }
+        match &mut self.file {
+            // Sound that comes before the first picture is kept: the pictures may be on their way.
+            None if entrance || (frame.is_audio() && self.counters.segments == 0) => {
+                if !self.sink.has_room(now) {
+                    self.dropping = true;
+                    return self.lose(1, wall);
+                }
+                let mut file = File::new(now, wall);
+                file.push(frame, &parameters, now, wall);
+                self.clock.start(frame);
+                self.stale = false;
+                self.file = Some(file);
+            }
+            // A file without pictures so far can take them only from a key frame on.
+            Some(file)
+                if file.takes(frame.track, &parameters)
+                    && (!frame.is_video() || frame.is_key() || file.has_frames_of(frame.track)) =>
+            {
+                file.push(frame, &parameters, now, wall);
+            }
+            _ => self.counters.skipped += 1,
+        }
+    }
+
+    /// True for a frame that a file can begin at: a key frame, or any sound where there are no pictures to wait for.
+    fn is_entrance(&self, frame: &Frame, now: Now) -> bool {
+        if frame.is_video() {
+            return frame.is_key();
+        }
+        let announced = self.parameters.iter().any(|(_, parameters)| parameters.codec.is_video());
+        let since = self.presence.video.or(self.presence.first).unwrap_or(now);
+        !announced || now.since(since) > limits::RECORDING_VIDEO_WAIT
+    }
+
+    /// Cuts the open fragment and hands it to the sink. `next` is the frame that comes after it, if it is known.
+    fn cut(&mut self, next: Option<&Frame>, now: Now) {
+        let Some(file) = &mut self.file else { return };
+        if file.is_empty() {
+            return;
+        }
+        if file.segment().is_none() {
+            let video_comes = self.parameters.iter().any(|(_, parameters)| parameters.codec.is_video());
+            let since = self.presence.video.or(self.presence.first).unwrap_or(now);
+            let waiting = now.since(since) <= limits::RECORDING_VIDEO_WAIT && !self.finished;
+            if video_comes && !file.has_video() && waiting {
+                // The sound of this second began no file, because pictures are announced and may still come.
+                self.counters.skipped += file.frames();
+                self.file = None;
+                return;
+            }
+            if !self.sink.has_room(now) {
+                return self.drop_file();
+            }
+            let segment = self.sink.open(file.started());
+            file.seal(segment, &self.parameters);
+            self.counters.segments += 1;
+        }
+        let segment = file.segment().expect("sealed above");
+        let Some(fragment) = file.cut(next) else { return };
+        if !self.sink.has_room(now) {
+            self.dropping = true;
+            return self.lose(fragment.frames(), fragment.from());
+        }
+        let from = fragment.from();
+        let serial = self.sink.append(segment, fragment);
+        if let Some(trouble) = &mut self.trouble {
+            trouble.resumed.get_or_insert((serial, from));
+        }
+        self.settle();
+    }
+
+    /// The file gets no more frames.
+    fn close(&mut self) {
+        if let Some(segment) = self.file.take().and_then(|file| file.segment()) {
+            self.sink.end(segment);
+        }
+    }
+
+    /// The file is given up before anything of it reached the disk.
+    fn drop_file(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        self.dropping = true;
+        self.lose(file.frames(), file.from());
+    }
+
+    fn lose(&mut self, frames: u64, from: Wall) {
+        self.counters.lost += frames;
+        let trouble = self.trouble.get_or_insert(Trouble { from, lost: 0, resumed: None });
+        trouble.lost += frames;
+        // What was kept in between did not end the trouble: it is still the same gap, with an island in it.
+        trouble.resumed = None;
+    }
+
+    /// The disk failed at `segment`.
+    fn fail(&mut self, segment: SegmentId, failure: Failure, now: Now) {
+        self.counters.failures += 1;
+        self.sink.back_off(now);
+        self.sink.alarm(segment, failure.fault);
+        if failure.lost > 0 {
+            self.lose(failure.lost, failure.from);
+        }
+        if self.file.as_ref().is_some_and(|file| file.segment() == Some(segment)) {
+            self.drop_file();
+        }
+        self.dropping = true;
+    }
+
+    /// Reports the gap, if there is one.
+    fn end_trouble(&mut self) {
+        let Some(trouble) = self.trouble.take() else { return };
+        let to = trouble.resumed.map_or(self.latest, |(_, wall)| wall);
+        self.counters.gaps += 1;
+        self.sink.tell(Output::Gap { from: trouble.from, to, frames: trouble.lost });
+    }
+
+    /// Lets the sink say what follows from what it heard.
+    fn settle(&mut self) {
+        self.sink.settle();
+        if self.is_done() {
+            self.end_trouble();
+        }
+    }
+}
