@@ -30,6 +30,11 @@ pub const PICTURE_SIDE_MAX: u32 = 65_535;
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Header fields of an HTTP request. More are answered 431 and closed.
 pub const HTTP_HEADERS_MAX: usize = 64;
+/// Bytes of an HTTP request's target (path and query). A longer one is answered 414 and closed.
+pub const HTTP_TARGET_BYTES_MAX: usize = 8 << 10;
+/// Bytes of a request's body, which nothing here wants: it is read and dropped so that the connection can go on. A
+/// longer one is answered 413 and closed. Also what a viewer may send while it plays.
+pub const HTTP_BODY_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a WebSocket message from a viewer (it has nothing to say but pongs and close). A longer one closes it.
 pub const WEBSOCKET_MESSAGE_BYTES_MAX: usize = 4096;
 /// Bytes that may wait in one connection's outbox beside the stream itself. A peer that makes us answer more than it
@@ -89,6 +94,7 @@ const _: () = assert!(FRAGMENT_KEY_SPACING_MIN.as_millis() < FRAGMENT_CUT_AFTER.
 const _: () = assert!(FRAGMENT_BYTES_IN_FLIGHT_MAX > FRAGMENT_BYTES_CUT + RTMP_MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAGMENT_FRAMES_MAX <= MP4_SAMPLES_MAX);
 const _: () = assert!(RTMP_PARTIAL_BYTES_MAX > RTMP_MESSAGE_BYTES_MAX);
+const _: () = assert!(HTTP_TARGET_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 
 /// What one stream may hold and how its viewers are treated; per app from the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
