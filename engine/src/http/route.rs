@@ -1,0 +1,111 @@
+//! Paths to what stands there. The only place that knows the shape of this door's URLs.
+
+use super::{
+    page::{self, Asset},
+    request::Fault,
+    response::Status,
+};
+use crate::media::StreamName;
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// A file that the binary carries: the landing page, scripts, styles.
+    Asset(&'static Asset),
+    /// `/APP/STREAM.flv`: the stream itself.
+    Flv(StreamName),
+    /// `/APP/STREAM/`: the page that plays it.
+    Player,
+    /// `/APP/STREAM`: the page's address without its slash.
+    Unslashed(StreamName),
+}
+
+/// What stands at `path`.
+///
+/// # Errors
+/// 404 for what is not here, 400 for a name that no stream can have.
+pub fn route(path: &str) -> Result<Route, Fault> {
+    if let Some(asset) = page::asset(path) {
+        return Ok(Route::Asset(asset));
+    }
+    let path = unescape(path)?;
+    let mut parts = path.strip_prefix('/').unwrap_or(&path).split('/');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(app), Some(stream), None, None) => match stream.strip_suffix(".flv") {
+            Some(stream) => name(app, stream).map(Route::Flv),
+            None => name(app, stream).map(Route::Unslashed),
+        },
+        (Some(app), Some(stream), Some(""), None) => name(app, stream).map(|_| Route::Player),
+        _ => {
+            Err(Fault { status: Status::NotFound, why: "nothing here: try /APP/STREAM.flv or /APP/STREAM/" })
+        }
+    }
+}
+
+fn name(app: &str, stream: &str) -> Result<StreamName, Fault> {
+    StreamName::new(app, stream).map_err(|error| Fault { status: Status::BadRequest, why: error.why })
+}
+
+/// Resolves percent escapes (RFC 3986, 2.1). An escaped slash becomes one that parts the path, which can only make a
+/// legal name into another legal name or an illegal one.
+fn unescape(path: &str) -> Result<String, Fault> {
+    if !path.contains('%') {
+        return Ok(path.into());
+    }
+    let malformed = Fault { status: Status::BadRequest, why: "the path has a broken percent escape" };
+    let mut bytes = path.bytes();
+    let mut plain = Vec::with_capacity(path.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            plain.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        let (high, low) = (digit(bytes.next()).ok_or(malformed)?, digit(bytes.next()).ok_or(malformed)?);
+        plain.push(u8::try_from(high << 4 | low).expect("two hexadecimal digits are a byte"));
+    }
+    String::from_utf8(plain).map_err(|_| malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(text: &str) -> StreamName {
+        StreamName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn each_shape_of_path_has_its_place() {
+        assert_eq!(route("/live/cam.flv"), Ok(Route::Flv(stream("live/cam"))));
+        assert_eq!(route("/live/cam.flv.flv"), Ok(Route::Flv(stream("live/cam.flv"))));
+        assert_eq!(route("/live/cam/"), Ok(Route::Player));
+        assert_eq!(route("/live/cam"), Ok(Route::Unslashed(stream("live/cam"))));
+        assert_eq!(route("/live/c%61m%2Eflv"), Ok(Route::Flv(stream("live/cam"))));
+        assert!(matches!(route("/"), Ok(Route::Asset(_))));
+    }
+
+    #[test]
+    fn what_no_stream_can_be_called_is_a_bad_request() {
+        let long = format!("/live/{}.flv", "x".repeat(129));
+        for path in [
+            "/live/.flv",
+            "/../x.flv",
+            "/live/..",
+            "/live/../",
+            "/%2e%2e/x.flv",
+            "/live/a%00b",
+            "/l/%",
+            &long,
+        ] {
+            assert_eq!(route(path).unwrap_err().status, Status::BadRequest, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_here_is_not_found() {
+        for path in ["*", "/favicon.txt/a/b", "/live", "/a/b/c", "/a/b/c/", "/a%2fb/c.flv"] {
+            assert_eq!(route(path).unwrap_err().status, Status::NotFound, "{path}");
+        }
+    }
+}
