@@ -16,6 +16,7 @@ pub mod hub;
 pub mod limits;
 pub mod media;
 pub mod message;
+pub mod protocol;
 #[cfg(feature = "record")]
 pub mod record;
 #[cfg(feature = "rtmp")]

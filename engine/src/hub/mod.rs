@@ -11,6 +11,8 @@ mod connection;
 mod neighbour;
 mod play;
 mod publish;
+#[cfg(feature = "record")]
+mod recording;
 mod streams;
 mod timers;
 
@@ -23,6 +25,8 @@ use std::{
 
 use bytes::Bytes;
 
+#[cfg(feature = "record")]
+use crate::record;
 use crate::{
     error::ErrorKind,
     media::StreamName,
@@ -33,6 +37,8 @@ use crate::{
     time::{Now, Wall},
 };
 use connection::Connection;
+#[cfg(feature = "record")]
+pub use recording::RecordAnswer;
 use streams::Streams;
 use timers::{Timer, Timers};
 
@@ -99,6 +105,14 @@ pub enum Input<'a> {
     Mail(Message, CoreId),
     /// What [`Output::Mail`] asked for could not be: the lane is full.
     Undelivered(Message, CoreId),
+    /// An answer for a recorder.
+    #[cfg(feature = "record")]
+    Recorded {
+        /// Whose.
+        recording: RecordingId,
+        /// The answer.
+        answer: RecordAnswer,
+    },
     /// The deadline has come.
     Timeout,
     /// The operator changed something.
@@ -147,6 +161,14 @@ pub enum Output {
     },
     /// A word for another core; [`Input::Undelivered`] when its lane is full.
     Mail(Message, CoreId),
+    /// Something for the driver of recordings: to open, append or finish. Answered by [`Input::Recorded`].
+    #[cfg(feature = "record")]
+    Record {
+        /// Whose.
+        recording: RecordingId,
+        /// What.
+        task: record::Output,
+    },
     /// A line for the log.
     Notice(Notice),
 }
@@ -195,6 +217,8 @@ pub struct Hub {
     backlog: BTreeMap<CoreId, VecDeque<Message>>,
     timers: Timers,
     subscriptions: u64,
+    #[cfg(feature = "record")]
+    recordings: recording::Recordings,
     stats: ShardStats,
     /// Wall-clock nanoseconds at monotonic zero.
     wall_offset: i128,
@@ -217,6 +241,8 @@ impl Hub {
             backlog: BTreeMap::new(),
             timers: Timers::default(),
             subscriptions: 0,
+            #[cfg(feature = "record")]
+            recordings: recording::Recordings::default(),
             stats: ShardStats::default(),
             wall_offset: 0,
             draining: false,
@@ -236,6 +262,8 @@ impl Hub {
             Input::Quiet { connection } => self.quiet(connection),
             Input::Mail(message, from) => self.mail(message, from, now),
             Input::Undelivered(message, to) => self.undelivered(message, to, now),
+            #[cfg(feature = "record")]
+            Input::Recorded { recording, answer } => self.recorded(recording, answer, now),
             Input::Timeout => self.timeout(now),
             Input::Settings(settings) => self.set_settings(settings),
             Input::Drain => self.drain(now),
@@ -271,16 +299,23 @@ impl Hub {
 
     /// True when [`Input::Drain`] is done: every peer is gone and every recording is closed.
     pub fn is_drained(&self) -> bool {
+        #[cfg(feature = "record")]
+        if !self.recordings.is_empty() {
+            return false;
+        }
         self.draining && self.connections.iter().all(Option::is_none) && self.outputs.is_empty()
     }
 
     /// The counters and gauges of this core.
     pub fn stats(&self) -> ShardStats {
         let mut stats = self.stats.clone();
-        self.streams.count(self.core, &mut stats);
+        self.streams.count(&mut stats);
+        #[cfg(feature = "record")]
+        self.recordings.count(&mut stats);
         stats
     }
 
+    #[cfg(feature = "record")]
     fn wall(&self, now: Now) -> Wall {
         Wall(u64::try_from(i128::from(now.0) + self.wall_offset).unwrap_or(0))
     }
@@ -293,6 +328,8 @@ impl Hub {
                 Timer::Stream(id) => self.stream_timeout(id, now),
                 Timer::Backlog => self.retry_backlog(now),
                 Timer::Sweep => self.sweep(now),
+                #[cfg(feature = "record")]
+                Timer::Recording(id) => self.recording_timeout(id, now),
             }
         }
     }

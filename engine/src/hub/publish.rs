@@ -14,7 +14,7 @@ use crate::{
     media::{Frame, Payload, StreamName},
     message::{Message, owner_of},
     session::{Answer, Refusal},
-    stream::{Numbered, Publication, window_end},
+    stream::{Numbered, Placed, Publication, window_end},
     time::Now,
 };
 
@@ -81,6 +81,8 @@ impl Hub {
         self.remark(id, Level::Info, if resumed { "publishing again" } else { "publishing" }, None);
         self.set_stream_timer(stream_id);
         if !resumed {
+            #[cfg(feature = "record")]
+            self.start_recording(stream_id);
             self.stream_began(stream_id, now);
         }
         self.answer(id, Answer::Publishing, now);
@@ -105,14 +107,21 @@ impl Hub {
             return;
         }
         self.stats.frames += u64::from(frame.is_media());
-        let (mark, numbered) = publication.number(frame, &mut stream.group, now);
-        self.stats.frames_left_out += publication.take_left_out();
+        let (mark, placed) = publication.number(frame, now);
         if let Some(mark) = mark {
             self.stats.discontinuities += 1;
             self.spread(stream_id, &mark, now);
         }
-        if let Some(numbered) = numbered {
-            self.spread(stream_id, &numbered, now);
+        match placed {
+            Placed::Numbered(numbered) => self.spread(stream_id, &numbered, now),
+            Placed::Noted(frame) => {
+                if let Some(stream) = self.streams.get(stream_id) {
+                    stream.group.note(&frame);
+                }
+                #[cfg(feature = "record")]
+                self.record(stream_id, &frame, now);
+            }
+            Placed::LeftOut => self.stats.frames_left_out += 1,
         }
     }
 
@@ -128,6 +137,8 @@ impl Hub {
             }
         }
         self.keep(stream_id, numbered, now);
+        #[cfg(feature = "record")]
+        self.record(stream_id, &numbered.frame, now);
         let full = self
             .streams
             .get(stream_id)
@@ -244,6 +255,8 @@ impl Hub {
                 self.post(message, subscriber.core);
             }
         }
+        #[cfg(feature = "record")]
+        self.finish_recording(stream_id, now);
         self.retire(stream_id, now);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{ConnectionId, RecordingId};
+use super::ConnectionId;
 use crate::{
     limits::StreamLimits,
     media::StreamName,
@@ -32,7 +32,8 @@ pub struct Stream {
     pub ended: bool,
     /// A batch for other cores waits to be posted.
     pub in_batches: bool,
-    pub recording: Option<RecordingId>,
+    #[cfg(feature = "record")]
+    pub recording: Option<super::RecordingId>,
     pub keyframe_asked: Option<Now>,
 }
 
@@ -61,6 +62,7 @@ impl Stream {
             lonely: None,
             ended: false,
             in_batches: false,
+            #[cfg(feature = "record")]
             recording: None,
             keyframe_asked: None,
         }
@@ -159,7 +161,7 @@ impl Streams {
     }
 
     /// Adds the gauges that follow from the streams.
-    pub fn count(&self, _core: CoreId, stats: &mut ShardStats) {
+    pub fn count(&self, stats: &mut ShardStats) {
         for stream in self.by_id.values() {
             if let Source::Owned(publication) = &stream.source {
                 stats.streams += u64::from(publication.is_live());

@@ -18,6 +18,9 @@ pub enum Timer {
     Backlog,
     /// A look at peers that take nothing.
     Sweep,
+    /// A recorder's.
+    #[cfg(feature = "record")]
+    Recording(super::RecordingId),
 }
 
 /// The set.

@@ -12,6 +12,6 @@ mod viewer;
 
 pub use group::{Group, Numbered, Place};
 pub use log::{Block, Log};
-pub use publication::{Numbering, Publication, Start, Subscriber, window_end};
+pub use publication::{Numbering, Placed, Publication, Start, Subscriber, window_end};
 pub use timeline::Timeline;
 pub use viewer::{Next, Viewer};

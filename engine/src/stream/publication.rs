@@ -96,6 +96,17 @@ pub struct Subscriber {
     pub live: bool,
 }
 
+/// What became of a frame.
+#[derive(Debug)]
+pub enum Placed {
+    /// It has its place.
+    Numbered(Numbered),
+    /// It came before the first entrance and says something that viewers must know; part of the opening.
+    Noted(Frame),
+    /// No viewer could use it: a picture before the first key frame.
+    LeftOut,
+}
+
 /// The owner's side of a stream.
 #[derive(Debug)]
 pub struct Publication<C> {
@@ -112,7 +123,6 @@ pub struct Publication<C> {
     timeline: Timeline,
     numbering: Numbering,
     batch: Vec<Numbered>,
-    left_out: u64,
 }
 
 impl<C> Publication<C> {
@@ -127,7 +137,6 @@ impl<C> Publication<C> {
             timeline: Timeline::new(),
             numbering: Numbering::new(),
             batch: Vec::new(),
-            left_out: 0,
         }
     }
 
@@ -159,14 +168,8 @@ impl<C> Publication<C> {
         true
     }
 
-    /// Puts `frame` on the timeline and numbers it. Up to two frames come out, in order: a discontinuity before it, and
-    /// itself. Frames that are kept for newcomers but come before the first entrance are only noted in `group`.
-    pub fn number(
-        &mut self,
-        mut frame: Frame,
-        group: &mut Group,
-        now: Now,
-    ) -> (Option<Numbered>, Option<Numbered>) {
+    /// Puts `frame` on the timeline and numbers it. A discontinuity may come out before it.
+    pub fn number(&mut self, mut frame: Frame, now: Now) -> (Option<Numbered>, Placed) {
         self.last_frame = now;
         let mut mark = None;
         if self.timeline.place(&mut frame, now) {
@@ -178,15 +181,12 @@ impl<C> Publication<C> {
             };
             mark = self.numbering.number(&notice).map(|place| Numbered { place, frame: notice });
         }
-        let Some(place) = self.numbering.number(&frame) else {
-            if frame.is_media() {
-                self.left_out += 1;
-            } else {
-                group.note(&frame);
-            }
-            return (mark, None);
+        let placed = match self.numbering.number(&frame) {
+            Some(place) => Placed::Numbered(Numbered { place, frame }),
+            None if frame.is_media() => Placed::LeftOut,
+            None => Placed::Noted(frame),
         };
-        (mark, Some(Numbered { place, frame }))
+        (mark, placed)
     }
 
     /// Remembers `numbered` for the other cores, if any wants it.
@@ -209,11 +209,6 @@ impl<C> Publication<C> {
         let batch = self.batch.as_slice().into();
         self.batch.clear();
         Some(batch)
-    }
-
-    /// Media frames that were left out because no viewer could use them; counted since the last call.
-    pub fn take_left_out(&mut self) -> u64 {
-        std::mem::take(&mut self.left_out)
     }
 }
 
