@@ -4,9 +4,8 @@
 use crate::{
     bits::{BitReader, Reader},
     codec::{
-        Colour, FrameRate,
         nal::{self, LengthPrefixed, LengthSize},
-        vui,
+        vui::{self, Vui},
     },
     error::Error,
     limits,
@@ -80,17 +79,6 @@ pub struct Sps {
     pub vui: Vui,
 }
 
-/// The parts of the video usability information that others ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vui {
-    /// Width and height of a sample; `None` when it is not said.
-    pub sample_aspect_ratio: Option<(u16, u16)>,
-    /// How samples are to be understood as colours.
-    pub colour: Option<Colour>,
-    /// Frames per second.
-    pub frame_rate: Option<FrameRate>,
-}
-
 impl Sps {
     /// Parses a NAL unit of type 7, its header included.
     ///
@@ -123,7 +111,7 @@ impl Sps {
         let size = Size::parse(&mut reader, format)?;
 
         let vui = match reader.bit("vui_parameters_present_flag") {
-            Ok(true) => Vui::parse(&mut reader),
+            Ok(true) => read_vui(&mut reader),
             Ok(false) | Err(_) => Vui::default(),
         };
         Ok(Sps {
@@ -219,7 +207,6 @@ impl Format {
     fn parse(reader: &mut BitReader<'_>) -> Result<Self, Error> {
         let chroma = reader.ue_at_most(3, "chroma_format_idc")? as u8;
         if chroma == 3 {
-            // Separate planes are cropped like monochrome, whose unit is that of 4:4:4.
             reader.skip(1, "separate_colour_plane_flag")?;
         }
         let bit_depth_luma = 8 + reader.ue_at_most(6, "bit_depth_luma_minus8")? as u8;
@@ -294,13 +281,9 @@ impl Size {
         let (coded_width, coded_height) = (columns * MACROBLOCK, rows * MACROBLOCK * rows_per_unit);
         let (mut width, mut height) = (coded_width, coded_height);
         if reader.bit("frame_cropping_flag")? {
-            let (across, down) = match format.chroma {
-                1 => (2, 2),
-                2 => (2, 1),
-                _ => (1, 1),
-            };
-            width = cropped(reader, coded_width, across)?;
-            height = cropped(reader, coded_height, down * rows_per_unit)?;
+            let (across, down) = vui::cropping_unit(format.chroma);
+            width = vui::cropped(reader, coded_width, across)?;
+            height = vui::cropped(reader, coded_height, down * rows_per_unit)?;
         }
         if height > limits::PICTURE_SIDE_MAX {
             return Err(reader.malformed("picture is too high"));
@@ -309,47 +292,20 @@ impl Size {
     }
 }
 
-/// Reads the offsets of two opposite edges and takes them off `side`.
-fn cropped(reader: &mut BitReader<'_>, side: u32, unit: u32) -> Result<u32, Error> {
-    let first = u64::from(reader.ue("frame_crop_offset")?);
-    let second = u64::from(reader.ue("frame_crop_offset")?);
-    match u64::from(side).checked_sub((first + second) * u64::from(unit)) {
-        Some(left) if left > 0 => Ok(left as u32),
-        _ => Err(reader.malformed("nothing is left of the picture after cropping")),
-    }
-}
-
-impl Vui {
-    /// Reads as far as the bits last and make sense. (E.1.1)
-    fn parse(reader: &mut BitReader<'_>) -> Self {
-        let mut vui = Vui::default();
-        // The result says only where reading stopped; what was read before that is kept.
-        let _ = vui.read(reader);
-        vui
-    }
-
-    fn read(&mut self, reader: &mut BitReader<'_>) -> Result<(), Error> {
-        if reader.bit("aspect_ratio_info_present_flag")? {
-            self.sample_aspect_ratio = vui::sample_aspect_ratio(reader)?;
-        }
-        if reader.bit("overscan_info_present_flag")? {
-            reader.skip(1, "overscan_appropriate_flag")?;
-        }
-        if reader.bit("video_signal_type_present_flag")? {
-            self.colour = Some(vui::video_signal_type(reader)?);
-        }
-        if reader.bit("chroma_loc_info_present_flag")? {
-            reader.ue("chroma_sample_loc_type_top_field")?;
-            reader.ue("chroma_sample_loc_type_bottom_field")?;
-        }
+/// Reads as far as the bits last and make sense. (E.1.1)
+fn read_vui(reader: &mut BitReader<'_>) -> Vui {
+    let mut vui = Vui::default();
+    let mut read = || -> Result<(), Error> {
+        vui.read_picture(reader)?;
         if reader.bit("timing_info_present_flag")? {
-            let units_in_tick = reader.bits(32, "num_units_in_tick")?;
-            let time_scale = reader.bits(32, "time_scale")?;
             // A tick is a field's time, and a frame has two, in progressive sequences as well. (E.2.1)
-            self.frame_rate = FrameRate::new(time_scale, units_in_tick * 2);
+            vui.read_timing(reader, 2)?;
         }
         Ok(())
-    }
+    };
+    // The result says only where reading stopped; what was read before that is kept.
+    let _ = read();
+    vui
 }
 
 fn recovery_point_in_sei(payload: &[u8]) -> Option<u32> {
@@ -383,7 +339,10 @@ fn sei_number(reader: &mut Reader<'_>) -> Result<usize, Error> {
 mod tests {
     use super::*;
     use crate::{
-        codec::samples::{self, hex},
+        codec::{
+            Colour, FrameRate,
+            samples::{self, hex},
+        },
         error::ErrorKind,
     };
 

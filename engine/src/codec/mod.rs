@@ -1,19 +1,24 @@
 //! What a decoder needs to know, per codec. Containers ask [`Parameters`], so that the cost of a new codec is one file
 //! here and not one in every container.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::{error::Error, limits};
 use nal::LengthSize;
 
 pub mod aac;
+pub mod av1;
 pub mod h264;
+pub mod h265;
 pub mod mp3;
 pub mod nal;
 pub mod opus;
 #[cfg(test)]
 mod samples;
-mod vui;
+pub mod vp9;
+pub mod vui;
 
 /// A codec that the engine can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,9 +104,20 @@ impl Parameters {
             return Err(Error::too_large("decoder configuration", limits::CONFIGURATION_BYTES_MAX as u64));
         }
         let (shape, codec_string) = match codec {
+            Codec::Vp9 => return Self::parse_vp9(configuration),
             Codec::H264 => {
                 let sps = h264::Configuration::parse(&configuration)?.sps;
                 (Shape::Video { width: sps.width, height: sps.height }, sps.codec_string())
+            }
+            Codec::H265 => {
+                let sps = h265::Configuration::parse(&configuration)?.sps;
+                (Shape::Video { width: sps.width, height: sps.height }, sps.codec_string())
+            }
+            Codec::Av1 => {
+                let config = av1::Configuration::parse(&configuration)?;
+                let (width, height) =
+                    config.sequence_header.as_ref().map_or((0, 0), |header| (header.width, header.height));
+                (Shape::Video { width, height }, config.codec_string())
             }
             Codec::Aac => {
                 let config = aac::AudioSpecificConfig::parse(&configuration)?;
@@ -114,9 +130,53 @@ impl Parameters {
             }
             Codec::Opus => (Shape::of_opus(opus::Head::parse(&configuration)?.channels), "opus".to_owned()),
             Codec::Mp3 => return Err(Error::unsupported("MP3 has no decoder configuration", 0)),
-            Codec::H265 | Codec::Av1 | Codec::Vp9 => return Err(Error::unsupported("video codec", 0)),
         };
         Ok(Parameters { codec, configuration, shape, codec_string })
+    }
+
+    fn parse_vp9(configuration: Bytes) -> Result<Self, Error> {
+        let (configuration, added) = match vp9::with_version(&configuration) {
+            Cow::Borrowed(_) => (configuration, 0),
+            Cow::Owned(with_version) => (with_version.into(), vp9::VERSION_BYTES),
+        };
+        // A place counts in what the publisher sent.
+        let codec_string = vp9::Configuration::parse(&configuration)
+            .map_err(|error| Error { at: error.at.saturating_sub(added), ..error })?
+            .codec_string();
+        Ok(Parameters {
+            codec: Codec::Vp9,
+            configuration,
+            shape: Shape::Video { width: 0, height: 0 },
+            codec_string,
+        })
+    }
+
+    /// These parameters and what a key frame of the track adds to them, or `None` when that is nothing: the size of the
+    /// picture where the configuration does not say it (VP9 never does, AV1 need not), and with it VP9's level.
+    pub fn with_key_frame(&self, data: &[u8]) -> Option<Self> {
+        let mut better = self.clone();
+        let (width, height) = match self.codec {
+            Codec::Vp9 => {
+                let frame = vp9::KeyFrame::parse(data)?;
+                let mut config = vp9::Configuration::parse(&self.configuration).ok()?;
+                if config.level == 0 {
+                    config.level = frame.level();
+                    better.codec_string = config.codec_string();
+                }
+                (frame.width, frame.height)
+            }
+            Codec::Av1 if self.width_height().is_none() => {
+                let header = av1::sequence_header(data).ok().flatten()?;
+                better.codec_string = header.codec_string();
+                (header.width, header.height)
+            }
+            _ => return None,
+        };
+        if width > limits::PICTURE_SIDE_MAX || height > limits::PICTURE_SIDE_MAX {
+            return None;
+        }
+        better.shape = Shape::Video { width, height };
+        (better != *self).then_some(better)
     }
 
     /// From the first frame of an MP3 track.
@@ -182,7 +242,9 @@ impl Shape {
 pub fn is_key(codec: Codec, length_size: LengthSize, data: &[u8]) -> bool {
     match codec {
         Codec::H264 => h264::is_idr(data, length_size),
-        Codec::H265 | Codec::Av1 | Codec::Vp9 => false,
+        Codec::H265 => h265::is_random_access_point(data, length_size),
+        Codec::Av1 => av1::is_key(data),
+        Codec::Vp9 => vp9::KeyFrame::parse(data).is_some(),
         Codec::Aac | Codec::Opus | Codec::Mp3 => true,
     }
 }
@@ -204,6 +266,14 @@ pub struct Colour {
 impl Default for Colour {
     fn default() -> Self {
         Colour { primaries: 2, transfer: 2, matrix: 2, full_range: false }
+    }
+}
+
+impl Colour {
+    /// True when these are the colours that codec strings imply when they name none.
+    pub(crate) fn is_bt709_or_unsaid(self) -> bool {
+        !self.full_range
+            && [self.primaries, self.transfer, self.matrix].iter().all(|point| matches!(point, 1 | 2))
     }
 }
 
@@ -238,9 +308,15 @@ mod tests {
     const CODECS: [Codec; 7] =
         [Codec::H264, Codec::H265, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Mp3];
 
-    const CONFIGURATIONS: [(Codec, &str); 5] = [
+    const CONFIGURATIONS: [(Codec, &str); 11] = [
         (Codec::H264, samples::H264_HIGH_720),
         (Codec::H264, samples::H264_422_10_HDR),
+        (Codec::H265, samples::H265_MAIN10_1080_HDR),
+        (Codec::H265, samples::H265_444_SAR),
+        (Codec::Av1, samples::AV1_MAIN_180),
+        (Codec::Av1, samples::AV1_HIGH_444),
+        (Codec::Vp9, samples::VP9_180),
+        (Codec::Vp9, samples::VP9_444_10_HDR),
         (Codec::Aac, samples::AAC_LC_48000_STEREO),
         (Codec::Aac, samples::AAC_LC_31_BY_ELEMENTS),
         (Codec::Opus, samples::OPUS_51),
@@ -256,6 +332,60 @@ mod tests {
         let audio = Parameters::parse(Codec::Aac, hex(samples::AAC_LC_48000_STEREO).into()).unwrap();
         let shape = Shape::Audio { sample_rate: 48000, channels: 2, packet_samples: 1024 };
         assert_eq!((audio.shape, audio.width_height()), (shape, None));
+    }
+
+    #[test]
+    fn each_video_codec_gives_the_size_that_ffprobe_says_and_its_codec_string() {
+        for (codec, text, size, codec_string) in [
+            (Codec::H264, samples::H264_BASELINE_1080, Some((1920, 1080)), "avc1.42c028"),
+            (Codec::H265, samples::H265_MAIN_720, Some((1280, 720)), "hvc1.1.6.L93.90"),
+            (Codec::Av1, samples::AV1_MAIN_10_720, Some((1280, 720)), "av01.0.05M.10"),
+            (Codec::Vp9, samples::VP9_180, None, "vp09.00.11.08"),
+        ] {
+            let parameters = Parameters::parse(codec, hex(text).into()).unwrap();
+            assert_eq!((parameters.width_height(), &*parameters.codec_string), (size, codec_string));
+            assert_eq!(parameters.configuration, hex(text));
+        }
+    }
+
+    #[test]
+    fn a_key_frame_tells_the_size_that_the_configuration_left_out() {
+        let mut record = hex(samples::VP9_444_10_HDR);
+        record[5] = 0; // no level
+        let vp9 = Parameters::parse(Codec::Vp9, record.into()).unwrap();
+        let better = vp9.with_key_frame(&hex(samples::VP9_KEY_444_10)).unwrap();
+        assert_eq!((vp9.width_height(), better.width_height()), (None, Some((640, 360))));
+        assert_eq!(better.codec_string, "vp09.03.21.10.03.09.16.09.00");
+        assert_eq!(better.with_key_frame(&hex(samples::VP9_KEY_444_10)), None);
+        assert_eq!(vp9.with_key_frame(&hex(samples::VP9_INTER)), None);
+
+        let whole = Parameters::parse(Codec::Av1, hex(samples::AV1_MAIN_180).into()).unwrap();
+        let bare = Parameters::parse(Codec::Av1, whole.configuration.slice(..4)).unwrap();
+        let better = bare.with_key_frame(&hex(samples::AV1_KEY)).unwrap();
+        assert_eq!((bare.width_height(), better.width_height()), (None, Some((64, 64))));
+        assert_eq!(whole.with_key_frame(&hex(samples::AV1_KEY)), None);
+    }
+
+    #[test]
+    fn a_vp9_record_without_its_version_is_given_one() {
+        let whole = hex(samples::VP9_180);
+        let from_record = Parameters::parse(Codec::Vp9, Bytes::copy_from_slice(&whole[4..])).unwrap();
+        assert_eq!(from_record, Parameters::parse(Codec::Vp9, whole.into()).unwrap());
+    }
+
+    #[test]
+    fn each_video_codec_tells_its_key_frames_from_others() {
+        for (codec, key, other) in [
+            (Codec::H264, samples::H264_IDR, samples::H264_P),
+            (Codec::H265, samples::H265_IDR, samples::H265_TRAIL),
+            (Codec::H265, samples::H265_CRA, samples::H265_RASL),
+            (Codec::Av1, samples::AV1_KEY, samples::AV1_INTER),
+            (Codec::Vp9, samples::VP9_KEY, samples::VP9_INTER),
+        ] {
+            assert!(is_key(codec, LengthSize::Four, &hex(key)), "{codec:?}");
+            assert!(!is_key(codec, LengthSize::Four, &hex(other)), "{codec:?}");
+            assert!(!is_key(codec, LengthSize::Four, &[]), "{codec:?}");
+        }
     }
 
     #[test]
@@ -296,6 +426,8 @@ mod tests {
             is_key(codec, length_size, bytes);
             h264::recovery_point(bytes, length_size);
         }
+        let _ = h265::Sps::parse(bytes);
+        let _ = av1::SequenceHeader::parse(bytes);
         opus::packet_samples(bytes);
         Ok(())
     }

@@ -37,6 +37,67 @@ pub const H264_REFRESH: &str = "\
     000000166764000aacb421360220000003002000000641e244d40000000568ef0f2c8b0000000506060171800000001a\
     419a66217fc16bb3c39965a438cf3faa9f6333842ee45aff0370";
 
+// hvcC of `-c:v libx265 -x265-params info=0`, from the MP4.
+/// `testsrc2=s=1280x720:r=30`
+pub const H265_MAIN_720: &str = "\
+    0101600000009000000000005df000fcfdf8f800000f03a00001001840010c01ffff0160000003009000000300000300\
+    5d959809a10001002b42010101600000030090000003000003005da00280802d165959a4932bc05a0200000300020000\
+    03003c10a2000100074401c172b46240";
+/// `testsrc2=s=1920x1080:r=60000/1001 -preset ultrafast -pix_fmt yuv420p10le -color_primaries bt2020 -color_trc
+/// smpte2084 -colorspace bt2020nc`
+pub const H265_MAIN10_1080_HDR: &str = "\
+    0102200000009000000000007bf000fcfdfafa00000f03a00001001840010c01ffff0220000003009000000300000300\
+    7b959409a10001002e42010102200000030090000003000003007ba003c0801107cad965654a4c2f016a122012080000\
+    1f480007530040a2000100064401c073c189";
+/// `testsrc2=s=322x242:r=25 -pix_fmt yuv444p -vf setsar=4/3 -x265-params scaling-list=default`
+pub const H265_444_SAR: &str = "\
+    0104080000009e08000000003cf000fcfff8f800000f03a00001001740010c01ffff0408000003009e0800000300003c\
+    959809a10001002b4201010408000003009e0800000300003c90014901f39e7cb2b349272bc39a020000030002000003\
+    003210a2000100084401c172860c4624";
+
+// Access units of `color=black:s=64x64:r=25 -c:v libx265 -x265-params keyint=3:min-keyint=3:bframes=2:open-gop=1:info=0:scenecut=0`,
+// from the MP4.
+/// The first packet, IDR_N_LP.
+pub const H265_IDR: &str = "0000000e2801af1d80f701b2fffd232fb33c";
+/// The second, CRA of an open group.
+pub const H265_CRA: &str = "000000102a01ac0cadc720f701b2fffd232fb33c";
+/// The third, a leading picture.
+pub const H265_RASL: &str = "0000000a1201e04497e18590c6a0";
+/// The last, a trailing picture.
+pub const H265_TRAIL: &str = "0000000a0201d0397e10c639fa84";
+
+// av1C, from the MP4.
+/// `testsrc2=s=320x180:r=25 -c:v libaom-av1 -cpu-used 8`
+pub const AV1_MAIN_180: &str = "81000c000a0b000000043cfeccdaf90040";
+/// `testsrc2=s=1280x720:r=30 -c:v libsvtav1 -preset 12 -pix_fmt yuv420p10le`
+pub const AV1_MAIN_10_720: &str = "81054c000a0b0000002d4cffb3c02f8404";
+/// `testsrc2=s=640x360:r=25 -c:v libaom-av1 -cpu-used 8 -pix_fmt yuv444p -color_primaries bt709 -color_trc bt709
+/// -colorspace bt709`
+pub const AV1_HIGH_444: &str = "812100000a0e2000000cc4ff6736be4808080880";
+
+// Temporal units of `color=black:s=64x64:r=25 -c:v libaom-av1 -cpu-used 8 -g 2`, from the MP4.
+/// The first packet: sequence header and key frame.
+pub const AV1_KEY: &str = "0a0a00000002afff9b5f2008320e10009680000200000000ebc68ef0";
+/// The second packet.
+pub const AV1_INTER: &str = "321130038080000006c0000002800020009c50";
+
+// vpcC, from the MP4.
+/// `testsrc2=s=320x180:r=25 -c:v libvpx-vp9 -deadline realtime -cpu-used 8`
+pub const VP9_180: &str = "01000000000b820202020000";
+/// `testsrc2=s=640x360:r=25 -c:v libvpx-vp9 -pix_fmt yuv444p10le -color_primaries bt2020 -color_trc smpte2084
+/// -colorspace bt2020nc`
+pub const VP9_444_10_HDR: &str = "010000000315a60910090000";
+
+// Frames of `color=black:s=64x64:r=25 -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 2`, from the MP4.
+/// The first packet.
+pub const VP9_KEY: &str = "\
+    824983420003f003f60638241c184a00002040006b43ffffe55dbdb7fd2b24857afbcdd3f2a0247212336e3f29a43494\
+    20113051e36e010affffad70872ca76995da8e5c565d6969359d589b8ec980777a467a3ce53b4f9d972801382480";
+/// The second packet.
+pub const VP9_INTER: &str = "860040929c48500000037000005470";
+/// The first bytes of the first packet of [`VP9_444_10_HDR`].
+pub const VP9_KEY_444_10: &str = "b124c1a128013f80b3b031c120e0c2c0804f005fcdf7f3fcdf8bffe1f87fdbff";
+
 // AudioSpecificConfigs of `-c:a aac`, from the MP4.
 /// `sine=r=48000 -ac 2`
 pub const AAC_LC_48000_STEREO: &str = "119056e500";

@@ -1,9 +1,72 @@
-//! The video usability information that H.264 (annex E) and HEVC (annex E) write alike.
+//! What the sequence parameter sets of H.264 and HEVC write alike: cropping, and the video usability information of their
+//! annexes E.
 
-use crate::{bits::BitReader, codec::Colour, error::Error};
+use crate::{
+    bits::BitReader,
+    codec::{Colour, FrameRate},
+    error::Error,
+};
 
-/// `aspect_ratio_idc` and what it brings; the same in H.264 (table E-1) and HEVC (table E.1).
-pub fn sample_aspect_ratio(reader: &mut BitReader<'_>) -> Result<Option<(u16, u16)>, Error> {
+/// The parts of the video usability information that others ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vui {
+    /// Width and height of a sample; `None` when it is not said.
+    pub sample_aspect_ratio: Option<(u16, u16)>,
+    /// How samples are to be understood as colours.
+    pub colour: Option<Colour>,
+    /// Frames per second.
+    pub frame_rate: Option<FrameRate>,
+}
+
+impl Vui {
+    /// Reads from `aspect_ratio_info_present_flag` to the chroma sample locations.
+    pub(super) fn read_picture(&mut self, reader: &mut BitReader<'_>) -> Result<(), Error> {
+        if reader.bit("aspect_ratio_info_present_flag")? {
+            self.sample_aspect_ratio = sample_aspect_ratio(reader)?;
+        }
+        if reader.bit("overscan_info_present_flag")? {
+            reader.skip(1, "overscan_appropriate_flag")?;
+        }
+        if reader.bit("video_signal_type_present_flag")? {
+            self.colour = Some(video_signal_type(reader)?);
+        }
+        if reader.bit("chroma_loc_info_present_flag")? {
+            reader.ue("chroma_sample_loc_type_top_field")?;
+            reader.ue("chroma_sample_loc_type_bottom_field")?;
+        }
+        Ok(())
+    }
+
+    /// Reads `num_units_in_tick` and `time_scale`, of which a frame lasts `ticks`.
+    pub(super) fn read_timing(&mut self, reader: &mut BitReader<'_>, ticks: u64) -> Result<(), Error> {
+        let units_in_tick = reader.bits(32, "num_units_in_tick")?;
+        let time_scale = reader.bits(32, "time_scale")?;
+        self.frame_rate = FrameRate::new(time_scale, units_in_tick * ticks);
+        Ok(())
+    }
+}
+
+/// Luma samples that one step of a cropping offset covers, across and down, in a chroma format. Separate colour planes
+/// are cropped like monochrome, whose unit is that of 4:4:4. (H.264, 7.4.2.1.1; H.265, 6.2)
+pub(super) const fn cropping_unit(chroma_format: u8) -> (u32, u32) {
+    match chroma_format {
+        1 => (2, 2),
+        2 => (2, 1),
+        _ => (1, 1),
+    }
+}
+
+/// Reads the cropping offsets of two opposite edges and takes them off `side`.
+pub(super) fn cropped(reader: &mut BitReader<'_>, side: u32, unit: u32) -> Result<u32, Error> {
+    let offsets = u64::from(reader.ue("cropping offset")?) + u64::from(reader.ue("cropping offset")?);
+    match u64::from(side).checked_sub(offsets * u64::from(unit)) {
+        Some(left) if left > 0 => Ok(left as u32),
+        _ => Err(reader.malformed("nothing is left of the picture after cropping")),
+    }
+}
+
+/// `aspect_ratio_idc` and what it brings. (H.264, table E-1; H.265, table E.1)
+fn sample_aspect_ratio(reader: &mut BitReader<'_>) -> Result<Option<(u16, u16)>, Error> {
     const EXTENDED: usize = 255;
     const RATIOS: [(u16, u16); 16] = [
         (1, 1),
@@ -33,8 +96,8 @@ pub fn sample_aspect_ratio(reader: &mut BitReader<'_>) -> Result<Option<(u16, u1
     Ok(index.checked_sub(1).and_then(|index| RATIOS.get(index).copied()))
 }
 
-/// What follows `video_signal_type_present_flag`; the same in H.264 and HEVC.
-pub fn video_signal_type(reader: &mut BitReader<'_>) -> Result<Colour, Error> {
+/// What follows `video_signal_type_present_flag`.
+fn video_signal_type(reader: &mut BitReader<'_>) -> Result<Colour, Error> {
     reader.skip(3, "video_format")?;
     let full_range = reader.bit("video_full_range_flag")?;
     let mut colour = Colour { full_range, ..Colour::default() };

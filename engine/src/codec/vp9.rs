@@ -1,0 +1,223 @@
+//! VP9: the decoder configuration `vpcC` (VP Codec ISO Media File Format Binding) and the uncompressed header of a frame
+//! (VP9 Bitstream & Decoding Process Specification, 6.2).
+
+use std::borrow::Cow;
+
+use crate::{
+    bits::{BitReader, Reader},
+    codec::Colour,
+    error::Error,
+};
+
+/// The contents of `vpcC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// 0 to 3: 8 bits 4:2:0, 8 bits others, more bits 4:2:0, more bits others.
+    pub profile: u8,
+    /// Ten times the level; 0 when the encoder did not say.
+    pub level: u8,
+    /// Bits of a sample.
+    pub bit_depth: u8,
+    /// 0 and 1 are 4:2:0 (chroma between rows, or on them), 2 is 4:2:2, 3 is 4:4:4.
+    pub chroma_subsampling: u8,
+    /// How samples are to be understood as colours.
+    pub colour: Colour,
+}
+
+impl Configuration {
+    /// Parses the contents of `vpcC`, which begin with version and flags.
+    ///
+    /// # Errors
+    /// It is cut short or of another version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        if reader.u32("version and flags of vpcC")? != VERSION_AND_FLAGS {
+            return Err(Error::unsupported("version of vpcC", 0));
+        }
+        let profile = reader.u8("profile of vpcC")?;
+        if profile > 3 {
+            return Err(Error::malformed("profile of vpcC", 4));
+        }
+        let level = reader.u8("level of vpcC")?;
+        let formats = reader.u8("formats of vpcC")?;
+        let (bit_depth, chroma_subsampling) = (formats >> 4, formats >> 1 & 7);
+        if !matches!(bit_depth, 8 | 10 | 12) || chroma_subsampling > 3 {
+            return Err(Error::malformed("formats of vpcC", 6));
+        }
+        let [primaries, transfer, matrix] = reader.array("colour of vpcC")?;
+        let initialization_length = reader.u16("codecInitializationDataSize of vpcC")?;
+        reader.skip(initialization_length.into(), "codecInitializationData of vpcC")?;
+        let colour = Colour { primaries, transfer, matrix, full_range: formats & 1 == 1 };
+        Ok(Configuration { profile, level, bit_depth, chroma_subsampling, colour })
+    }
+
+    /// `vp09.PP.LL.DD` of the binding, and its long form where colours or chroma are not what the short one implies.
+    pub fn codec_string(&self) -> String {
+        let Configuration { profile, level, bit_depth, chroma_subsampling, colour } = *self;
+        // Browsers refuse a level that is none, so one that nobody named is the lowest.
+        let level = if level == 0 { LEVEL_LOWEST } else { level };
+        let mut text = format!("vp09.{profile:02}.{level:02}.{bit_depth:02}");
+        if chroma_subsampling > 1 || !colour.is_bt709_or_unsaid() {
+            let Colour { primaries, transfer, matrix, full_range } = colour;
+            let full_range = u8::from(full_range);
+            text.push_str(&format!(
+                ".{chroma_subsampling:02}.{primaries:02}.{transfer:02}.{matrix:02}.{full_range:02}"
+            ));
+        }
+        text
+    }
+}
+
+/// The contents of `vpcC` from what a publisher sent: some send the record alone, without the four bytes of version and
+/// flags that make it a box's contents. A record cannot be taken for the other: its third byte, the formats, is never 0.
+pub fn with_version(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let version_and_flags = VERSION_AND_FLAGS.to_be_bytes();
+    match bytes.get(2) {
+        Some(formats) if *formats != 0 => Cow::Owned([&version_and_flags, bytes].concat()),
+        _ => Cow::Borrowed(bytes),
+    }
+}
+
+/// What the uncompressed header of a key frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyFrame {
+    /// As in [`Configuration`].
+    pub profile: u8,
+    /// Bits of a sample.
+    pub bit_depth: u8,
+    /// Luma samples across.
+    pub width: u32,
+    /// Luma samples down.
+    pub height: u32,
+}
+
+impl KeyFrame {
+    /// Parses the header at the start of `frame`; `None` when it is no key frame or broken. The first frame of a
+    /// superframe stands at its start, so that one is judged like any other.
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        Self::read(&mut BitReader::new(frame)).ok().flatten()
+    }
+
+    fn read(reader: &mut BitReader<'_>) -> Result<Option<Self>, Error> {
+        const FRAME_MARKER: u64 = 2;
+        const SYNC_CODE: u64 = 0x49_83_42;
+        const COLOUR_SPACE_RGB: u64 = 7;
+        if reader.bits(2, "frame_marker")? != FRAME_MARKER {
+            return Ok(None);
+        }
+        let profile =
+            u8::from(reader.bit("profile_low_bit")?) | u8::from(reader.bit("profile_high_bit")?) << 1;
+        if profile == 3 {
+            reader.skip(1, "reserved_zero")?;
+        }
+        if reader.bit("show_existing_frame")? || reader.bit("frame_type")? {
+            return Ok(None);
+        }
+        reader.skip(2, "show_frame and error_resilient_mode")?;
+        if reader.bits(24, "frame_sync_code")? != SYNC_CODE {
+            return Ok(None);
+        }
+        let bit_depth = match profile {
+            0 | 1 => 8,
+            _ => {
+                if reader.bit("ten_or_twelve_bit")? {
+                    12
+                } else {
+                    10
+                }
+            }
+        };
+        let is_rgb = reader.bits(3, "color_space")? == COLOUR_SPACE_RGB;
+        let has_subsampling = matches!(profile, 1 | 3);
+        reader.skip(if is_rgb { 0 } else { 1 }, "color_range")?;
+        reader.skip(
+            if !has_subsampling {
+                0
+            } else if is_rgb {
+                1
+            } else {
+                3
+            },
+            "subsampling",
+        )?;
+        let width = 1 + reader.bits(16, "frame_width_minus_1")? as u32;
+        let height = 1 + reader.bits(16, "frame_height_minus_1")? as u32;
+        Ok(Some(KeyFrame { profile, bit_depth, width, height }))
+    }
+
+    /// The lowest level whose pictures are as large as this; the rate, which would raise it, is not known here.
+    /// (Levels of the VP9 specification, annex A)
+    pub fn level(&self) -> u8 {
+        const LEVELS: [(u8, u32, u32); 8] = [
+            (10, 36_864, 512),
+            (11, 73_728, 768),
+            (20, 122_880, 960),
+            (21, 245_760, 1344),
+            (30, 552_960, 2048),
+            (31, 983_040, 2752),
+            (40, 2_228_224, 4160),
+            (50, 8_912_896, 8384),
+        ];
+        const LEVEL_HIGHEST: u8 = 60;
+        let samples = u64::from(self.width) * u64::from(self.height);
+        let side = self.width.max(self.height);
+        let fits = |&&(_, samples_max, side_max): &&(u8, u32, u32)| {
+            samples <= samples_max.into() && side <= side_max
+        };
+        LEVELS.iter().find(fits).map_or(LEVEL_HIGHEST, |&(level, _, _)| level)
+    }
+}
+
+/// How much [`with_version`] adds.
+pub const VERSION_BYTES: u64 = 4;
+const VERSION_AND_FLAGS: u32 = 1 << 24;
+const LEVEL_LOWEST: u8 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::samples::{self, hex};
+
+    #[test]
+    fn what_libvpx_writes_has_the_profile_and_depth_that_ffprobe_says() {
+        let plain = Configuration::parse(&hex(samples::VP9_180)).unwrap();
+        assert_eq!((plain.profile, plain.level, plain.bit_depth, plain.chroma_subsampling), (0, 11, 8, 1));
+        assert_eq!(plain.codec_string(), "vp09.00.11.08");
+        let deep = Configuration::parse(&hex(samples::VP9_444_10_HDR)).unwrap();
+        assert_eq!((deep.profile, deep.bit_depth, deep.chroma_subsampling), (3, 10, 3));
+        assert_eq!(deep.codec_string(), "vp09.03.21.10.03.09.16.09.00");
+        assert_eq!(Configuration { level: 0, ..plain }.codec_string(), "vp09.00.10.08");
+        assert_eq!(Configuration { level: 31, ..plain }.codec_string(), "vp09.00.31.08");
+    }
+
+    #[test]
+    fn a_configuration_that_breaks_a_rule_says_where() {
+        let change = |place: usize, value| {
+            let mut bytes = hex(samples::VP9_180);
+            bytes[place] = value;
+            Configuration::parse(&bytes).unwrap_err().at
+        };
+        assert_eq!([change(0, 2), change(4, 4), change(6, 0x90), change(11, 1)], [0, 4, 6, 12]);
+        assert_eq!(Configuration::parse(&[]).unwrap_err(), Error::truncated("version and flags of vpcC", 0));
+    }
+
+    #[test]
+    fn the_header_of_a_key_frame_says_its_size() {
+        let parse = |text| KeyFrame::parse(&hex(text));
+        let small = KeyFrame { profile: 0, bit_depth: 8, width: 64, height: 64 };
+        assert_eq!(parse(samples::VP9_KEY), Some(small));
+        let large = KeyFrame { profile: 3, bit_depth: 10, width: 640, height: 360 };
+        assert_eq!(parse(samples::VP9_KEY_444_10), Some(large));
+        assert_eq!([parse(samples::VP9_INTER), parse(""), parse("8249834300"), parse("82")], [None; 4]);
+    }
+
+    #[test]
+    fn the_level_follows_from_the_size() {
+        let level = |width, height| KeyFrame { profile: 0, bit_depth: 8, width, height }.level();
+        assert_eq!(
+            [level(256, 144), level(1280, 720), level(1920, 1080), level(3840, 2160)],
+            [10, 31, 40, 50]
+        );
+        assert_eq!([level(4000, 16), level(65_535, 65_535)], [40, 60]);
+    }
+}
