@@ -16,6 +16,8 @@ pub mod mp3;
 pub mod nal;
 pub mod opus;
 #[cfg(test)]
+mod oracles;
+#[cfg(test)]
 mod samples;
 pub mod vp9;
 pub mod vui;
