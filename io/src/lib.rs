@@ -1,1 +1,16 @@
 //! Touches the kernel and the neighbour core; the only room with unsafe code. Never sees a frame.
+//!
+//! - [`ring`] is the hot path: one raw io_uring per shard for accept, receive, send and file writes.
+//! - [`tcp`] opens listening sockets and sets socket options.
+//! - [`buffer`] is the memory that the kernel reads and writes.
+//! - [`lane`] carries messages to another core and wakes it.
+//! - [`clock`] and [`probe`] say when it is and what this kernel offers.
+
+pub mod buffer;
+pub mod clock;
+pub mod lane;
+pub mod probe;
+pub mod ring;
+mod slots;
+mod system;
+pub mod tcp;

@@ -1,0 +1,313 @@
+//! Connected sockets of a ring: at most one receive (multishot, into the provided buffers) and one send at a time.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use bytes::Bytes;
+use io_uring::opcode;
+
+use super::completion::{Completion, End, Kind, Operation};
+use super::{RECEIVE_GROUP, Ring};
+use crate::slots::Key;
+
+/// Names a socket of one ring, from `add` until `take` or `close`. Later uses do nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SocketId(Key);
+
+impl SocketId {
+    /// The socket's place in the ring's table, for tables of the caller's beside it. Used again by a later socket.
+    pub fn index(self) -> usize {
+        self.0.index as usize
+    }
+}
+
+/// A socket, and what the kernel has of it.
+pub(super) struct Socket {
+    descriptor: OwnedFd,
+    receive: Receive,
+    /// The payload of the send in flight; the kernel reads it until its completion.
+    send: Option<Bytes>,
+    /// The caller has closed it; it goes when nothing is in flight any more.
+    closing: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Receive {
+    Idle,
+    Armed,
+    /// Armed, and its cancellation is under way.
+    Stopping,
+    /// Ended for want of a buffer; armed again when there are some.
+    Starved,
+}
+
+impl Socket {
+    fn in_flight(&self) -> bool {
+        self.send.is_some() || matches!(self.receive, Receive::Armed | Receive::Stopping)
+    }
+
+    /// No completion of it is to be acted on any more. For the end of the whole ring.
+    pub fn abandon(&mut self) {
+        self.closing = true;
+    }
+}
+
+impl Ring {
+    /// Takes a connected socket into the ring, or gives it back when the ring is full.
+    pub fn add(&mut self, socket: OwnedFd) -> Result<SocketId, (OwnedFd, io::Error)> {
+        let descriptor = socket.as_raw_fd();
+        let socket = Socket { descriptor: socket, receive: Receive::Idle, send: None, closing: false };
+        let key = match self.sockets.insert(socket) {
+            Ok(key) => key,
+            Err(socket) => {
+                let error =
+                    io::Error::new(io::ErrorKind::QuotaExceeded, "this shard's table of sockets is full");
+                return Err((socket.descriptor, error));
+            }
+        };
+        if let Err(error) = self.register(key.index, descriptor) {
+            let socket = self.sockets.remove(key).expect("it was inserted above");
+            return Err((socket.descriptor, error));
+        }
+        Ok(SocketId(key))
+    }
+
+    /// Sockets in the ring, those included that wait for their last completion.
+    pub fn sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Begins to receive: [`Completion::Received`] as bytes come, then exactly one [`Completion::ReceiveEnded`]. Does
+    /// nothing while a receive is running.
+    pub fn receive(&mut self, id: SocketId) {
+        if let Some(socket) = self.open_socket(id)
+            && socket.receive == Receive::Idle
+        {
+            self.arm_receive(id.0);
+        }
+    }
+
+    /// Ends a receive, which then says so with [`End::Cancelled`], after all that it had taken from the socket. Does
+    /// nothing when no receive is running.
+    pub fn stop_receive(&mut self, id: SocketId) {
+        let Some(socket) = self.open_socket(id) else { return };
+        match socket.receive {
+            Receive::Idle | Receive::Stopping => {}
+            Receive::Armed => {
+                socket.receive = Receive::Stopping;
+                self.cancel(Operation { kind: Kind::Receive, key: id.0 });
+            }
+            Receive::Starved => {
+                socket.receive = Receive::Idle;
+                self.ready.push_back(Completion::ReceiveEnded { socket: id, how: End::Cancelled });
+            }
+        }
+    }
+
+    /// Sends bytes, and keeps them until [`Completion::Sent`] says how many the socket took. One send per socket at a
+    /// time, or the order of bytes would be anyone's guess.
+    pub fn send(&mut self, id: SocketId, bytes: Bytes) {
+        assert!(!bytes.is_empty(), "a send of nothing cannot be told from one that took nothing");
+        let Some(socket) = self.open_socket(id) else { return };
+        assert!(socket.send.is_none(), "one send per socket at a time");
+        socket.send = Some(bytes);
+        self.push_send(id.0);
+    }
+
+    /// Whether a send is in flight.
+    pub fn is_sending(&self, id: SocketId) -> bool {
+        self.sockets.get(id.0).is_some_and(|socket| socket.send.is_some())
+    }
+
+    /// Says that no more will be sent: the peer sees the end of the stream after what was sent, and can still answer.
+    pub fn finish(&mut self, id: SocketId) -> io::Result<()> {
+        let Some(socket) = self.open_socket(id) else { return Ok(()) };
+        // SAFETY: the descriptor is open, for the table owns it; the call takes no memory.
+        crate::system::checked(unsafe { libc::shutdown(socket.descriptor.as_raw_fd(), libc::SHUT_WR) })
+            .map(drop)
+    }
+
+    /// The socket's descriptor, to set options on or ask for its peer.
+    pub fn socket(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
+        self.sockets.get(id.0).filter(|socket| !socket.closing).map(|socket| socket.descriptor.as_fd())
+    }
+
+    /// Hands the socket out, to move it to another core. Nothing may be in flight: first `stop_receive`, and wait for
+    /// its end and that of a send. `None` when the id names nothing.
+    pub fn take(&mut self, id: SocketId) -> Option<OwnedFd> {
+        let socket = self.open_socket(id)?;
+        assert!(
+            socket.send.is_none() && socket.receive == Receive::Idle,
+            "a socket moves when nothing is in flight"
+        );
+        Some(self.remove_socket(id.0))
+    }
+
+    /// Cancels what is in flight and closes the socket as soon as the kernel has let go of it. Nothing more is
+    /// reported for it.
+    pub fn close(&mut self, id: SocketId) {
+        let Some(socket) = self.open_socket(id) else { return };
+        socket.closing = true;
+        let (receive, sending) = (socket.receive, socket.send.is_some());
+        if receive == Receive::Armed {
+            self.cancel(Operation { kind: Kind::Receive, key: id.0 });
+        }
+        if sending {
+            self.cancel(Operation { kind: Kind::Send, key: id.0 });
+        }
+        // What is already on its way to the caller has been overtaken.
+        self.ready.retain(
+            |completion| !matches!(completion, Completion::ReceiveEnded { socket, .. } if *socket == id),
+        );
+        self.close_when_idle(id.0);
+    }
+
+    /// Arms the receives that ended for want of buffers: as many as there are buffers, so that a socket which is
+    /// armed finds one.
+    pub(super) fn receive_again_where_starved(&mut self) {
+        for _ in 0..self.starved.len().min(self.receive_buffers.free()) {
+            let Some(key) = self.starved.pop_front() else { return };
+            if self
+                .sockets
+                .get(key)
+                .is_some_and(|socket| socket.receive == Receive::Starved && !socket.closing)
+            {
+                self.arm_receive(key);
+            }
+        }
+    }
+
+    fn arm_receive(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        socket.receive = Receive::Armed;
+        let socket = self.sockets.get(key).expect("it was there a line above");
+        let (target, flags) = self.address(key.index, socket.descriptor.as_fd());
+        let entry = opcode::RecvMulti::new(target, RECEIVE_GROUP).build().flags(flags);
+        self.push(entry, Operation { kind: Kind::Receive, key });
+    }
+
+    pub(super) fn received(
+        &mut self,
+        key: Key,
+        result: io::Result<usize>,
+        buffer: Option<u16>,
+        more: bool,
+    ) -> Option<Completion> {
+        // Made even when it is empty or nobody wants it, for dropping it is what gives it back to the kernel.
+        let length = *result.as_ref().unwrap_or(&0);
+        let bytes = buffer.map(|id| self.receive_buffers.take(id, length));
+        let id = SocketId(key);
+        let socket = self.sockets.get_mut(key).expect("a socket stays until its operations have ended");
+        let was = socket.receive;
+        if !more {
+            socket.receive = Receive::Idle;
+        }
+        if socket.closing {
+            self.close_when_idle(key);
+            return None;
+        }
+        let end = if more { None } else { self.receive_ended(key, was, &result) };
+        match bytes {
+            Some(bytes) if length > 0 => {
+                self.stats.receives += 1;
+                self.stats.receive_bytes += length as u64;
+                // First the bytes, then their end.
+                self.ready.extend(end.map(|how| Completion::ReceiveEnded { socket: id, how }));
+                Some(Completion::Received { socket: id, bytes })
+            }
+            _ => end.map(|how| Completion::ReceiveEnded { socket: id, how }),
+        }
+    }
+
+    /// What the last completion of a multishot receive means: its end, or only the end of one shot, which the caller
+    /// need not know about.
+    fn receive_ended(&mut self, key: Key, was: Receive, result: &io::Result<usize>) -> Option<End> {
+        match result {
+            Ok(0) => return Some(End::Eof),
+            _ if was == Receive::Stopping => match result {
+                Err(error) if is_of_the_connection(error) => {}
+                _ => return Some(End::Cancelled),
+            },
+            // The kernel ends a multishot now and then, for instance when the completion queue is full.
+            Ok(_) => {
+                self.arm_receive(key);
+                return None;
+            }
+            Err(_) => {}
+        }
+        let error = result.as_ref().expect_err("success was dealt with above");
+        match error.raw_os_error() {
+            Some(libc::ENOBUFS) => {
+                self.stats.receives_starved += 1;
+                let socket = self.sockets.get_mut(key).expect("the caller has just looked it up");
+                socket.receive = Receive::Starved;
+                self.starved.push_back(key);
+                None
+            }
+            Some(libc::EINTR | libc::EAGAIN) => {
+                self.arm_receive(key);
+                None
+            }
+            Some(code) => Some(End::Failed(io::Error::from_raw_os_error(code))),
+            None => Some(End::Failed(io::Error::other("a receive without an error code"))),
+        }
+    }
+
+    fn push_send(&mut self, key: Key) {
+        let socket = self.sockets.get(key).expect("the caller has just stored the payload in it");
+        let bytes = socket.send.as_ref().expect("the caller has just stored it");
+        // The kernel takes lengths of 32 bits. A longer payload ends as a short send, which callers handle anyway.
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let (target, flags) = self.address(key.index, socket.descriptor.as_fd());
+        // The payload's heap memory stays where it is while the `Bytes` is moved or cloned, and `socket.send` keeps
+        // it until the completion.
+        let entry =
+            opcode::Send::new(target, bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL).build().flags(flags);
+        self.push(entry, Operation { kind: Kind::Send, key });
+    }
+
+    pub(super) fn sent(&mut self, key: Key, result: io::Result<usize>) -> Option<Completion> {
+        let socket = self.sockets.get_mut(key).expect("a socket stays until its operations have ended");
+        let interrupted = matches!(&result, Err(error) if is_worth_another_try(error));
+        if interrupted && !socket.closing {
+            self.push_send(key);
+            return None;
+        }
+        let bytes = socket.send.take().expect("a send keeps its payload until its completion");
+        if socket.closing {
+            self.close_when_idle(key);
+            return None;
+        }
+        if let Ok(taken) = result {
+            self.stats.sends += 1;
+            self.stats.send_bytes += taken as u64;
+            self.stats.sends_short += u64::from(taken < bytes.len());
+        }
+        Some(Completion::Sent { socket: SocketId(key), result })
+    }
+
+    fn open_socket(&mut self, id: SocketId) -> Option<&mut Socket> {
+        self.sockets.get_mut(id.0).filter(|socket| !socket.closing)
+    }
+
+    fn close_when_idle(&mut self, key: Key) {
+        if self.sockets.get(key).is_some_and(|socket| !socket.in_flight()) {
+            drop(self.remove_socket(key));
+        }
+    }
+
+    fn remove_socket(&mut self, key: Key) -> OwnedFd {
+        // First out of the table, then closed: the table's own reference would keep the connection open.
+        self.unregister(key.index);
+        self.sockets.remove(key).expect("the caller has just looked it up").descriptor
+    }
+}
+
+fn is_worth_another_try(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN))
+}
+
+/// Whether a receive that was to stop had met a broken connection by itself.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    !matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN))
+}

@@ -1,0 +1,281 @@
+//! Listening sockets, socket options, and who is at the other end. Connections themselves are in [`crate::ring`].
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use crate::system::{checked, set_option};
+
+/// What a connection's socket is told. Accepted sockets inherit all of it from their listener, which saves a system
+/// call per option and connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Bytes that may wait unsent in the kernel before it says the socket is full (TCP_NOTSENT_LOWAT), so that the
+    /// kernel does not hide how far a viewer lags. `None` leaves the system's choice.
+    pub notsent_bytes: Option<u32>,
+    /// How long a peer may be silent before the kernel asks whether it is there at all.
+    pub keepalive: Option<Duration>,
+    /// How long sent bytes may stay unacknowledged before the connection counts as broken.
+    pub user_timeout: Option<Duration>,
+}
+
+/// A listener for one shard. All shards bind the same address, and the kernel spreads connections over them
+/// (SO_REUSEPORT); call [`ensure_free`] once before the first.
+///
+/// Nagle's algorithm is off and the congestion control is cubic, for all connections: bbr without the fq qdisc paces
+/// inside TCP with timers, which can cost four times the CPU, and on an accepted socket the choice comes too late.
+/// [`congestion`] says what the kernel agreed to.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    bind_with(address, &SocketOptions::default())
+}
+
+/// [`bind`], with options that every accepted connection inherits.
+pub fn bind_with(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {
+    let socket = stream_socket(&address)?;
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, ON)?;
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, ON)?;
+    configure(socket.as_fd(), options)?;
+    // A kernel without cubic, or a process that may not choose it, keeps the system's default.
+    let _ = set_congestion(socket.as_fd(), CONGESTION_CONTROL);
+    bind_socket(&socket, &address)?;
+    // SAFETY: the call takes no memory, and the descriptor is open.
+    checked(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
+    Ok(TcpListener::from(socket))
+}
+
+/// Fails when another program listens on the address, even one that shares its port as we do: with SO_REUSEPORT the
+/// kernel would hand half of our viewers to it, without a word. Port 0 is always free.
+pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = stream_socket(&address)?;
+    // Without SO_REUSEPORT the bind fails next to any listener. With SO_REUSEADDR it passes over connections that a
+    // former run of ours left in TIME_WAIT.
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, ON)?;
+    bind_socket(&socket, &address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            io::Error::new(io::ErrorKind::AddrInUse, format!("another program already listens on {address}"))
+        }
+        _ => error,
+    })
+}
+
+/// Sets the options of a connection or of a listener, and turns Nagle's algorithm off.
+pub fn configure(socket: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, ON)?;
+    if let Some(bytes) = options.notsent_bytes {
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)?;
+    }
+    if let Some(silence) = options.keepalive {
+        let seconds =
+            i32::try_from(silence.as_secs()).unwrap_or(KEEPALIVE_SECONDS_MAX).clamp(1, KEEPALIVE_SECONDS_MAX);
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds)?;
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, (seconds / 3).max(1))?;
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES)?;
+        set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, ON)?;
+    }
+    if let Some(timeout) = options.user_timeout {
+        let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, milliseconds)?;
+    }
+    Ok(())
+}
+
+/// The congestion control in force on a socket.
+pub fn congestion(socket: BorrowedFd<'_>) -> io::Result<String> {
+    let mut name = [0u8; CONGESTION_NAME_BYTES];
+    let mut length = name.len() as libc::socklen_t;
+    // SAFETY: `name` and `length` are writable, and `length` says how much `name` holds; both outlive the call.
+    checked(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    })?;
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
+}
+
+/// Who is at the other end of a connection.
+pub fn peer_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: `storage` has room for an address of any family and `length` says how much; both outlive the call.
+    checked(unsafe { libc::getpeername(socket.as_raw_fd(), storage.as_mut_ptr().cast(), &raw mut length) })?;
+    // SAFETY: the structure is plain integers, zeroed above and then partly filled by the kernel.
+    let storage = unsafe { storage.assume_init() };
+    match i32::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the storage begins with a `sockaddr_in`, and it is large and aligned enough
+            // for every family.
+            let v4 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in>() };
+            Ok(SocketAddr::from((
+                Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)),
+                u16::from_be(v4.sin_port),
+            )))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, with a `sockaddr_in6`.
+            let v6 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in6>() };
+            let address = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let port = u16::from_be(v6.sin6_port);
+            // An IPv4 peer of a dual-stack listener is shown as what it is.
+            Ok(match address.to_ipv4_mapped() {
+                Some(v4) => SocketAddr::from((IpAddr::V4(v4), port)),
+                None => SocketAddrV6::new(address, port, v6.sin6_flowinfo, v6.sin6_scope_id).into(),
+            })
+        }
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "the peer's address is neither IPv4 nor IPv6")),
+    }
+}
+
+fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: the call takes no memory.
+    let socket = checked(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the kernel has just opened this descriptor for us, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(socket) })
+}
+
+fn bind_socket(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
+    let result = match address {
+        SocketAddr::V4(v4) => {
+            let address = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from(*v4.ip()).to_be() },
+                sin_zero: [0; 8],
+            };
+            let length = size_of_val(&address) as libc::socklen_t;
+            // SAFETY: pointer and length describe `address`, which outlives the call; the kernel only reads it.
+            unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }
+        }
+        SocketAddr::V6(v6) => {
+            let address = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            let length = size_of_val(&address) as libc::socklen_t;
+            // SAFETY: as above.
+            unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }
+        }
+    };
+    checked(result).map(drop)
+}
+
+fn set_congestion(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    // SAFETY: pointer and length describe `name`, which outlives the call; the kernel copies it and needs no NUL.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            name.len() as libc::socklen_t,
+        )
+    };
+    checked(result).map(drop)
+}
+
+const ON: libc::c_int = 1;
+/// Connections that wait to be accepted, per shard. The kernel caps it at net.core.somaxconn (4096 by default).
+const BACKLOG: libc::c_int = 4096;
+const CONGESTION_CONTROL: &str = "cubic";
+/// The kernel's TCP_CA_NAME_MAX.
+const CONGESTION_NAME_BYTES: usize = 16;
+/// The kernel's own limit for TCP_KEEPIDLE and TCP_KEEPINTVL.
+const KEEPALIVE_SECONDS_MAX: i32 = 32767;
+/// Unanswered questions, a third of the silence apart, after which a peer counts as gone.
+const KEEPALIVE_PROBES: libc::c_int = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+    }
+
+    fn read_option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> i32 {
+        let mut value = 0i32;
+        let mut length = 4;
+        // SAFETY: both pointers are to writable locals, and `length` says how much `value` holds.
+        let result = unsafe {
+            libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
+        };
+        checked(result).unwrap();
+        value
+    }
+
+    #[test]
+    fn two_shards_share_a_port_and_accepted_sockets_inherit_the_options() {
+        let options = SocketOptions {
+            notsent_bytes: Some(128 << 10),
+            keepalive: Some(Duration::from_secs(30)),
+            user_timeout: Some(Duration::from_secs(20)),
+        };
+        let first = bind_with(loopback(), &options).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = bind(address).unwrap();
+        drop(second);
+        let client = TcpStream::connect(address).unwrap();
+        let (accepted, _) = first.accept().unwrap();
+        let accepted = accepted.as_fd();
+        assert_eq!(peer_address(accepted).unwrap(), client.local_addr().unwrap());
+        assert_eq!(read_option(accepted, libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
+        assert_eq!(read_option(accepted, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT), 128 << 10);
+        assert_eq!(read_option(accepted, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), 30);
+        assert_eq!(read_option(accepted, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT), 20_000);
+        assert_eq!(read_option(accepted, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
+        assert_eq!(congestion(accepted).unwrap(), congestion(first.as_fd()).unwrap());
+    }
+
+    #[test]
+    fn a_port_that_another_program_listens_on_is_not_free() {
+        let plain = TcpListener::bind(loopback()).unwrap();
+        let error = ensure_free(plain.local_addr().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&plain.local_addr().unwrap().to_string()));
+    }
+
+    #[test]
+    fn a_port_that_another_program_shares_is_not_free_either() {
+        let sharing = bind(loopback()).unwrap();
+        let port = sharing.local_addr().unwrap().port();
+        assert!(ensure_free(sharing.local_addr().unwrap()).is_err());
+        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        assert!(ensure_free(everywhere).is_err());
+    }
+
+    #[test]
+    fn a_port_with_connections_in_time_wait_is_free() {
+        let listener = bind(loopback()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        // The side that closes first keeps the port in TIME_WAIT.
+        drop(accepted);
+        drop(client);
+        drop(listener);
+        ensure_free(address).unwrap();
+        ensure_free(loopback()).unwrap();
+    }
+
+    #[test]
+    fn an_ipv6_peer_is_named() {
+        let listener = bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert_eq!(peer_address(accepted.as_fd()).unwrap(), client.local_addr().unwrap());
+    }
+}
