@@ -1,1 +1,88 @@
-//! FLV tags, both ways: the container of HTTP-FLV and the payload of RTMP messages.
+//! FLV (Adobe "Video File Format Specification" 10.1, annex E) and its enhancement ("Enhanced RTMP" v2): the container of
+//! HTTP-FLV, and what RTMP messages carry.
+//!
+//! A tag's *body* is the same in both: [`Demuxer`] makes frames of bodies and [`mux`] makes bodies of frames. The framing
+//! of tags in a byte stream is [`TagReader`] on the way in and [`mux::write_tag`] on the way out. RTMP frames bodies as
+//! messages instead.
+
+pub mod amf0;
+pub mod demux;
+mod gather;
+pub mod mux;
+pub mod tag;
+
+pub use demux::Demuxer;
+pub(crate) use gather::Gather;
+pub use mux::{FORM, FlvWire};
+pub use tag::{Tag, TagKind, TagReader};
+
+use crate::codec::Codec;
+
+/// The first byte of a video body in the enhanced format has this bit.
+const VIDEO_EXTENDED: u8 = 0x80;
+/// Classic codec numbers of video bodies (table E.4.3.1).
+const VIDEO_AVC: u8 = 7;
+/// HEVC as some encoders write it in the classic layout of AVC. Not in any specification; read, never written.
+const VIDEO_HEVC_UNOFFICIAL: u8 = 12;
+
+/// Classic sound formats (table E.4.2.1), and 9, which the enhanced format takes for itself.
+mod sound {
+    pub const MP3: u8 = 2;
+    pub const EXTENDED: u8 = 9;
+    pub const AAC: u8 = 10;
+    pub const MP3_8_KHZ: u8 = 14;
+}
+
+/// The upper four (three in the enhanced format) bits of a video body.
+mod frame_type {
+    pub const KEY: u8 = 1;
+    pub const INTER: u8 = 2;
+    pub const GENERATED_KEY: u8 = 4;
+    pub const COMMAND: u8 = 5;
+}
+
+/// Classic packet types, the same numbers for AVC and AAC.
+mod packet {
+    pub const SEQUENCE_HEADER: u8 = 0;
+    pub const FRAME: u8 = 1;
+}
+
+/// Packet types of enhanced video.
+mod video_packet {
+    pub const SEQUENCE_START: u8 = 0;
+    pub const CODED_FRAMES: u8 = 1;
+    pub const CODED_FRAMES_X: u8 = 3;
+    pub const METADATA: u8 = 4;
+    pub const MPEG2TS_SEQUENCE_START: u8 = 5;
+    pub const MULTITRACK: u8 = 6;
+    pub const MOD_EX: u8 = 7;
+}
+
+/// Packet types of enhanced audio.
+mod audio_packet {
+    pub const SEQUENCE_START: u8 = 0;
+    pub const CODED_FRAMES: u8 = 1;
+    pub const MULTITRACK: u8 = 5;
+    pub const MOD_EX: u8 = 7;
+}
+
+/// The four characters that name a codec in the enhanced format.
+pub const fn four_cc(codec: Codec) -> [u8; 4] {
+    match codec {
+        Codec::H264 => *b"avc1",
+        Codec::H265 => *b"hvc1",
+        Codec::Av1 => *b"av01",
+        Codec::Vp9 => *b"vp09",
+        Codec::Aac => *b"mp4a",
+        Codec::Opus => *b"Opus",
+        Codec::Mp3 => *b".mp3",
+    }
+}
+
+/// Codecs that can be carried, for the lists in which both sides of RTMP say what they know.
+pub const CODECS: [Codec; 7] =
+    [Codec::H264, Codec::H265, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Mp3];
+
+fn codec_of(four_cc: [u8; 4]) -> Option<Codec> {
+    CODECS.into_iter().find(|codec| self::four_cc(*codec) == four_cc)
+}
