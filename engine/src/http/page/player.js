@@ -84,7 +84,7 @@ function connect() {
   player.on(mpegts.Events.LOADING_COMPLETE, ours(() => retry("The stream has ended.")));
   player.on(mpegts.Events.MEDIA_INFO, ours((info) => {
     mine.shown = true;
-    $("codecs").textContent = [info.videoCodec, info.audioCodec].filter(Boolean).map((codec) => codec.split(".")[0]).join(" + ") || "–";
+    $("codecs").textContent = [info.videoCodec, info.audioCodec].filter(Boolean).map(codec).join(" + ") || "–";
   }));
   player.on(mpegts.Events.STATISTICS_INFO, ours((info) => {
     if (info.speed > 0) mine.bytes = true;
@@ -116,6 +116,8 @@ function end() {
   const { player } = take ?? {};
   take = null;
   player?.destroy();
+  for (const id of ["size", "latency", "rate", "dropped", "codecs"]) $(id).textContent = "–";
+  $("figures").textContent = "";
 }
 
 /** An error of the player's: nobody live is one of them. */
@@ -211,6 +213,12 @@ function figures() {
   $("figures").textContent = state === "live" ? `${size} · ${latency}` : "";
 }
 
+/** The name that people use for a codec string. */
+function codec(text) {
+  const names = { avc1: "H.264", hvc1: "HEVC", hev1: "HEVC", av01: "AV1", vp09: "VP9", mp4a: "AAC", opus: "Opus", mp3: "MP3" };
+  return names[text.toLowerCase().split(".")[0]] ?? text;
+}
+
 function rate(bits) {
   return bits >= 1e6 ? `${(bits / 1e6).toFixed(1)} Mbit/s` : `${Math.round(bits / 1e3)} kbit/s`;
 }
@@ -266,6 +274,9 @@ $("full").addEventListener("click", fullScreen);
 $("picture").addEventListener("click", pictureInPicture);
 $("picture").hidden = !document.pictureInPictureEnabled;
 video.addEventListener("dblclick", fullScreen);
+video.addEventListener("resize", () => {
+  if (video.videoWidth) stage.style.setProperty("--ratio", video.videoWidth / video.videoHeight);
+});
 
 $("name").textContent = name;
 document.title = `${name} · shardcast`;
