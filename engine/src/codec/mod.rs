@@ -18,7 +18,7 @@ pub mod opus;
 #[cfg(test)]
 mod oracles;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod vp9;
 pub mod vui;
 

@@ -7,6 +7,8 @@ mod boxes;
 pub mod demux;
 mod entry;
 pub mod mux;
+#[cfg(test)]
+mod tests;
 
 pub use boxes::FourCc;
 
