@@ -279,15 +279,19 @@ impl File {
 
     /// Decides which tracks the file has: those with frames in its first fragment, and those of which the parameters
     /// are known. Must come before the first [`cut`](Self::cut).
-    pub(super) fn seal(&mut self, segment: SegmentId, parameters: &[(TrackId, Arc<Parameters>)]) {
+    pub(super) fn seal<'a>(
+        &mut self,
+        segment: SegmentId,
+        parameters: impl Iterator<Item = (TrackId, &'a Arc<Parameters>)>,
+    ) {
         let pending = self.tracks.iter().flat_map(|track| &track.pending);
         self.origin = pending.map(|frame| frame.dts).min_by_key(|dts| dts.as_nanos());
         let rate = self.origin.map_or(1000, |origin| origin.rate);
         for (id, parameters) in parameters {
-            if !self.tracks.iter().any(|track| track.id == *id)
+            if !self.tracks.iter().any(|track| track.id == id)
                 && self.tracks.len() < limits::RECORDING_TRACKS_MAX
             {
-                self.tracks.push(TrackState::new(*id, parameters.clone(), rate));
+                self.tracks.push(TrackState::new(id, parameters.clone(), rate));
             }
         }
         self.tracks.sort_by_key(|track| track.id);

@@ -9,7 +9,10 @@
 
 mod clock;
 mod fragment;
+pub mod scan;
 mod sink;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,8 +32,8 @@ pub use fragment::Fragment;
 pub struct Recorder {
     name: StreamName,
     clock: SegmentClock,
-    /// The latest parameters of each track.
-    parameters: Vec<(TrackId, Arc<Parameters>)>,
+    /// The tracks of the stream, by id.
+    tracks: Vec<Known>,
     /// What is being built, and the segment it goes to once its first fragment was cut.
     file: Option<File>,
     sink: Sink,
@@ -147,6 +150,15 @@ pub struct Counters {
     pub failures: u64,
 }
 
+/// What is known of a track.
+struct Known {
+    id: TrackId,
+    /// As the publisher said, which it may say again at any time.
+    announced: Arc<Parameters>,
+    /// With what its key frames add.
+    parameters: Arc<Parameters>,
+}
+
 /// When pictures were last seen, to tell a stream of sound from one whose pictures are yet to come.
 #[derive(Clone, Copy, Debug, Default)]
 struct Presence {
@@ -172,7 +184,7 @@ impl Recorder {
             clock: SegmentClock::new(settings.segment),
             sink: Sink::new(&name),
             name,
-            parameters: Vec::new(),
+            tracks: Vec::new(),
             file: None,
             presence: Presence::default(),
             trouble: None,
@@ -278,16 +290,33 @@ impl Recorder {
         self.settle();
     }
 
-    fn learn(&mut self, track: TrackId, parameters: &Arc<Parameters>) {
-        match self.parameters.iter().position(|(known, _)| *known >= track) {
-            Some(place) if self.parameters[place].0 == track => self.parameters[place].1 = parameters.clone(),
-            // Frames of a track whose parameters are not known are left out, and counted.
-            _ if self.parameters.len() >= limits::RECORDING_TRACKS_MAX => {}
-            place => {
-                let place = place.unwrap_or(self.parameters.len());
-                self.parameters.insert(place, (track, parameters.clone()));
+    fn learn(&mut self, id: TrackId, announced: &Arc<Parameters>) {
+        let known = Known { id, announced: announced.clone(), parameters: announced.clone() };
+        match self.tracks.binary_search_by_key(&id, |track| track.id) {
+            Ok(place) if self.tracks[place].announced == *announced => {}
+            Ok(place) => self.tracks[place] = known,
+            Err(place) if self.tracks.len() < limits::RECORDING_TRACKS_MAX => {
+                self.tracks.insert(place, known)
             }
+            // Frames of a track whose parameters are not known are left out, and counted.
+            Err(_) => {}
         }
+    }
+
+    /// The parameters of a frame's track, with what the frame itself adds to them.
+    fn parameters_at(&mut self, frame: &Frame) -> Option<Arc<Parameters>> {
+        let known = self.tracks.iter_mut().find(|track| track.id == frame.track)?;
+        if let Payload::Video { key: true, data, .. } = &frame.payload
+            && let Some(better) = known.parameters.with_key_frame(data)
+        {
+            known.parameters = Arc::new(better);
+        }
+        Some(known.parameters.clone())
+    }
+
+    /// True when pictures were announced.
+    fn has_video(&self) -> bool {
+        self.tracks.iter().any(|track| track.parameters.codec.is_video())
     }
 
     fn media(&mut self, frame: &Frame, now: Now, wall: Wall) {
@@ -296,11 +325,10 @@ impl Recorder {
         if frame.is_video() {
             self.presence.video = Some(now);
         }
-        let Some(parameters) = self.parameters.iter().find(|(track, _)| *track == frame.track) else {
+        let Some(parameters) = self.parameters_at(frame) else {
             self.counters.skipped += 1;
             return;
         };
-        let parameters = parameters.1.clone();
 
         if let Some(file) = &mut self.file {
             self.clock.advance(frame);
@@ -347,9 +375,8 @@ impl Recorder {
         if frame.is_video() {
             return frame.is_key();
         }
-        let announced = self.parameters.iter().any(|(_, parameters)| parameters.codec.is_video());
         let since = self.presence.video.or(self.presence.first).unwrap_or(now);
-        !announced || now.since(since) > limits::RECORDING_VIDEO_WAIT
+        !self.has_video() || now.since(since) > limits::RECORDING_VIDEO_WAIT
     }
 
     /// Cuts the open fragment and hands it to the sink. `next` is the frame that comes after it, if it is known.
@@ -359,10 +386,10 @@ impl Recorder {
             return;
         }
         if file.segment().is_none() {
-            let video_comes = self.parameters.iter().any(|(_, parameters)| parameters.codec.is_video());
             let since = self.presence.video.or(self.presence.first).unwrap_or(now);
             let waiting = now.since(since) <= limits::RECORDING_VIDEO_WAIT && !self.finished;
-            if video_comes && !file.has_video() && waiting {
+            let announced = self.tracks.iter().any(|track| track.parameters.codec.is_video());
+            if announced && !file.has_video() && waiting {
                 // The sound of this second began no file, because pictures are announced and may still come.
                 self.counters.skipped += file.frames();
                 self.file = None;
@@ -372,7 +399,7 @@ impl Recorder {
                 return self.drop_file();
             }
             let segment = self.sink.open(file.started());
-            file.seal(segment, &self.parameters);
+            file.seal(segment, self.tracks.iter().map(|track| (track.id, &track.parameters)));
             self.counters.segments += 1;
         }
         let segment = file.segment().expect("sealed above");
