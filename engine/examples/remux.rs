@@ -2,7 +2,8 @@
 //! its samples go through a [`Recorder`] and the driver here writes what that says. For looking at our files with other
 //! programs.
 //!
-//! `cargo run -p shardcast-engine --example remux -- IN.mp4 OUT_DIR [millis]`; `millis` puts the times on RTMP's clock.
+//! `cargo run -p shardcast-engine --example remux -- IN.mp4 OUT_DIR [millis|wobble]`; `millis` puts the times on
+//! RTMP's clock, `wobble` also makes each seventh frame's as wrong as real encoders do.
 #![allow(clippy::unwrap_used, reason = "a tool for developers: a panic is its report")]
 
 use std::{collections::HashMap, fs, io::Write, path::Path, sync::Arc, time::Duration};
@@ -18,8 +19,11 @@ use shardcast_engine::{
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let [_, source, target, rest @ ..] = &args[..] else { panic!("usage: remux IN.mp4 OUT_DIR [millis]") };
-    let millis = rest.first().is_some_and(|word| word == "millis");
+    let [_, source, target, rest @ ..] = &args[..] else {
+        panic!("usage: remux IN.mp4 OUT_DIR [millis|wobble]")
+    };
+    let wobble = rest.first().is_some_and(|word| word == "wobble");
+    let millis = wobble || rest.first().is_some_and(|word| word == "millis");
     let file = Bytes::from(fs::read(source).unwrap());
     let (movie, mut samples) = read(&file);
 
@@ -43,7 +47,7 @@ fn main() {
         let frame = Frame { track: TrackId(index as u8), dts: zero, pts: zero, payload };
         recorder.frame(&frame, Now(0), Wall(0));
     }
-    for sample in &samples {
+    for (index, sample) in samples.iter().enumerate() {
         let track = movie.tracks.iter().position(|track| track.id == sample.track).unwrap();
         let codec = movie.tracks[track].entry.codec.unwrap();
         let data = file.slice(sample.offset as usize..sample.offset as usize + sample.size as usize);
@@ -55,6 +59,9 @@ fn main() {
         let now = Now(dts.as_nanos() as u64);
         if millis {
             (dts, pts) = (MediaTime::from_millis(dts.as_millis()), MediaTime::from_millis(pts.as_millis()));
+        }
+        if wobble && index % 7 == 6 {
+            dts = dts.plus_nanos(if index % 2 == 0 { 50_000_000 } else { -50_000_000 });
         }
         let wall = Wall(1_795_333_500_123_000_000 + now.0);
         recorder.frame(&Frame { track: TrackId(track as u8), dts, pts, payload }, now, wall);
