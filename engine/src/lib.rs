@@ -5,6 +5,8 @@
 pub mod access;
 pub mod bits;
 pub mod codec;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod error;
 #[cfg(feature = "flv")]
 pub mod flv;

@@ -3,3 +3,6 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod mesh;
+pub mod node;
+pub mod shard;

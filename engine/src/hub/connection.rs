@@ -223,27 +223,16 @@ impl Hub {
         // A panic here is a bug of ours, brought out by this peer's bytes. It must cost this peer and nobody else.
         let handled = catch_unwind(AssertUnwindSafe(|| session.handle(input, now)));
         let received = session.received();
-        let result = handled.unwrap_or(Err(Error {
-            kind: ErrorKind::Panicked,
-            why: "a bug in this server",
-            at: received,
-        }));
-        let panicked = result.is_err_and(|error| error.kind == ErrorKind::Panicked);
-        while !panicked {
+        let panicked = Error { kind: ErrorKind::Panicked, why: "a bug in this server", at: received };
+        let Ok(result) = handled else { return self.fail(id, panicked, now) };
+        loop {
             match catch_unwind(AssertUnwindSafe(|| session.poll())) {
                 Ok(Some(output)) => self.output(id, output, received, now),
                 Ok(None) => break,
-                Err(_) => {
-                    self.fail(
-                        id,
-                        Error { kind: ErrorKind::Panicked, why: "a bug in this server", at: received },
-                        now,
-                    );
-                    return;
-                }
+                Err(_) => return self.fail(id, panicked, now),
             }
         }
-        if !panicked && let Some(connection) = self.connection(id) {
+        if let Some(connection) = self.connection(id) {
             connection.session = Some(session);
         }
         if let Err(error) = result {

@@ -41,6 +41,13 @@ enum Receive {
     Starved,
 }
 
+impl SocketId {
+    /// The slot in the ring's table, and which user of the slot: for a caller's own tables.
+    pub fn parts(self) -> (u32, u32) {
+        (self.0.index, self.0.generation)
+    }
+}
+
 impl Socket {
     fn in_flight(&self) -> bool {
         self.send.is_some() || matches!(self.receive, Receive::Armed | Receive::Stopping)
@@ -102,6 +109,11 @@ impl Ring {
                 self.ready.push_back(Completion::ReceiveEnded { socket: id, how: End::Cancelled });
             }
         }
+    }
+
+    /// Whether a receive is running.
+    pub fn is_receiving(&self, id: SocketId) -> bool {
+        self.sockets.get(id.0).is_some_and(|socket| socket.receive != Receive::Idle)
     }
 
     /// Sends bytes, and keeps them until [`Completion::Sent`] says how many the socket took. One send per socket at a

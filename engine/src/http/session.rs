@@ -1,0 +1,493 @@
+//! The door's server session: requests in, answers out, and a stream where one was asked for.
+//!
+//! Requests are answered in the order they come, as many as a connection brings, until one of them becomes a stream:
+//! an endless body, or a WebSocket. From then on the bytes are the hub's, and the session only listens.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    page::{self, Asset},
+    request::{self, Fault, Method, Request, Upgrade, Version},
+    response::{self, After, Head, Status},
+    route::{Route, route},
+    websocket::{self, Code, Heard},
+    wire::{FLV_CHUNKED, FLV_WEBSOCKET},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    flv,
+    limits::{self, DoorLimits},
+    media::StreamName,
+    session::{self, Answer, Event, Form, Input, Output, Refusal},
+    time::Now,
+};
+
+/// One connection of the HTTP door.
+#[derive(Debug)]
+pub struct Session {
+    handshake: Duration,
+    idle: Duration,
+    /// Bytes taken from the peer.
+    received: u64,
+    /// Those of them that were not understood yet.
+    unread: BytesMut,
+    /// Bytes of the last request's body that are still to come, and to be dropped.
+    body: usize,
+    state: State,
+    outbox: VecDeque<Output>,
+    outbox_bytes: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No byte of the next request has come. `first` until there was a request.
+    Idle { until: Now, first: bool },
+    /// A request has begun and is not whole.
+    Request { until: Now },
+    /// A request waits for the hub; what comes meanwhile waits unread.
+    Asking(Wish),
+    /// The answer's body is the stream.
+    Streaming {
+        chunked: bool,
+        /// Bytes that the viewer sent, to no purpose, since it began.
+        stray: usize,
+    },
+    /// The connection became a WebSocket.
+    Socket(websocket::Frames),
+    /// The last word is in the outbox, or there was an error.
+    Closed,
+}
+
+/// What to do when the hub says yes.
+#[derive(Debug)]
+struct Wish {
+    manner: Manner,
+    /// What becomes of the connection if there will be no stream on it.
+    after: After,
+}
+
+#[derive(Debug)]
+enum Manner {
+    /// `HEAD`: it is there, and that was the question.
+    Look {
+        chunked: bool,
+    },
+    Stream {
+        chunked: bool,
+    },
+    /// With the answer to the client's key.
+    Socket {
+        accept: String,
+    },
+}
+
+impl Session {
+    /// A connection that was accepted at `now`.
+    pub fn new(limits: &DoorLimits, now: Now) -> Self {
+        Session {
+            handshake: limits.handshake,
+            idle: limits.idle,
+            received: 0,
+            unread: BytesMut::new(),
+            body: 0,
+            state: State::Idle { until: now.after(limits.handshake), first: true },
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+        }
+    }
+}
+
+impl session::Session for Session {
+    fn handle(&mut self, input: Input<'_>, now: Now) -> Result<(), Error> {
+        match input {
+            Input::Received(bytes) => self.receive(bytes, now),
+            Input::Answer(Answer::Playing) => self.begin(now),
+            Input::Answer(Answer::Refused(refusal)) => self.refuse(refusal, now),
+            // What only publishers are told, and what FLV has no word for.
+            Input::Answer(Answer::Publishing) | Input::KeyframeWanted | Input::Discontinuity => Ok(()),
+            Input::Ended => {
+                self.end(Code::Normal);
+                Ok(())
+            }
+            Input::Shutdown => {
+                self.shut_down();
+                Ok(())
+            }
+            Input::Timeout => self.time_out(now),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        let output = self.outbox.pop_front()?;
+        if let Output::Send(bytes) = &output {
+            self.outbox_bytes -= bytes.len();
+        }
+        Some(output)
+    }
+
+    fn deadline(&self) -> Option<Now> {
+        match self.state {
+            State::Idle { until, .. } | State::Request { until } => Some(until),
+            State::Asking(_) | State::Streaming { .. } | State::Socket(_) | State::Closed => None,
+        }
+    }
+
+    fn received(&self) -> u64 {
+        self.received
+    }
+}
+
+impl Session {
+    fn receive(&mut self, bytes: &[u8], now: Now) -> Result<(), Error> {
+        // In pieces, so that what waits unread is bounded whatever the size of the driver's buffer.
+        for piece in bytes.chunks(limits::HTTP_HEAD_BYTES_MAX) {
+            self.received += piece.len() as u64;
+            match &mut self.state {
+                State::Closed => {}
+                State::Streaming { stray, .. } => {
+                    *stray += piece.len();
+                    if *stray > limits::HTTP_BODY_BYTES_MAX {
+                        return Err(Error::too_large("a viewer goes on sending", self.received));
+                    }
+                }
+                State::Asking(_) => {
+                    self.unread.extend_from_slice(piece);
+                    if self.unread.len() > limits::HTTP_HEAD_BYTES_MAX {
+                        return Err(Error::too_large("too much before the answer", self.place()));
+                    }
+                }
+                State::Socket(_) => {
+                    self.unread.extend_from_slice(piece);
+                    self.listen()?;
+                }
+                State::Idle { .. } | State::Request { .. } => {
+                    // A head is whole only after a line break: looking again at each byte of a slow one would cost the
+                    // square of its length. The first bytes are looked at, so that another protocol is told at once.
+                    let due = self.body > 0
+                        || self.unread.is_empty()
+                        || piece.contains(&b'\n')
+                        || self.unread.len() + piece.len() > limits::HTTP_HEAD_BYTES_MAX;
+                    self.unread.extend_from_slice(piece);
+                    if due {
+                        self.requests(now)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers every request that is whole, until one must wait for the hub.
+    fn requests(&mut self, now: Now) -> Result<(), Error> {
+        while matches!(self.state, State::Idle { .. } | State::Request { .. }) {
+            let dropped = self.body.min(self.unread.len());
+            self.unread.advance(dropped);
+            self.body -= dropped;
+            // Some clients end a body with a line break that they do not count. (RFC 9112, 2.2)
+            let blank = self.unread.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            self.unread.advance(blank);
+            if self.unread.is_empty() {
+                break;
+            }
+            match request::parse(&self.unread) {
+                Ok(None) => break,
+                Ok(Some((request, length))) => {
+                    self.unread.advance(length);
+                    self.body = request.body;
+                    self.state = State::Idle { until: now.after(self.idle), first: false };
+                    self.answer(request);
+                    if self.outbox_bytes > limits::OUTBOX_BYTES_MAX {
+                        return Err(Error::too_large("more requests at once than answers fit", self.place()));
+                    }
+                }
+                Err(fault) => return Err(self.reject(fault)),
+            }
+        }
+        if let State::Idle { until, first } = self.state
+            && (self.body > 0 || !self.unread.is_empty())
+        {
+            // The first request's time runs from accept on; a client cannot stretch it by a byte.
+            self.state = State::Request { until: if first { until } else { now.after(self.handshake) } };
+        } else if let State::Request { .. } = self.state
+            && self.body == 0
+            && self.unread.is_empty()
+        {
+            // A body's end, or line breaks alone.
+            self.state = State::Idle { until: now.after(self.idle), first: false };
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, request: Request) {
+        let after = if request.keep_alive { After::KeepAlive } else { After::Close };
+        let with_body = request.method == Method::Get;
+        match request.method {
+            Method::Options => return self.send(response::options(after), after),
+            Method::Other => {
+                let why = "this door answers GET, HEAD and OPTIONS";
+                return self.send(response::text(Status::MethodNotAllowed, why, after, true), after);
+            }
+            Method::Get | Method::Head => {}
+        }
+        match route(&request.path) {
+            Ok(Route::Asset(asset)) => self.send_asset(asset, &request, after),
+            Ok(Route::Player) => self.send_asset(page::player(), &request, after),
+            Ok(Route::Unslashed(name)) => self.send(redirect(&name, &request.query, after), after),
+            Ok(Route::Flv(name)) => match request.upgrade {
+                None => {
+                    let chunked = request.version >= Version::Http11;
+                    let manner =
+                        if with_body { Manner::Stream { chunked } } else { Manner::Look { chunked } };
+                    self.ask(name, request.query, Wish { manner, after });
+                }
+                Some(upgrade) => match check_upgrade(&upgrade) {
+                    Ok(accept) => {
+                        self.ask(name, request.query, Wish { manner: Manner::Socket { accept }, after })
+                    }
+                    Err(fault) => self.send(response::text(fault.status, fault.why, after, true), after),
+                },
+            },
+            Err(fault) => self.send(response::text(fault.status, fault.why, after, with_body), after),
+        }
+    }
+
+    fn send_asset(&mut self, asset: &'static Asset, request: &Request, after: After) {
+        let fresh = request.held.as_deref().is_some_and(|held| names_tag(held, asset.tag()));
+        let status = if fresh { Status::NotModified } else { Status::Ok };
+        // The binary may be another one tomorrow: keep the copy, but ask each time.
+        let mut head = Head::new(status, after).field("ETag", asset.tag()).field("Cache-Control", "no-cache");
+        if let Some(policy) = asset.policy() {
+            head = head.field("Content-Security-Policy", policy).field("Referrer-Policy", "no-referrer");
+        }
+        if fresh {
+            return self.send(head.end(), after);
+        }
+        let head = head
+            .field("Content-Type", asset.content_type())
+            .field("Content-Length", &asset.body().len().to_string())
+            .end();
+        if request.method == Method::Get {
+            self.push(head);
+            self.send(Bytes::from_static(asset.body()), after);
+        } else {
+            self.send(head, after);
+        }
+    }
+
+    fn ask(&mut self, name: StreamName, query: String, wish: Wish) {
+        let form: &'static Form = match wish.manner {
+            Manner::Look { chunked: true } | Manner::Stream { chunked: true } => &FLV_CHUNKED,
+            Manner::Look { chunked: false } | Manner::Stream { chunked: false } => &flv::FORM,
+            Manner::Socket { .. } => &FLV_WEBSOCKET,
+        };
+        self.outbox.push_back(Output::Event(Event::Play { name, query, form }));
+        self.state = State::Asking(wish);
+    }
+
+    /// The hub said yes.
+    fn begin(&mut self, now: Now) -> Result<(), Error> {
+        let Some(wish) = self.take_wish(now) else { return Ok(()) };
+        match wish.manner {
+            Manner::Look { chunked } => {
+                // The stream is let go before a byte of it is sent.
+                self.outbox.push_back(Output::Event(Event::Stop));
+                self.send(stream_head(chunked, wish.after), wish.after);
+                self.requests(now)
+            }
+            Manner::Stream { chunked } => {
+                // An endless answer has no next request.
+                self.push(stream_head(chunked, After::Close));
+                let stray = self.unread.len();
+                self.unread = BytesMut::new();
+                self.state = State::Streaming { chunked, stray };
+                Ok(())
+            }
+            Manner::Socket { accept } => {
+                let head = Head::new(Status::SwitchingProtocols, After::Upgrade)
+                    .field("Upgrade", "websocket")
+                    .field("Sec-WebSocket-Accept", &accept);
+                self.push(head.end());
+                self.state = State::Socket(websocket::Frames::default());
+                self.listen()
+            }
+        }
+    }
+
+    /// The hub said no.
+    fn refuse(&mut self, refusal: Refusal, now: Now) -> Result<(), Error> {
+        let Some(wish) = self.take_wish(now) else { return Ok(()) };
+        let status = match refusal {
+            Refusal::NotFound => Status::NotFound,
+            Refusal::Forbidden => Status::Forbidden,
+            Refusal::AlreadyLive => Status::Conflict,
+            Refusal::Full | Refusal::ShuttingDown => Status::ServiceUnavailable,
+        };
+        let with_body = !matches!(wish.manner, Manner::Look { .. });
+        let after = if refusal == Refusal::ShuttingDown { After::Close } else { wish.after };
+        self.send(response::text(status, refusal.why(), after, with_body), after);
+        self.requests(now)
+    }
+
+    /// The wish that the hub has answered. `None` when the session closed while it was asking.
+    fn take_wish(&mut self, now: Now) -> Option<Wish> {
+        if !matches!(self.state, State::Asking(_)) {
+            return None;
+        }
+        let idle = State::Idle { until: now.after(self.idle), first: false };
+        match std::mem::replace(&mut self.state, idle) {
+            State::Asking(wish) => Some(wish),
+            _ => unreachable!("the state was looked at a moment ago"),
+        }
+    }
+
+    /// Hears what a WebSocket viewer says.
+    fn listen(&mut self) -> Result<(), Error> {
+        while let State::Socket(frames) = &mut self.state {
+            match frames.next(&mut self.unread) {
+                Ok(None) => break,
+                Ok(Some(Heard::Ping(payload))) => self.push(websocket::pong(&payload)),
+                Ok(Some(Heard::Close(code))) => self.send(websocket::close(code), After::Close),
+                Err(violation) => {
+                    self.push(websocket::close(Some(violation.code as u16)));
+                    self.state = State::Closed;
+                    return Err(match violation.code {
+                        Code::TooBig => Error::too_large(violation.why, self.place()),
+                        _ => Error::malformed(violation.why, self.place()),
+                    });
+                }
+            }
+            if self.outbox_bytes > limits::OUTBOX_BYTES_MAX {
+                return Err(Error::too_large("more pings at once than answers fit", self.place()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a stream as its form ends. What plays nothing is left alone.
+    fn end(&mut self, code: Code) {
+        match self.state {
+            State::Streaming { chunked, .. } => {
+                if chunked {
+                    self.push(Bytes::from_static(b"0\r\n\r\n"));
+                }
+                self.close();
+            }
+            State::Socket(_) => self.send(websocket::close(Some(code as u16)), After::Close),
+            State::Idle { .. } | State::Request { .. } | State::Asking(_) | State::Closed => {}
+        }
+    }
+
+    fn shut_down(&mut self) {
+        match &self.state {
+            State::Idle { .. } | State::Request { .. } => self.close(),
+            State::Asking(wish) => {
+                let with_body = !matches!(wish.manner, Manner::Look { .. });
+                let why = Refusal::ShuttingDown.why();
+                let answer = response::text(Status::ServiceUnavailable, why, After::Close, with_body);
+                self.send(answer, After::Close);
+            }
+            State::Streaming { .. } | State::Socket(_) => self.end(Code::GoingAway),
+            State::Closed => {}
+        }
+    }
+
+    fn time_out(&mut self, now: Now) -> Result<(), Error> {
+        match self.state {
+            State::Idle { until, first: true } if now >= until => {
+                self.state = State::Closed;
+                Err(Error::timed_out("no request came", self.place()))
+            }
+            State::Idle { until, first: false } if now >= until => {
+                self.close();
+                Ok(())
+            }
+            State::Request { until } if now >= until => {
+                Err(self.reject(Fault { status: Status::RequestTimeout, why: "the request came too slowly" }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers a request that cannot be read. Where the next one begins, nobody knows, so it is the last: the error
+    /// closes the connection.
+    fn reject(&mut self, fault: Fault) -> Error {
+        let kind = match fault.status {
+            Status::RequestTimeout => ErrorKind::TimedOut,
+            Status::HeadTooLarge | Status::TargetTooLong | Status::BodyTooLarge => ErrorKind::TooLarge,
+            Status::VersionNotSupported | Status::LengthRequired => ErrorKind::Unsupported,
+            _ => ErrorKind::Malformed,
+        };
+        self.push(response::text(fault.status, fault.why, After::Close, true));
+        self.state = State::Closed;
+        Error { kind, why: fault.why, at: self.place() }
+    }
+
+    /// Where in what the peer sent the unread begins.
+    fn place(&self) -> u64 {
+        self.received - self.unread.len() as u64
+    }
+
+    fn send(&mut self, bytes: Bytes, after: After) {
+        self.push(bytes);
+        if after == After::Close {
+            self.close();
+        }
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        self.outbox_bytes += bytes.len();
+        self.outbox.push_back(Output::Send(bytes));
+    }
+
+    fn close(&mut self) {
+        self.outbox.push_back(Output::Close);
+        self.unread = BytesMut::new();
+        self.state = State::Closed;
+    }
+}
+
+/// The head of an answer whose body is the stream.
+fn stream_head(chunked: bool, after: After) -> Bytes {
+    let mut head = Head::new(Status::Ok, after)
+        .field("Content-Type", "video/x-flv")
+        .field("Cache-Control", "no-store")
+        // Else nginx, as a proxy before us, saves the stream up.
+        .field("X-Accel-Buffering", "no");
+    if chunked {
+        head = head.field("Transfer-Encoding", "chunked");
+    }
+    head.end()
+}
+
+/// The way to a page from its address without the slash. Not a lasting one: a browser would remember it for whatever
+/// else stands on this port tomorrow.
+fn redirect(name: &StreamName, query: &str, after: After) -> Bytes {
+    let mark = if query.is_empty() { "" } else { "?" };
+    Head::new(Status::TemporaryRedirect, after)
+        .field("Location", &format!("/{name}/{mark}{query}"))
+        .field("Cache-Control", "no-store")
+        .field("Content-Length", "0")
+        .end()
+}
+
+fn check_upgrade(upgrade: &Upgrade) -> Result<String, Fault> {
+    if !upgrade.version_13 {
+        return Err(Fault { status: Status::UpgradeRequired, why: "this door speaks WebSocket version 13" });
+    }
+    upgrade
+        .key
+        .as_deref()
+        .and_then(websocket::accept)
+        .ok_or(Fault { status: Status::BadRequest, why: "the WebSocket key is not 16 bytes in base64" })
+}
+
+/// True when `If-None-Match` names `tag`: compared weakly, as a cache may have weakened it (RFC 9110, 13.1.2).
+fn names_tag(held: &str, tag: &str) -> bool {
+    held.split(',').map(str::trim).any(|item| item == "*" || item.strip_prefix("W/").unwrap_or(item) == tag)
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

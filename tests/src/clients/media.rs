@@ -1,0 +1,130 @@
+//! Clips to publish, made by ffmpeg when first asked for and kept below the target directory.
+
+use std::{fs, path::PathBuf, process::Command, sync::Mutex, time::Duration};
+
+use super::{packets::Packets, process::Process, process::run, program, target};
+
+/// What a clip holds. All are 25 pictures a second with a key frame each [`GROUP`], every picture different.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// H.264 with two B-frames between references, and AAC.
+    H264,
+    /// The same with so much noise that a second takes close to a megabyte.
+    H264Heavy,
+    /// HEVC with B-frames, and AAC.
+    Hevc,
+    /// AV1 and Opus.
+    Av1,
+    /// VP9 and Opus.
+    Vp9,
+}
+
+/// Pictures from one key frame to the next: two seconds.
+pub const GROUP: usize = 50;
+
+/// A clip of that many seconds, as an FLV file.
+pub struct Clip {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The ffmpeg that can read it.
+    pub ffmpeg: &'static str,
+    /// Its packets.
+    pub packets: Packets,
+}
+
+impl Clip {
+    /// The clip of that kind and length.
+    ///
+    /// # Panics
+    /// When ffmpeg cannot make it.
+    pub fn of(kind: Kind, seconds: u32) -> Self {
+        let folder = target().join("interop").join("media");
+        fs::create_dir_all(&folder).expect("a folder below the target directory can be made");
+        let path = folder.join(format!("{kind:?}-{seconds}.flv").to_lowercase());
+        let ffmpeg = kind.ffmpeg();
+        // One at a time: encoders take every core, and tests of one program often want the same clip.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let guard = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !path.exists() {
+            // Another test program may make it at the same time; a rename leaves one of two equal files.
+            let draft = path.with_extension(format!("{}.flv", std::process::id()));
+            let mut command = Command::new(program(ffmpeg));
+            command.args(["-nostdin", "-v", "error", "-y"]).args(kind.sources(seconds)).args(kind.encoders());
+            command.args(["-f", "flv", "-flvflags", "no_duration_filesize"]).arg(&draft);
+            run("ffmpeg-clip", &mut command, Duration::from_secs(300));
+            fs::rename(&draft, &path).expect("a rename inside a folder");
+        }
+        drop(guard);
+        let packets = Packets::of_file(ffmpeg, &path);
+        Clip { path, ffmpeg, packets }
+    }
+
+    /// An ffmpeg that publishes it to `url` at the pace of its clock, as it is.
+    pub fn publish(&self, url: &str) -> Process {
+        self.publish_with(&["-re"], url)
+    }
+
+    /// An ffmpeg that publishes it to `url` as it is, with other arguments before the input.
+    pub fn publish_with(&self, arguments: &[&str], url: &str) -> Process {
+        let mut command = Command::new(program(self.ffmpeg));
+        command.args(["-nostdin", "-v", "warning"]).args(arguments).arg("-i").arg(&self.path);
+        command.args(["-c", "copy", "-f", "flv", "-flvflags", "no_duration_filesize", url]);
+        Process::start("ffmpeg-publisher", &mut command)
+    }
+}
+
+impl Kind {
+    fn ffmpeg(self) -> &'static str {
+        match self {
+            Kind::H264 | Kind::H264Heavy => "ffmpeg",
+            Kind::Hevc | Kind::Av1 | Kind::Vp9 => "ffmpeg9",
+        }
+    }
+    fn sources(self, seconds: u32) -> Vec<String> {
+        let rate = if matches!(self, Kind::Av1 | Kind::Vp9) { 48_000 } else { 44_100 };
+        let noise = if self == Kind::H264Heavy { ",noise=alls=60:allf=t+u" } else { "" };
+        [
+            "-f",
+            "lavfi",
+            "-i",
+            &format!("testsrc2=size=320x180:rate=25:duration={seconds}{noise}"),
+            "-f",
+            "lavfi",
+            "-i",
+            // A tone that rises, so that no two packets of sound are alike.
+            &format!("aevalsrc=0.3*sin(2*PI*(200+20*t)*t):s={rate}:d={seconds}"),
+            "-pix_fmt",
+            "yuv420p",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+    fn encoders(self) -> Vec<String> {
+        let group = GROUP.to_string();
+        let common = ["-g", &group, "-keyint_min", &group];
+        let x264 =
+            ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-sc_threshold", "0", "-c:a", "aac"];
+        let special: &[&str] = match self {
+            Kind::H264 => &["-crf", "28"],
+            Kind::H264Heavy => &["-b:v", "7M"],
+            Kind::Hevc => &[
+                "-c:v",
+                "libx265",
+                "-preset",
+                "ultrafast",
+                "-x265-params",
+                "bframes=2:log-level=error",
+                "-c:a",
+                "aac",
+            ],
+            Kind::Av1 => {
+                &["-c:v", "libsvtav1", "-preset", "10", "-svtav1-params", "lookahead=0", "-c:a", "libopus"]
+            }
+            Kind::Vp9 => {
+                &["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"]
+            }
+        };
+        let base: &[&str] = if matches!(self, Kind::H264 | Kind::H264Heavy) { &x264 } else { &[] };
+        [base, &common, special].concat().into_iter().map(str::to_owned).collect()
+    }
+}
