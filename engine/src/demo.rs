@@ -3,6 +3,8 @@
 //! For `serve --demo`, and for tests that want a real encoder's frames without an encoder. Times go on rising over the
 //! seam by exactly one period of the clip, for picture and sound alike, so that a viewer cannot tell where it is.
 
+mod session;
+
 use std::time::Duration;
 
 use crate::{
@@ -12,6 +14,8 @@ use crate::{
     session::Event,
     time::{MediaTime, Now, Unwrapper},
 };
+
+pub use session::Session;
 
 /// The built-in clip: 16 s of a moving picture with a clock, H.264 and AAC. `engine/demo/make.sh` makes it.
 pub static CLIP: &[u8] = include_bytes!("../demo/demo.flv");

@@ -19,3 +19,34 @@ impl std::fmt::Debug for Protocol {
         write!(f, "Protocol({})", self.name)
     }
 }
+
+/// The built-in rows that this build has.
+pub fn built_in() -> Vec<Protocol> {
+    vec![
+        #[cfg(feature = "rtmp")]
+        RTMP,
+        #[cfg(feature = "http")]
+        HTTP,
+    ]
+}
+
+/// RTMP: publish and play.
+#[cfg(feature = "rtmp")]
+pub const RTMP: Protocol = Protocol {
+    name: "rtmp",
+    port: 1935,
+    open: |limits, now| Box::new(crate::rtmp::Session::new(limits, now)),
+};
+
+/// HTTP: FLV streams, WebSocket, the page that plays.
+#[cfg(feature = "http")]
+pub const HTTP: Protocol = Protocol {
+    name: "http",
+    port: 8080,
+    open: |limits, now| Box::new(crate::http::Session::new(limits, now)),
+};
+
+/// The built-in clip, published by nobody; it has no door.
+#[cfg(feature = "demo")]
+pub const DEMO: Protocol =
+    Protocol { name: "demo", port: 0, open: |_, now| Box::new(crate::demo::Session::new(now)) };
