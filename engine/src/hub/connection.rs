@@ -110,6 +110,15 @@ impl Connection {
         self.closing = true;
     }
 
+    /// No frame of a stream has gone in part.
+    pub fn is_between_frames(&self) -> bool {
+        let on_its_way = matches!(self.sending, Some((Sending::Stream, _)));
+        match &self.role {
+            Role::Viewing { viewer, .. } => viewer.at_boundary() && !on_its_way,
+            _ => true,
+        }
+    }
+
     /// Nothing waits and nothing is under way.
     fn is_idle(&self) -> bool {
         self.sending.is_none() && self.outbox.is_empty()

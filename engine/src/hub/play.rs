@@ -110,7 +110,13 @@ impl Hub {
     /// The viewer wants no more; it leaves at the end of the frame it is in.
     pub(super) fn stop(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connection(id) else { return };
+        let between = connection.is_between_frames();
         match &mut connection.role {
+            // It has left already, and its next wish may follow at once.
+            Role::Viewing { stream, .. } if between => {
+                let stream = *stream;
+                self.leave_stream(id, stream, now);
+            }
             Role::Viewing { viewer, leaving, .. } => {
                 viewer.pause(true, now);
                 *leaving = Leaving::Stopping;
