@@ -43,6 +43,8 @@ pub struct Connection {
     closing: bool,
     /// It stands in the queue of those who may have something to send.
     queued: bool,
+    /// The log knows that its wish was refused; a session that ends over it says nothing new.
+    refused: bool,
 }
 
 /// What a peer is doing.
@@ -175,6 +177,7 @@ impl Hub {
             answer: None,
             closing: false,
             queued: false,
+            refused: false,
         };
         let former = self.connections[slot].replace(Box::new(connection));
         assert!(former.is_none(), "the driver used a slot twice");
@@ -291,6 +294,7 @@ impl Hub {
             self.remark(id, Level::Warning, &text, None);
         }
         let Some(connection) = self.connection(id) else { return };
+        connection.refused |= matches!(answer, Answer::Refused(_));
         if connection.session.is_some() {
             self.drive(id, session::Input::Answer(answer), now);
         } else {
@@ -328,9 +332,12 @@ impl Hub {
             connection.outbox.clear();
             connection.outbox_bytes = 0;
         }
+        let told = connection.refused && error.kind == ErrorKind::Refused;
         let level = if error.kind == ErrorKind::Panicked { Level::Alarm } else { Level::Warning };
         self.count_error(error.kind);
-        self.remark(id, level, &format!("{}: {}", error.kind.word(), error.why), Some(error.at));
+        if !told {
+            self.remark(id, level, &format!("{}: {}", error.kind.word(), error.why), Some(error.at));
+        }
         self.detach(id, now);
     }
 
