@@ -1,4 +1,5 @@
 //! The HTTP door inside a whole hub: a publisher at one end, requests at the other, and sends that are cut short anywhere.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::{
     collections::{BTreeMap, VecDeque},
