@@ -216,11 +216,11 @@ impl ChunkReader {
                 let stream = self.streams.iter().find(|stream| stream.id == id);
                 if let Some((stream, extended)) = stream.and_then(|stream| Some((stream, stream.extended?))) {
                     // 5.3.1.3: type 3 repeats the extended field. Some encoders leave it out in the middle of a
-                    // message, so there it is taken only if it is the repetition (of the field, or of the time).
-                    let mut ahead = reader.clone();
-                    let field = ahead.u32("extended timestamp")?;
-                    if stream.partial.is_none() || field == extended || field == stream.time {
-                        reader = ahead;
+                    // message, so there it is taken only if it is the repetition.
+                    let differs =
+                        |ahead: &[u8]| ahead.iter().zip(extended.to_be_bytes()).any(|(a, b)| *a != b);
+                    if stream.partial.is_none() || !differs(reader.peek()) {
+                        reader.skip(4, "extended timestamp")?;
                     }
                 }
                 MessageHeader::Nothing
@@ -429,3 +429,6 @@ pub fn write_message(route: Route, time: u32, parts: [&[u8]; 2], chunk_size: u32
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
