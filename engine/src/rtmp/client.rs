@@ -311,7 +311,10 @@ impl Client {
         }
         let State::Asking(held) = std::mem::replace(&mut self.state, State::Closed) else { return Ok(()) };
         self.state = match (answer, self.wish) {
-            (Answer::Refused(refusal), _) => return Err(Error::refused(refusal.why(), self.link.position())),
+            (Answer::Refused(_), _) => {
+                self.link.outbox().close();
+                return Ok(());
+            }
             (Answer::Publishing, wish) => {
                 assert_eq!(wish, Wish::Pull, "the hub answers the wish that it was told");
                 State::Pulling(Box::default())

@@ -115,10 +115,9 @@ impl Link {
     /// The peer broke the chunk format or a bound.
     pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
         loop {
-            let Some(message) = self.chunks.read(input)? else {
-                self.acknowledge();
-                return Ok(None);
-            };
+            let message = self.chunks.read(input)?;
+            self.acknowledge();
+            let Some(message) = message else { return Ok(None) };
             match message.kind {
                 kind::ACKNOWLEDGEMENT => {}
                 kind::WINDOW_ACKNOWLEDGEMENT_SIZE => self.window = message.u32("window size")?,

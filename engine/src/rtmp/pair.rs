@@ -24,7 +24,7 @@ pub(crate) struct End<S> {
 }
 
 impl<S: crate::session::Session> End<S> {
-    fn new(session: S) -> Self {
+    pub(crate) fn new(session: S) -> Self {
         End { session, events: Vec::new(), closed: false, error: None, inbox: VecDeque::new() }
     }
 
@@ -117,13 +117,6 @@ impl Pair {
     pub(crate) fn tell_client(&mut self, input: Input<'_>) {
         self.server.inbox.extend(self.client.handle(input, self.now));
         self.run();
-    }
-
-    /// Runs until the client publishes on the server.
-    pub(crate) fn publishing() -> Self {
-        let mut pair = Self::push();
-        pair.start();
-        pair
     }
 
     /// Runs until the stream is granted on both ends.

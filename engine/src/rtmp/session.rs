@@ -287,7 +287,12 @@ impl Session {
             return Ok(());
         };
         self.state = match (answer, wish) {
-            (Answer::Refused(refusal), wish) => return Err(self.refuse(wish, refusal)),
+            // The hub knows why, and logs it; here the peer is told.
+            (Answer::Refused(refusal), wish) => {
+                self.refuse(wish, refusal);
+                self.close();
+                return Ok(());
+            }
             (Answer::Publishing, _) => {
                 assert_eq!(wish, Wish::Publish, "the hub answers the wish that it was told");
                 self.link.stream_event(UserEvent::StreamBegin);
@@ -305,14 +310,13 @@ impl Session {
         self.read(held.bytes())
     }
 
-    fn refuse(&mut self, wish: Wish, refusal: Refusal) -> Error {
+    fn refuse(&mut self, wish: Wish, refusal: Refusal) {
         let status = match (wish, refusal) {
             (Wish::Publish, _) => Status::PublishBadName,
             (Wish::Play, Refusal::NotFound) => Status::PlayNotFound,
             (Wish::Play, _) => Status::PlayFailed,
         };
         self.link.status(status, refusal.why());
-        Error::refused(refusal.why(), self.link.position())
     }
 
     /// The peer is done with its stream, and may begin another.
@@ -386,9 +390,7 @@ impl Session {
         match self.state {
             State::Closed => return,
             State::Playing => self.say_unpublished(Refusal::ShuttingDown.why()),
-            State::Asking(wish, _) => {
-                self.refuse(wish, Refusal::ShuttingDown);
-            }
+            State::Asking(wish, _) => self.refuse(wish, Refusal::ShuttingDown),
             _ => {}
         }
         if self.connect.is_some() {
