@@ -1,9 +1,9 @@
-//! Records a fragmented MP4 (ffmpeg: `-movflags frag_keyframe+empty_moov+default_base_moof`) as a live stream would be:
-//! its samples go through a [`Recorder`] and the driver here writes what that says. For looking at our files with other
-//! programs.
+//! Records a file as a live stream would be: its frames go through a [`Recorder`] and the driver here writes what that
+//! says. For looking at our files with other programs.
 //!
-//! `cargo run -p shardcast-engine --example remux -- IN.mp4 OUT_DIR [millis|wobble]`; `millis` puts the times on
-//! RTMP's clock, `wobble` also makes each seventh frame's as wrong as real encoders do.
+//! `cargo run -p shardcast-engine --example remux -- IN OUT_DIR [wobble]`. IN is an FLV, or a fragmented MP4 (ffmpeg:
+//! `-movflags frag_keyframe+empty_moov+default_base_moof`) whose times then stay on its own clocks. `wobble` makes each
+//! seventh frame's time as wrong as real encoders do.
 #![allow(clippy::unwrap_used, reason = "a tool for developers: a panic is its report")]
 
 use std::{collections::HashMap, fs, io::Write, path::Path, sync::Arc, time::Duration};
@@ -11,66 +11,85 @@ use std::{collections::HashMap, fs, io::Write, path::Path, sync::Arc, time::Dura
 use bytes::Bytes;
 use shardcast_engine::{
     codec::Parameters,
+    flv::{Demuxer, TagReader},
     fmp4::demux::{BoxHead, Fragment, Movie, Sample},
     media::{Frame, Payload, StreamName, TrackId},
     record::{Fault, Output, Recorder, Settings},
-    time::{MediaTime, Now, Wall},
+    session::Event,
+    time::{MediaTime, Now, Unwrapper, Wall},
 };
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let [_, source, target, rest @ ..] = &args[..] else {
-        panic!("usage: remux IN.mp4 OUT_DIR [millis|wobble]")
-    };
+    let [_, source, target, rest @ ..] = &args[..] else { panic!("usage: remux IN OUT_DIR [wobble]") };
     let wobble = rest.first().is_some_and(|word| word == "wobble");
-    let millis = wobble || rest.first().is_some_and(|word| word == "millis");
     let file = Bytes::from(fs::read(source).unwrap());
-    let (movie, mut samples) = read(&file);
+    let frames = if file.starts_with(b"FLV") { frames_of_flv(&file) } else { frames_of_mp4(&file) };
 
-    // In the order in which a publisher would send them.
-    samples.sort_by_key(|sample| time(&movie, sample, sample.dts as i64).as_nanos());
     let name = StreamName::parse("live/remux").unwrap();
     let mut recorder = Recorder::new(name, &Settings { segment: Duration::from_secs(3600) });
     let mut driver = Driver { dir: Path::new(target), files: HashMap::new() };
-    let shape_of = |index: usize| movie.tracks[index].entry.shape.unwrap();
-    for (index, track) in movie.tracks.iter().enumerate() {
-        let codec = track.entry.codec.expect("a codec that the engine carries");
-        let parameters =
-            Parameters::parse(codec, track.entry.configuration.clone()).unwrap_or_else(|_| Parameters {
-                codec,
-                configuration: track.entry.configuration.clone(),
-                shape: shape_of(index),
-                codec_string: String::new(),
-            });
-        let payload = Payload::Parameters(Arc::new(parameters));
-        let zero = MediaTime::from_millis(0);
-        let frame = Frame { track: TrackId(index as u8), dts: zero, pts: zero, payload };
-        recorder.frame(&frame, Now(0), Wall(0));
-    }
-    for (index, sample) in samples.iter().enumerate() {
-        let track = movie.tracks.iter().position(|track| track.id == sample.track).unwrap();
-        let codec = movie.tracks[track].entry.codec.unwrap();
-        let data = file.slice(sample.offset as usize..sample.offset as usize + sample.size as usize);
-        let payload = match codec.is_video() {
-            true => Payload::Video { codec, key: sample.key, data },
-            false => Payload::Audio { codec, data },
-        };
-        let (mut dts, mut pts) = (time(&movie, sample, sample.dts as i64), time(&movie, sample, sample.pts));
-        let now = Now(dts.as_nanos() as u64);
-        if millis {
-            (dts, pts) = (MediaTime::from_millis(dts.as_millis()), MediaTime::from_millis(pts.as_millis()));
+    let mut now = Now(0);
+    for (mut frame, index) in frames.into_iter().zip(0u64..) {
+        now = now.max(Now(frame.dts.as_nanos().max(0) as u64));
+        while let Some(deadline) = recorder.deadline().filter(|deadline| *deadline <= now) {
+            recorder.timeout(deadline);
+            driver.drain(&mut recorder, deadline);
         }
         if wobble && index % 7 == 6 {
-            dts = dts.plus_nanos(if index % 2 == 0 { 50_000_000 } else { -50_000_000 });
+            frame.dts = frame.dts.plus_nanos(if index % 2 == 0 { 50_000_000 } else { -50_000_000 });
         }
-        let wall = Wall(1_795_333_500_123_000_000 + now.0);
-        recorder.frame(&Frame { track: TrackId(track as u8), dts, pts, payload }, now, wall);
+        recorder.frame(&frame, now, Wall(1_795_333_500_123_000_000 + now.0));
         driver.drain(&mut recorder, now);
     }
-    recorder.finish(Now(0));
-    driver.drain(&mut recorder, Now(0));
+    recorder.finish(now);
+    driver.drain(&mut recorder, now);
     assert!(recorder.is_done());
-    println!("{} samples: {:?}", samples.len(), recorder.counters());
+    println!("{:?}", recorder.counters());
+}
+
+fn frames_of_flv(file: &[u8]) -> Vec<Frame> {
+    let (mut reader, mut demuxer, mut clock) = (TagReader::default(), Demuxer::default(), Unwrapper::new(32));
+    let (mut rest, mut frames) = (file, Vec::new());
+    while let Some(tag) = reader.read(&mut rest).unwrap() {
+        let mut emit = |event| {
+            if let Event::Frame(frame) = event {
+                frames.push(frame);
+            }
+        };
+        demuxer.tag(&tag, &mut clock, &mut emit).unwrap();
+    }
+    frames
+}
+
+fn frames_of_mp4(file: &Bytes) -> Vec<Frame> {
+    let (movie, mut samples) = read(file);
+    // In the order in which a publisher would send them.
+    samples.sort_by_key(|sample| time(&movie, sample, sample.dts as i64).as_nanos());
+    let place = |sample: &Sample| movie.tracks.iter().position(|track| track.id == sample.track).unwrap();
+    let parameters = movie.tracks.iter().enumerate().map(|(index, track)| {
+        let codec = track.entry.codec.expect("a codec that the engine carries");
+        let first = samples.iter().find(|sample| sample.track == track.id).unwrap();
+        let parameters = Parameters::parse(codec, track.entry.configuration.clone())
+            .or_else(|_| Parameters::from_mp3_frame(&file[first.offset as usize..]));
+        let zero = MediaTime::from_millis(0);
+        let payload = Payload::Parameters(Arc::new(parameters.unwrap()));
+        Frame { track: TrackId(index as u8), dts: zero, pts: zero, payload }
+    });
+    let media = samples.iter().map(|sample| {
+        let codec = movie.tracks[place(sample)].entry.codec.unwrap();
+        let data = file.slice(sample.offset as usize..sample.offset as usize + sample.size as usize);
+        Frame {
+            track: TrackId(place(sample) as u8),
+            dts: time(&movie, sample, sample.dts as i64),
+            pts: time(&movie, sample, sample.pts),
+            payload: match codec.is_video() {
+                true => Payload::Video { codec, key: sample.key, data },
+                false => Payload::Audio { codec, data },
+            },
+        }
+    });
+    parameters.chain(media).collect()
 }
 
 fn time(movie: &Movie, sample: &Sample, ticks: i64) -> MediaTime {
