@@ -53,8 +53,9 @@ pub const FRAGMENT_CUT_AFTER: Duration = Duration::from_millis(900);
 pub const FRAGMENT_KEY_SPACING_MIN: Duration = Duration::from_millis(500);
 /// Bytes at which an open fragment is cut, however short it is.
 pub const FRAGMENT_BYTES_CUT: usize = 4 << 20;
-/// Frames at which an open fragment is cut, however short it is.
-pub const FRAGMENT_FRAMES_MAX: usize = 2048;
+/// Frames at which an open fragment is cut, however short it is. So few that its head fits into the first block: ffmpeg
+/// refuses a file that ends inside a `moof`, but plays one that ends inside the media.
+pub const FRAGMENT_FRAMES_MAX: usize = 200;
 /// Fragments of one recorder that may wait for the disk. When one more is cut it is dropped, with everything up to the
 /// next key frame, and the gap is reported.
 pub const FRAGMENTS_IN_FLIGHT_MAX: usize = 4;

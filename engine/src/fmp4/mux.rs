@@ -63,6 +63,7 @@ const FLAGS_DELTA: u32 = 0x0101_0000;
 const EPOCH_1904_SECONDS: u64 = 2_082_844_800;
 
 const MFHD_BYTES: usize = 16;
+const TFHD_BYTES_MAX: usize = 20;
 const TFDT_BYTES: usize = 20;
 const TRUN_HEAD_BYTES: usize = 20;
 
@@ -177,6 +178,12 @@ fn matrix(out: &mut BytesMut) {
     for value in [0x0001_0000, 0, 0, 0, 0x0001_0000, 0, 0, 0, 0x4000_0000] {
         out.put_u32(value);
     }
+}
+
+/// Bytes that [`head`] writes at most for this many samples of this many tracks.
+pub const fn head_len_max(tracks: usize, samples: usize) -> usize {
+    let traf = BOX_HEAD_BYTES + TFHD_BYTES_MAX + TFDT_BYTES + TRUN_HEAD_BYTES;
+    BOX_HEAD_BYTES + MFHD_BYTES + tracks * traf + samples * 16 + BOX_HEAD_BYTES
 }
 
 /// Bytes that [`head`] writes for these runs.

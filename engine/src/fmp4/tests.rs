@@ -216,6 +216,7 @@ proptest! {
         let mut out = BytesMut::new();
         mux::head(sequence, &runs, &mut out);
         let head = out.len() as u64;
+        prop_assert!(out.len() <= mux::head_len_max(runs.len(), video.len() + audio.len()));
 
         let init = init(&tracks(&[
             parameters(Codec::H264, samples::H264_HIGH_720),

@@ -73,6 +73,8 @@ struct Pending {
 
 /// A picture's duration where none is known: the only one of its track so far.
 const PICTURE_DURATION: Duration = Duration::from_millis(40);
+// The reason stands at the limit.
+const _: () = assert!(mux::head_len_max(limits::RECORDING_TRACKS_MAX, limits::FRAGMENT_FRAMES_MAX) <= 4096);
 /// A longer step to the next frame is a jump or a pause, and not how long the frame before it lasts.
 const SAMPLE_DURATION_MAX: Duration = Duration::from_secs(10);
 
