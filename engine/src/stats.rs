@@ -1,6 +1,8 @@
 //! Plain counters and gauges of one core. A core counts for itself; the control thread asks for a copy and merges.
 
-use crate::error::ErrorKind;
+use std::sync::Arc;
+
+use crate::{codec::Parameters, error::ErrorKind, media::StreamName};
 
 macro_rules! stats {
     ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident,)+) => {
@@ -119,6 +121,37 @@ stats! {
     recorded_bytes: Counter,
     /// Gaps in recordings, for want of space or speed.
     recording_gaps: Counter,
+    /// Rounds of the shard's loop; with nothing to do it makes none.
+    rounds: Counter,
+    /// CPU time of the shard's thread, in nanoseconds.
+    cpu_nanoseconds: Counter,
+}
+
+/// One stream as one core sees it; several merged are the stream on the whole node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamStats {
+    /// Its name.
+    pub name: StreamName,
+    /// A publisher is there. Only the owner knows.
+    pub published: bool,
+    /// Viewers that play or wait.
+    pub viewers: u64,
+    /// Payload bytes taken from its publishers. Only the owner counts.
+    pub bytes: u64,
+    /// What its tracks hold, in their order. Only the owner says.
+    pub tracks: Vec<Arc<Parameters>>,
+}
+
+impl StreamStats {
+    /// Adds what another core says about the same stream.
+    pub fn merge(&mut self, other: StreamStats) {
+        self.published |= other.published;
+        self.viewers += other.viewers;
+        self.bytes += other.bytes;
+        if self.tracks.is_empty() {
+            self.tracks = other.tracks;
+        }
+    }
 }
 
 impl ShardStats {
