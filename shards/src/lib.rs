@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod mesh;
 pub mod node;
 pub mod shard;
+pub mod status;

@@ -1,0 +1,218 @@
+//! The lane from the control thread to each shard, and the answers' way back.
+//!
+//! A request is a message on a lane and a ring of the shard's doorbell, as from any neighbour core. The answer comes by a
+//! channel that never makes the shard wait.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use shardcast_engine::{
+    media::StreamName,
+    message::CoreId,
+    settings::Settings,
+    stats::{ShardStats, StreamStats},
+};
+use shardcast_io::lane::{self, Doorbell, Receiver, Sender};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+/// Requests that may wait for one shard. A shard that has left so many unread is stuck, and is told no more.
+pub const REQUESTS_MAX: usize = 32;
+/// How long a shard may take to answer before it counts as stuck.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a shard that is still starting is asked whether it is up.
+const START_POLL: Duration = Duration::from_millis(20);
+
+/// What the control thread asks of a shard.
+#[derive(Debug)]
+pub enum Request {
+    /// Say how it stands.
+    Report(oneshot::Sender<Report>),
+    /// The operator changed something.
+    Settings(Arc<Settings>),
+    /// Take no new peers, tell those that are there, close recordings, then end.
+    Drain,
+}
+
+/// How a shard stands.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its counters and gauges.
+    pub stats: ShardStats,
+    /// The streams that it owns or has viewers of.
+    pub streams: Vec<StreamStats>,
+}
+
+/// The shard's end of its lane.
+pub struct Port {
+    requests: Receiver<Request>,
+}
+
+impl Port {
+    /// The next request, if one waits. Never blocks. The doorbell that was given to [`link`] rings for it.
+    pub fn try_next(&mut self) -> Option<Request> {
+        self.requests.pop()
+    }
+    /// Whether nothing waits, for the last look before the shard sleeps.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+}
+
+/// The control thread's end of the lane to one shard.
+pub struct Link {
+    requests: Sender<Request>,
+    bell: Arc<Doorbell>,
+}
+
+/// A lane to the shard that sleeps at `bell`.
+pub fn link(bell: Arc<Doorbell>) -> (Link, Port) {
+    let (sender, receiver) = lane::lane(REQUESTS_MAX);
+    (Link { requests: sender, bell }, Port { requests: receiver })
+}
+
+impl Link {
+    /// False when the shard is stuck or gone.
+    fn send(&mut self, request: Request) -> bool {
+        let sent = !self.requests.is_abandoned() && self.requests.push(request).is_ok();
+        self.bell.ring();
+        sent
+    }
+}
+
+/// What starting the shards gives to whoever controls them.
+pub struct Node {
+    /// One per shard, in the order of their cores.
+    pub links: Vec<Link>,
+    /// Each shard says here how it ended.
+    pub ended: mpsc::UnboundedReceiver<Ended>,
+}
+
+/// A shard's end.
+#[derive(Debug)]
+pub struct Ended {
+    /// Which one.
+    pub core: CoreId,
+    /// Drained, or what went wrong.
+    pub result: Result<(), String>,
+}
+
+/// Where the node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not every shard is up.
+    Starting,
+    /// Peers are welcome.
+    Serving,
+    /// Peers are told to go.
+    Draining,
+}
+
+/// All shards, as the control thread sees them.
+pub struct Shards {
+    links: Mutex<Vec<Link>>,
+    count: usize,
+    phase: AtomicU8,
+}
+
+/// All shards at (nearly) one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// One per shard; nothing from a shard that did not answer in time.
+    pub reports: Vec<Option<Report>>,
+}
+
+impl Shards {
+    /// The shards at the other ends of `links`.
+    pub fn new(links: Vec<Link>) -> Self {
+        let count = links.len();
+        Shards { links: Mutex::new(links), count, phase: AtomicU8::new(Phase::Starting as u8) }
+    }
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+    /// Where the node is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            phase if phase == Phase::Starting as u8 => Phase::Starting,
+            phase if phase == Phase::Serving as u8 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+    /// The node moves on.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+    /// Tells every shard, and says how many were stuck or gone.
+    pub async fn tell(&self, request: impl Fn() -> Request) -> usize {
+        self.links.lock().await.iter_mut().map(|link| usize::from(!link.send(request()))).sum()
+    }
+    /// Asks every shard how it stands, at most for [`ANSWER_TIMEOUT`].
+    pub async fn snapshot(&self) -> Snapshot {
+        let answers: Vec<Option<oneshot::Receiver<Report>>> = self
+            .links
+            .lock()
+            .await
+            .iter_mut()
+            .map(|link| {
+                let (answer, waiting) = oneshot::channel();
+                link.send(Request::Report(answer)).then_some(waiting)
+            })
+            .collect();
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut reports = Vec::with_capacity(answers.len());
+        for answer in answers {
+            reports.push(match answer {
+                Some(answer) => timeout_at(deadline, answer).await.ok().and_then(Result::ok),
+                None => None,
+            });
+        }
+        Snapshot { reports }
+    }
+    /// Returns when every shard has answered once, and the node serves (unless it drains already). A shard that fails to
+    /// start says so by its [`Ended`].
+    pub async fn wait_until_up(&self) {
+        while !self.snapshot().await.is_whole() {
+            tokio::time::sleep(START_POLL).await;
+        }
+        let (starting, serving) = (Phase::Starting as u8, Phase::Serving as u8);
+        // A failed exchange means that the node drains; so it stays.
+        let _ = self.phase.compare_exchange(starting, serving, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+impl Snapshot {
+    /// True when every shard has answered.
+    pub fn is_whole(&self) -> bool {
+        self.reports.iter().all(Option::is_some)
+    }
+    /// All counters and gauges of all shards added up.
+    pub fn total(&self) -> ShardStats {
+        let mut total = ShardStats::default();
+        self.reports.iter().flatten().for_each(|report| total.merge(&report.stats));
+        total
+    }
+    /// Each stream once, with what all its cores say about it.
+    pub fn streams(&self) -> BTreeMap<StreamName, StreamStats> {
+        let mut streams = BTreeMap::<StreamName, StreamStats>::new();
+        for stream in self.reports.iter().flatten().flat_map(|report| &report.streams) {
+            match streams.get_mut(&stream.name) {
+                Some(known) => known.merge(stream.clone()),
+                None => {
+                    streams.insert(stream.name.clone(), stream.clone());
+                }
+            }
+        }
+        streams
+    }
+}
