@@ -18,6 +18,8 @@ pub struct Cli {
 pub enum Command {
     /// Read the config, say what would run and what it may cost
     Check(CheckArgs),
+    /// Look at this machine: what it lacks, and the remedy
+    Doctor(DoctorArgs),
 }
 
 /// Arguments of `check`.
@@ -26,4 +28,12 @@ pub struct CheckArgs {
     /// The config file; the defaults without one
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Arguments of `doctor`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorArgs {
+    /// Shards that are to run; one for every core without it
+    #[arg(long, value_name = "N")]
+    pub shards: Option<usize>,
 }

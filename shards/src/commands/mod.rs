@@ -8,6 +8,7 @@ use crate::{
 };
 
 pub mod check;
+pub mod doctor;
 
 /// It ended as asked.
 pub const EXIT_DONE: u8 = 0;
@@ -20,6 +21,7 @@ pub const EXIT_USAGE: u8 = 2;
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     }
 }
 
