@@ -2,12 +2,16 @@
 //!
 //! - [`ring`] is the hot path: one raw io_uring per shard for accept, receive, send and file writes.
 //! - [`tcp`] opens listening sockets and sets socket options.
+//! - [`file`] creates what is recorded into, with a helper thread for what would block a shard.
 //! - [`buffer`] is the memory that the kernel reads and writes.
 //! - [`lane`] carries messages to another core and wakes it.
+//! - [`cpu`] says which cores there are.
 //! - [`clock`] and [`probe`] say when it is and what this kernel offers.
 
 pub mod buffer;
 pub mod clock;
+pub mod cpu;
+pub mod file;
 pub mod lane;
 pub mod probe;
 pub mod ring;
