@@ -26,6 +26,8 @@ const RETRY_FIRST_MS = 1000, RETRY_LAST_MS = 8000;
 const STALLED_MS = 1500, GIVE_UP_MS = 8000;
 /** Bytes came but no picture: some publishers announce a track that never comes. */
 const NO_PICTURE_MS = 5000;
+/** A server that has said nothing for this long gets a new connection. It may let us wait for a publisher. */
+const NO_ANSWER_MS = 20_000;
 
 let take = null;
 let state = "";
@@ -192,6 +194,8 @@ function watch() {
     // Believe in the picture alone, then in the sound alone, then in the stream again.
     tracks = [{ hasAudio: false, hasVideo: true }, { hasAudio: true, hasVideo: false }, {}][guesses++ % 3];
     return connect();
+  } else if (state === "connecting" && now - take.began > NO_ANSWER_MS) {
+    return retry("The server does not answer.");
   } else if (still > GIVE_UP_MS && state !== "connecting") {
     return retry("The stream stands still.");
   } else if (still > STALLED_MS && state === "live") {
@@ -203,13 +207,13 @@ function watch() {
 
 function figures() {
   const quality = video.getVideoPlaybackQuality?.();
-  const size = video.videoWidth ? `${video.videoWidth} × ${video.videoHeight}` : "–";
+  const size = video.videoWidth ? `${video.videoWidth} × ${video.videoHeight}` : state === "live" ? "Sound only" : "–";
   const lag = behind();
   const latency = Number.isFinite(lag) ? `${lag.toFixed(1)} s` : "–";
   $("size").textContent = size;
   $("latency").textContent = latency;
   $("rate").textContent = take?.speed ? rate(take.speed * 1024 * 8) : "–";
-  $("dropped").textContent = quality ? `${quality.droppedVideoFrames} of ${quality.totalVideoFrames}` : "–";
+  $("dropped").textContent = quality?.totalVideoFrames ? `${quality.droppedVideoFrames} of ${quality.totalVideoFrames}` : "–";
   $("figures").textContent = state === "live" ? `${size} · ${latency}` : "";
 }
 
