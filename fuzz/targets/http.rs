@@ -1,12 +1,17 @@
-//! What a browser, a player or a stranger sends to the HTTP door: a request's head and its path, and the frames of a
-//! WebSocket. The first byte says which.
+//! What a browser, a player or a stranger sends to the HTTP door: a request's head and its path, the frames of a
+//! WebSocket, and a whole conversation. The first byte says which.
 #![no_main]
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use shardcast_engine::http::{
-    request, route,
-    websocket::{self, Frames, Heard},
+use shardcast_engine::{
+    http::{
+        self, request, route,
+        websocket::{self, Frames, Heard},
+    },
+    limits::{self, DoorLimits},
+    session::{Answer, Event, Input, Output, Refusal, Session},
+    time::Now,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -19,9 +24,47 @@ fuzz_target!(|input: &[u8]| {
                 websocket::accept(text);
             }
         }
+        Some((3, bytes)) => conversation(bytes),
         _ => {}
     }
 });
+
+/// A peer whose bytes come in pieces, across from a hub that knows every stream but those of the app `none`. The first
+/// byte is the size of the pieces.
+fn conversation(bytes: &[u8]) {
+    let Some((&cut, bytes)) = bytes.split_first() else { return };
+    let mut session = http::Session::new(&DoorLimits::default(), Now(0));
+    for piece in bytes.chunks(usize::from(cut) + 1) {
+        if !tell(&mut session, Input::Received(piece)) {
+            return;
+        }
+    }
+    assert_eq!(session.received(), bytes.len() as u64);
+    tell(&mut session, Input::Discontinuity);
+    assert!(!tell(&mut session, Input::Shutdown), "a session that is told to go goes");
+}
+
+/// Gives one input and answers the wishes that follow. False when the connection is over.
+fn tell(session: &mut http::Session, input: Input<'_>) -> bool {
+    let mut going = session.handle(input, Now(1)).is_ok();
+    let (mut wish, mut bytes) = (None, 0);
+    while let Some(output) = session.poll() {
+        match output {
+            Output::Send(sent) => bytes += sent.len(),
+            Output::Event(Event::Play { name, .. }) => wish = Some(name),
+            Output::Event(_) => {}
+            Output::Close => going = false,
+        }
+    }
+    assert!(bytes < 2 * limits::OUTBOX_BYTES_MAX, "what waits to be sent is bounded");
+    match wish {
+        Some(name) if going && name.app() == "none" => {
+            tell(session, Input::Answer(Answer::Refused(Refusal::NotFound)))
+        }
+        Some(_) if going => tell(session, Input::Answer(Answer::Playing)),
+        _ => going,
+    }
+}
 
 fn head(bytes: &[u8]) {
     if let Ok(Some((request, length))) = request::parse(bytes) {
