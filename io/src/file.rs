@@ -242,7 +242,10 @@ mod tests {
             helper.close(token, file.into(), path.clone(), length, true);
             let Reply::Closed { token: closed, result: Ok(()) } = wait(&helper) else { panic!("not closed") };
             assert_eq!(closed, token);
-            assert_eq!(fs::metadata(&path).ok().map(|metadata| metadata.len()), (length > 0).then_some(length));
+            assert_eq!(
+                fs::metadata(&path).ok().map(|metadata| metadata.len()),
+                (length > 0).then_some(length)
+            );
         }
     }
 

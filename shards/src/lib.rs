@@ -4,6 +4,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod disk;
 pub mod doctor;
 pub mod mesh;
 pub mod node;

@@ -23,20 +23,21 @@ use glommio::timer::Timer;
 use shardcast_engine::{
     hub::{ConnectionId, Hub, Input, Lost, Notice, Output},
     limits::DoorLimits,
-    message::CoreId,
     protocol::Protocol,
     settings::Settings,
-    stats::ShardStats,
     time::{Now, Wall},
 };
 use shardcast_io::{
     clock,
-    lane::Receiver,
-    ring::{Completion, End, Ring, RingConfig, RingStats, SocketId},
+    ring::{Completion, End, Ring, RingConfig, SocketId},
     tcp,
 };
 
-use crate::mesh::{Mail, Mesh};
+use crate::{
+    control::link::{Port, Report, Request},
+    disk::{Disk, Recordings},
+    mesh::{Mail, Mesh},
+};
 
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
 /// milliseconds.
@@ -62,43 +63,18 @@ pub struct ShardParts {
     pub mesh: Mesh,
     /// Its listeners, one per door.
     pub doors: Vec<(Protocol, TcpListener)>,
-    /// Orders of the node.
-    pub orders: Receiver<Order>,
+    /// Where the control thread reaches it.
+    pub port: Port,
     /// What the operator chose.
     pub settings: Arc<Settings>,
+    /// Where recordings go.
+    pub recordings: Option<Recordings>,
     /// Where its log lines go. Must not block.
     pub notices: Box<dyn Fn(Notice) + Send>,
     /// Cores of the node.
     pub cores: u16,
-}
-
-/// What the node tells a shard.
-pub enum Order {
-    /// Tell how you are.
-    Report(Box<dyn FnOnce(ShardReport) + Send>),
-    /// The operator changed something.
-    Settings(Arc<Settings>),
-    /// Open a conversation that has no peer: a publisher that lives in this process.
-    Host(Protocol),
-    /// Stop accepting, tell the peers, finish what is being written, and end.
-    Drain,
-    /// End now.
-    Stop,
-}
-
-/// How a shard is.
-#[derive(Clone, Debug)]
-pub struct ShardReport {
-    /// Which.
-    pub core: CoreId,
-    /// What its hub counted.
-    pub stats: ShardStats,
-    /// What its ring counted.
-    pub ring: RingStats,
-    /// Nanoseconds of CPU its thread has used.
-    pub cpu_nanos: u64,
-    /// Times it woke.
-    pub wakes: u64,
+    /// A publisher that lives in this process, if this shard hosts one.
+    pub guest: Option<Protocol>,
 }
 
 /// One core's loop.
@@ -106,8 +82,9 @@ pub struct Shard {
     hub: Hub,
     ring: Ring,
     mesh: Mesh,
+    disk: Option<Disk>,
     doors: Vec<Door>,
-    orders: Receiver<Order>,
+    port: Port,
     settings: Arc<Settings>,
     notices: Box<dyn Fn(Notice) + Send>,
     cores: u16,
@@ -118,9 +95,8 @@ pub struct Shard {
     hosted: Vec<OwnedFd>,
     resting_doors: Vec<(Now, usize)>,
     refused: u64,
-    wakes: u64,
+    rounds: u64,
     draining: bool,
-    stopped: bool,
 }
 
 struct Door {
@@ -153,20 +129,22 @@ impl Shard {
     /// # Errors
     /// The ring could not be made.
     pub fn new(parts: ShardParts) -> io::Result<Shard> {
-        let ShardParts { mesh, doors, orders, settings, notices, cores } = parts;
+        let ShardParts { mesh, doors, port, settings, recordings, notices, cores, guest } = parts;
         let mut ring = Ring::new(&RingConfig::default())?;
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
             ring.listen(listener, index as u64);
             rows.push(Door { protocol, connections: 0, by_address: HashMap::new() });
         }
+        let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
         let hub = Hub::new(mesh.core(), cores, settings.clone());
-        Ok(Shard {
+        let mut shard = Shard {
             hub,
             ring,
+            disk,
             mesh,
             doors: rows,
-            orders,
+            port,
             settings,
             notices,
             cores,
@@ -175,10 +153,13 @@ impl Shard {
             hosted: Vec::new(),
             resting_doors: Vec::new(),
             refused: 0,
-            wakes: 0,
+            rounds: 0,
             draining: false,
-            stopped: false,
-        })
+        };
+        if let Some(protocol) = guest {
+            shard.host(&protocol, shard.clock());
+        }
+        Ok(shard)
     }
 
     /// Runs until it is told to end.
@@ -189,14 +170,15 @@ impl Shard {
         let mut harvest = Harvest::new();
         loop {
             let now = self.clock();
-            self.wakes += 1;
+            self.rounds += 1;
             self.hub.set_wall(Wall(clock::wall()), now);
             self.take_mail(now);
-            self.take_orders(now);
+            self.take_requests(now);
+            self.take_disk(now);
             self.take_due(now);
             self.pump().await?;
             self.mesh.ring();
-            if self.stopped || (self.draining && self.hub.is_drained() && self.lingering.is_empty()) {
+            if self.draining && self.hub.is_drained() && self.lingering.is_empty() {
                 return Ok(());
             }
             let now = self.clock();
@@ -220,7 +202,7 @@ impl Shard {
         let pause = deadline.map(|deadline| deadline.since(now));
         let mut timer = pause.map(Timer::new);
         let near = pause.is_some_and(|pause| pause <= NEAR);
-        let (mesh, orders, ring) = (&self.mesh, &self.orders, &mut self.ring);
+        let (mesh, port, disk, ring) = (&self.mesh, &self.port, &self.disk, &mut self.ring);
         let mut ring_wait = pin!(async {
             if for_ring && ring.in_flight() {
                 ring.ready().await;
@@ -238,7 +220,11 @@ impl Shard {
             if near {
                 return Poll::Pending;
             }
-            mesh.bell().arm(context, || mesh.has_mail() || !orders.is_empty()).map(|()| Woken::Bell)
+            mesh.bell()
+                .arm(context, || {
+                    mesh.has_mail() || !port.is_empty() || disk.as_ref().is_some_and(Disk::has_replies)
+                })
+                .map(|()| Woken::Bell)
         })
         .await;
         self.mesh.bell().disarm();
@@ -267,15 +253,16 @@ impl Shard {
         }
     }
 
-    fn take_orders(&mut self, now: Now) {
-        while let Some(order) = self.orders.pop() {
-            match order {
-                Order::Report(answer) => answer(self.report()),
-                Order::Settings(settings) => {
+    fn take_requests(&mut self, now: Now) {
+        while let Some(request) = self.port.try_next() {
+            match request {
+                // Whoever asked may have stopped waiting.
+                Request::Report(answer) => drop(answer.send(self.report())),
+                Request::Settings(settings) => {
                     self.settings = settings.clone();
                     self.hub.handle(Input::Settings(settings), now);
                 }
-                Order::Drain => {
+                Request::Drain => {
                     self.draining = true;
                     for door in 0..self.doors.len() {
                         self.ring.stop_listening(door as u64);
@@ -283,21 +270,29 @@ impl Shard {
                     self.resting_doors.clear();
                     self.hub.handle(Input::Drain, now);
                 }
-                Order::Host(protocol) => self.host(&protocol, now),
-                Order::Stop => self.stopped = true,
             }
         }
     }
 
-    fn report(&self) -> ShardReport {
+    fn report(&self) -> Report {
         let mut stats = self.hub.stats();
         stats.connections_refused += self.refused;
-        ShardReport {
-            core: self.mesh.core(),
-            stats,
-            ring: self.ring.stats(),
-            cpu_nanos: clock::thread_cpu(),
-            wakes: self.wakes,
+        stats.rounds = self.rounds;
+        stats.cpu_nanoseconds = clock::thread_cpu();
+        Report { stats, streams: self.hub.streams() }
+    }
+
+    /// What the disk has done, for the recorders.
+    fn take_disk(&mut self, now: Now) {
+        if let Some(disk) = &mut self.disk {
+            disk.take_replies(&mut self.ring, &*self.notices);
+        }
+        self.take_answers(now);
+    }
+
+    fn take_answers(&mut self, now: Now) {
+        while let Some((recording, answer)) = self.disk.as_mut().and_then(Disk::answer) {
+            self.hub.handle(Input::Recorded { recording, answer }, now);
         }
     }
 
@@ -386,7 +381,11 @@ impl Shard {
                 }
             }
             Output::Notice(notice) => (self.notices)(notice),
-            Output::Record { .. } => {}
+            Output::Record { recording, task } => {
+                if let Some(disk) = &mut self.disk {
+                    disk.task(recording, task, &mut self.ring);
+                }
+            }
         }
     }
 
@@ -412,7 +411,12 @@ impl Shard {
                     self.hub.handle(Input::Sent { connection, result }, now);
                 }
             }
-            Completion::Written { .. } | Completion::Synced { .. } | Completion::Allocated { .. } => {}
+            Completion::Written { .. } | Completion::Synced { .. } | Completion::Allocated { .. } => {
+                if let Some(disk) = &mut self.disk {
+                    disk.complete(completion, &mut self.ring);
+                }
+                self.take_answers(now);
+            }
         }
     }
 
@@ -494,7 +498,7 @@ impl Shard {
         let Some(peer) = self.peer(connection) else { return };
         let id = peer.id;
         peer.stage = Stage::Lingering;
-        if self.ring.is_receiving(id) && !self.stopped && self.ring.finish(id).is_ok() {
+        if self.ring.is_receiving(id) && self.ring.finish(id).is_ok() {
             self.lingering.push_back((now.after(LINGER), id));
         } else {
             self.forget(id);
@@ -594,6 +598,3 @@ impl Harvest {
         (self.window_began, self.wakes, self.receives) = (now, 0, receives);
     }
 }
-
-/// Where a door listens.
-pub type DoorAddress = (Protocol, SocketAddr);

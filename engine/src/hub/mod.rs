@@ -33,7 +33,7 @@ use crate::{
     message::{CoreId, Message, Parcel},
     session::Session,
     settings::Settings,
-    stats::ShardStats,
+    stats::{ShardStats, StreamStats},
     time::{Now, Wall},
 };
 use connection::Connection;
@@ -313,6 +313,11 @@ impl Hub {
         #[cfg(feature = "record")]
         self.recordings.count(&mut stats);
         stats
+    }
+
+    /// The streams that this core owns or has viewers of, as it sees them.
+    pub fn streams(&self) -> Vec<StreamStats> {
+        self.streams.iter().map(|(_, stream)| stream.stats()).collect()
     }
 
     #[cfg(feature = "record")]

@@ -106,6 +106,7 @@ impl Hub {
         if publication.epoch != epoch {
             return;
         }
+        stream.bytes += frame.payload_bytes() as u64;
         self.stats.frames += u64::from(frame.is_media());
         let (mark, placed) = publication.number(frame, now);
         if let Some(mark) = mark {

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::ConnectionId;
 use crate::{
     limits::StreamLimits,
-    media::StreamName,
+    media::{Payload, StreamName},
     message::CoreId,
     session::Form,
-    stats::ShardStats,
+    stats::{ShardStats, StreamStats},
     stream::{Group, Log, Publication},
     time::Now,
 };
@@ -35,6 +35,8 @@ pub struct Stream {
     #[cfg(feature = "record")]
     pub recording: Option<super::RecordingId>,
     pub keyframe_asked: Option<Now>,
+    /// Payload bytes taken from its publishers.
+    pub bytes: u64,
 }
 
 /// Where a stream's frames come from.
@@ -65,7 +67,24 @@ impl Stream {
             #[cfg(feature = "record")]
             recording: None,
             keyframe_asked: None,
+            bytes: 0,
         }
+    }
+
+    /// The stream as this core sees it.
+    pub fn stats(&self) -> StreamStats {
+        let (published, tracks) = match &self.source {
+            Source::Owned(publication) => {
+                let tracks = self.group.latest().parameters.iter().filter_map(|frame| match &frame.payload {
+                    Payload::Parameters(parameters) => Some(parameters.clone()),
+                    _ => None,
+                });
+                (publication.publisher.is_some(), tracks.collect())
+            }
+            Source::Replica { .. } => (false, Vec::new()),
+        };
+        let viewers = self.viewers.len() as u64;
+        StreamStats { name: self.name.clone(), published, viewers, bytes: self.bytes, tracks }
     }
 
     /// True when viewers can be served.
