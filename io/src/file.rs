@@ -128,7 +128,10 @@ fn create(path: &Path) -> io::Result<Created> {
     options.write(true).create_new(true);
     match options.clone().custom_flags(libc::O_DIRECT).open(path) {
         Ok(file) => match direct_alignment(&file) {
-            Some(block) => return Ok(Created { file: file.into(), block, direct: true }),
+            Some(block) => {
+                mark_as_written(&file);
+                return Ok(Created { file: file.into(), block, direct: true });
+            }
             // It took the flag and says that it does not mean it.
             None => drop(file),
         },
@@ -141,7 +144,14 @@ fn create(path: &Path) -> io::Result<Created> {
         _ => {}
     }
     let file = options.open(path)?;
+    mark_as_written(&file);
     Ok(Created { file: file.into(), block: BUFFERED_BLOCK, direct: false })
+}
+
+/// Locks the file for as long as its descriptor is open, for whoever looks at it from another process: a file that is
+/// still written has a tail like one that a crash left. A file system without locks keeps its files unmarked.
+fn mark_as_written(file: &File) {
+    let _ = file.try_lock();
 }
 
 /// Without O_DIRECT any length goes; whole pages keep files alike everywhere.
@@ -237,6 +247,7 @@ mod tests {
             let path = directory.0.join(format!("{token}.mp4"));
             helper.create(token, path.clone());
             let Reply::Created { result: Ok(created), .. } = wait(&helper) else { panic!("not created") };
+            assert!(File::open(&path).unwrap().try_lock().is_err(), "a file that is written is locked");
             let file = File::from(created.file);
             file.set_len(100_000).unwrap();
             helper.close(token, file.into(), path.clone(), length, true);
