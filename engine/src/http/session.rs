@@ -489,5 +489,4 @@ fn names_tag(held: &str, tag: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;
