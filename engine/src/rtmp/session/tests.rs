@@ -23,6 +23,7 @@ use crate::{
     time::MediaTime,
 };
 
+mod captures;
 mod hostile;
 mod talk;
 

@@ -23,7 +23,7 @@ fn whole_publisher() -> Vec<u8> {
 }
 
 /// Feeds bytes to a new session whose hub grants everything, until it closes. The events, and the error.
-fn feed(bytes: &[u8], piece: usize) -> (Vec<Event>, Option<Error>) {
+pub(super) fn feed(bytes: &[u8], piece: usize) -> (Vec<Event>, Option<Error>) {
     let mut end = End::new(Session::new(&DoorLimits::default(), Now(0)));
     for part in bytes.chunks(piece.max(1)) {
         end.handle(Input::Received(part), Now(1));
