@@ -256,6 +256,8 @@ impl Demuxer {
             Some("@clearDataFrame") => {
                 emit(at.frame(Payload::Metadata(Bytes::from_static(NO_METADATA))));
             }
+            // What a server says to a player alone. It comes where a client plays what it passes on.
+            Some("|RtmpSampleAccess" | "onStatus") => {}
             Some(_) => emit(at.frame(Payload::Script(body.slice(start..)))),
             None => self.remark_metadata("script data does not begin with a name; left out", emit),
         }

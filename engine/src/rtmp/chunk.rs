@@ -242,7 +242,7 @@ impl ChunkReader {
             check_length(stream.kind, stream.len, at)?;
             let payload = Gather::new(stream.len, arrived.min(chunk_size));
             stream.partial = Some(Partial { at, payload });
-        } else if !matches!(header.message, MessageHeader::Nothing) {
+        } else if !stream.go_on(&header.message) {
             return Err(Error::malformed("a message begins inside another of its chunk stream", at));
         }
         match stream.partial.as_ref().map_or(0, |partial| partial.payload.missing()) {
@@ -353,6 +353,22 @@ impl ChunkStream {
             MessageHeader::SameLength { delta } => self.step(delta),
             MessageHeader::Nothing => self.time = self.time.wrapping_add(self.delta),
         }
+    }
+
+    /// 5.3.1.2.4 wants headers of type 3 inside a message. Some encoders write full ones there, which say the same again;
+    /// false for one that says anything else. The message keeps its time.
+    fn go_on(&mut self, header: &MessageHeader) -> bool {
+        let (time, same) = match header {
+            MessageHeader::Full { time, len, kind, message_stream } => {
+                (time, (self.len, self.kind, self.message_stream) == (*len, *kind, *message_stream))
+            }
+            MessageHeader::SameStream { delta, len, kind } => (delta, (self.len, self.kind) == (*len, *kind)),
+            MessageHeader::SameLength { delta } => (delta, true),
+            MessageHeader::Nothing => return true,
+        };
+        self.delta = time.millis;
+        self.extended = time.extended.then_some(time.millis);
+        same
     }
 
     fn step(&mut self, delta: &Time) {

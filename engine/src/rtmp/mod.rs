@@ -21,4 +21,6 @@ pub use session::Session;
 pub use wire::{CHUNK_SIZE, FORM};
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod pair;

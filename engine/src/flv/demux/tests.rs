@@ -226,6 +226,8 @@ fn metadata_is_kept_without_its_name_and_other_scripts_with_it() {
         (Script, b"\x02\x00\x0aonMetaData\x03\x00\x00\x09"),
         (Script, b"\x02\x00\x0d@setDataFrame\x02\x00\x0aonTextData\x05"),
         (Script, b"\x02\x00\x0aonCuePoint\x05"),
+        (Script, b"\x02\x00\x11|RtmpSampleAccess\x01\x01\x01\x01"),
+        (Script, b"\x02\x00\x08onStatus\x05"),
         (Script, b"\x02\x00\x0f@clearDataFrame\x02\x00\x0aonMetaData"),
     ])
     .unwrap();
@@ -239,7 +241,7 @@ fn metadata_is_kept_without_its_name_and_other_scripts_with_it() {
         matches!(&frames[3].payload, Payload::Script(data) if &data[..] == b"\x02\x00\x0aonCuePoint\x05")
     );
     assert!(matches!(&frames[4].payload, Payload::Metadata(data) if data == NO_METADATA));
-    assert!(frames.iter().all(|frame| frame.track == TrackId::DATA));
+    assert!(frames.len() == 5 && frames.iter().all(|frame| frame.track == TrackId::DATA));
 }
 
 #[test]

@@ -234,6 +234,26 @@ fn extended_times_are_read_whether_type_3_headers_repeat_them_or_not() {
 }
 
 #[test]
+fn full_headers_inside_a_message_say_the_same_again() {
+    for header in [
+        &[4, 0, 0, 40, 0, 0, 30, kind::AUDIO, 1, 0, 0, 0][..],
+        &[0x44, 0, 0, 0, 0, 0, 30, 8],
+        &[0x84, 0, 0, 0],
+    ] {
+        let mut encoder = Encoder::new(10);
+        let sent = audio(4, 40, 30);
+        let mut rest = encoder.begin(&sent);
+        while !rest.is_empty() {
+            encoder.out.extend_from_slice(header);
+            rest = encoder.payload(rest);
+        }
+        let next = audio(4, 60, 12);
+        encoder.message(&next);
+        assert_read(&[sent, next], &encoder.out);
+    }
+}
+
+#[test]
 fn times_pass_2_to_the_32_milliseconds() {
     let mut encoder = Encoder::new(100);
     let sent = [0xffff_fff0, 4, 24, 44].map(|time| audio(4, time, 12));
@@ -350,7 +370,7 @@ fn what_breaks_the_format_is_refused_with_its_place() {
     let mut encoder = Encoder::new(10);
     encoder.begin(&audio(4, 0, 30));
     let at = encoder.out.len() as u64;
-    encoder.begin(&audio(4, 20, 30));
+    encoder.begin(&audio(4, 20, 31));
     let error = read_all(&encoder.out, 5).unwrap_err();
     assert_eq!(error, Error::malformed("a message begins inside another of its chunk stream", at));
 }
