@@ -142,12 +142,16 @@ impl Hub {
         };
         let Some(stream) = self.streams.get(stream_id) else { return };
         let live = stream.is_live();
+        let begun = stream.group.last().is_some();
         let start = Start::of(&stream.group);
         let Some(publication) = stream.publication() else { return };
         if !live && !wait {
             return self.post(Message::Refused { name, subscription, refusal: Refusal::NotFound }, from);
         }
         publication.subscribers.retain(|subscriber| subscriber.core != from);
+        // Before the first entrance nothing is numbered: the parameters that come until then are part of the opening, and
+        // an opening sent now would lack them. The first entrance brings it.
+        let live = live && begun;
         publication.subscribers.push(Subscriber { core: from, subscription, live });
         if live {
             self.post(Message::Opening { name, subscription, start: Box::new(start) }, from);
@@ -165,25 +169,9 @@ impl Hub {
         }
     }
 
-    /// A stream has got its first publisher: those who waited, here and on other cores, begin.
+    /// A stream has got its first publisher: those who waited here begin. Other cores get the opening with the first
+    /// entrance, see [`post_batch`](Self::post_batch).
     pub(super) fn stream_began(&mut self, stream_id: StreamId, now: Now) {
-        let Some(stream) = self.streams.get(stream_id) else { return };
-        let (name, start) = (stream.name.clone(), Start::of(&stream.group));
-        let mut mail = Vec::new();
-        if let Some(publication) = stream.publication() {
-            for subscriber in &mut publication.subscribers {
-                subscriber.live = true;
-                let message = Message::Opening {
-                    name: name.clone(),
-                    subscription: subscriber.subscription,
-                    start: Box::new(start.clone()),
-                };
-                mail.push((message, subscriber.core));
-            }
-        }
-        for (message, core) in mail {
-            self.post(message, core);
-        }
         self.attach_waiting(stream_id, now);
     }
 

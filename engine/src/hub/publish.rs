@@ -14,7 +14,7 @@ use crate::{
     media::{Frame, Payload, StreamName},
     message::{Message, owner_of},
     session::{Answer, Refusal},
-    stream::{Numbered, Placed, Publication, window_end},
+    stream::{Numbered, Place, Placed, Publication, window_end},
     time::Now,
 };
 
@@ -145,8 +145,14 @@ impl Hub {
             .get(stream_id)
             .and_then(Stream::publication)
             .is_some_and(|publication| publication.batch_len() >= limits::BATCH_FRAMES_MAX);
-        if full {
+        // The first frame of all goes out by itself. Sound often comes a moment before the first picture, and those who
+        // waited for the stream would else enter at the picture's group and miss it.
+        let first = numbered.place == Place::FIRST;
+        if full || first {
             self.post_batch(stream_id);
+        }
+        if first {
+            self.flush(stream_id, now);
         }
     }
 

@@ -18,6 +18,9 @@ pub struct Place {
 }
 
 impl Place {
+    /// The first frame of a stream's life.
+    pub const FIRST: Place = Place { group: 0, index: 0 };
+
     /// True when `self` comes right after `last`: the next of its group, or the entrance of the next.
     pub fn follows(self, last: Place) -> bool {
         (self.group == last.group && last.index.checked_add(1) == Some(self.index))

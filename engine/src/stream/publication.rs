@@ -70,7 +70,7 @@ impl Numbering {
             | Payload::Discontinuity => false,
         };
         let place = match (self.last, entrance) {
-            (None, true) => Place { group: 0, index: 0 },
+            (None, true) => Place::FIRST,
             // Before the first entrance nothing is numbered; what must be known is in the opening.
             (None, false) => return None,
             (Some(last), true) => Place { group: last.group + 1, index: 0 },
