@@ -5,7 +5,7 @@
 //! - [`file`] creates what is recorded into, with a helper thread for what would block a shard.
 //! - [`buffer`] is the memory that the kernel reads and writes.
 //! - [`lane`] carries messages to another core and wakes it.
-//! - [`cpu`] says which cores there are.
+//! - [`cpu`] says which cores there are, and which of them shards take.
 //! - [`clock`] and [`probe`] say when it is and what this kernel offers.
 
 pub mod buffer;

@@ -1,5 +1,5 @@
 //! Files of a ring, as far as a recording is written: writes, syncs, room ahead. Opening, truncating and closing can
-//! block, so they are not here.
+//! block, so they are not here; [`crate::file`] has a helper thread do them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
