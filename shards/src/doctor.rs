@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::config::units::about_size;
+
 /// The oldest kernel that is supported: Debian 12's.
 pub const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Memory that one shard locks: the executor registers its pool, and the ring its write buffers.
@@ -18,6 +20,9 @@ const NOFILE_ADVISED: u64 = 65_536;
 const SOMAXCONN_ADVISED: u64 = 4096;
 /// Bytes that the kernel may hold for one slow viewer; fewer throttle viewers far away.
 const TCP_WMEM_MAX_ADVISED: u64 = 1 << 20;
+
+/// Free bytes below which recordings will soon stop.
+const RECORDING_SPACE_ADVISED: u64 = 10 << 30;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -362,36 +367,49 @@ fn unreadable(topic: &'static str) -> Finding {
     Finding::good(topic, "this system does not say")
 }
 
-/// What a try to write to `dir` as the recorder does has shown.
-#[derive(Debug)]
-pub enum DiskTrial {
-    /// Files take O_DIRECT writes.
-    Direct,
-    /// They take only writes through the page cache.
-    Buffered,
-    /// They take none.
-    Failed(io::Error),
+/// What a try to make a recording in a directory has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Files take O_DIRECT writes; otherwise they go through the page cache.
+    pub direct: bool,
+    /// Bytes that this process may still take.
+    pub available: u64,
 }
 
-/// Judges the trial of a recordings' directory.
-pub fn judge_disk(dir: &Path, trial: &DiskTrial) -> Finding {
+/// Judges the directory of recordings.
+pub fn judge_disk(dir: &Path, disk: &io::Result<Disk>) -> Vec<Finding> {
     const TOPIC: &str = "recordings";
-    match trial {
-        DiskTrial::Direct => Finding::good(TOPIC, format!("{} takes O_DIRECT", dir.display())),
-        DiskTrial::Buffered => Finding::advice(
+    let dir = dir.display();
+    let disk = match disk {
+        Ok(disk) => disk,
+        Err(error) => {
+            return vec![Finding::stop(
+                TOPIC,
+                format!("no file can be made in {dir}: {error}"),
+                "make the directory, and let this user write to it",
+            )];
+        }
+    };
+    let direct = if disk.direct {
+        Finding::good(TOPIC, format!("{dir} takes O_DIRECT"))
+    } else {
+        Finding::advice(
             TOPIC,
-            format!(
-                "{} does not take O_DIRECT: recording works, at three to five times the CPU",
-                dir.display()
-            ),
+            format!("{dir} does not take O_DIRECT: recording works, at three to five times the CPU"),
             "use a directory on ext4 or xfs",
-        ),
-        DiskTrial::Failed(error) => Finding::stop(
+        )
+    };
+    let room = about_size(disk.available);
+    let room = if disk.available < RECORDING_SPACE_ADVISED {
+        Finding::advice(
             TOPIC,
-            format!("{} cannot be written to: {error}", dir.display()),
-            "make the directory, and let this user write to it",
-        ),
-    }
+            format!("{room} are free in {dir}: an hour of one stream of 4 Mbit/s takes 1.7 GiB"),
+            "make room, or record elsewhere",
+        )
+    } else {
+        Finding::good(TOPIC, format!("{room} are free"))
+    };
+    vec![direct, room]
 }
 
 #[cfg(test)]

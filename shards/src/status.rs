@@ -11,8 +11,11 @@ use shardcast_engine::stats::ShardStats;
 use crate::{config::Config, control::link::Snapshot};
 
 /// The doors as URLs that can be pasted into ffmpeg, OBS and a browser.
-pub fn doors(config: &Config) -> String {
+///
+/// `demo` is a stream that is there already.
+pub fn doors(config: &Config, demo: Option<&str>) -> String {
     let mut out = String::new();
+    let shown = demo.unwrap_or("live/cam");
     let (publish_key, play_key) = (key_hint(&config.auth.publish), key_hint(&config.auth.play));
     let mut line = |purpose: &str, url: String| {
         // Writing to a String cannot fail.
@@ -26,10 +29,10 @@ pub fn doors(config: &Config) -> String {
                 format!("ffmpeg -re -i FILE -c copy -f flv \"rtmp://{host}/live/cam{publish_key}\""),
             );
             line("OBS", format!("server rtmp://{host}/live   stream key cam{publish_key}"));
-            line("play", format!("ffplay \"rtmp://{host}/live/cam{play_key}\""));
+            line("play", format!("ffplay \"rtmp://{host}/{shown}{play_key}\""));
         } else {
-            line("browser", format!("http://{host}/live/cam/{play_key}"));
-            line("play", format!("ffplay \"http://{host}/live/cam.flv{play_key}\""));
+            line("browser", format!("http://{host}/{shown}/{play_key}"));
+            line("play", format!("ffplay \"http://{host}/{shown}.flv{play_key}\""));
         }
     }
     if let Some(address) = config.control_door() {
@@ -155,7 +158,7 @@ mod tests {
     fn doors_are_shown_as_urls_that_work_here_and_hold_no_key() {
         let mut config = Config { bind: "0.0.0.0".parse().unwrap(), ..Config::default() };
         config.auth.publish.push("s3cret".into());
-        let text = doors(&config);
+        let text = doors(&config, None);
         for part in [
             "\"rtmp://127.0.0.1:1935/live/cam?key=KEY\"",
             "server rtmp://127.0.0.1:1935/live   stream key cam?key=KEY",
@@ -166,7 +169,8 @@ mod tests {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains("s3cret"));
+        assert!(doors(&config, Some("live/demo")).contains("http://127.0.0.1:8080/live/demo/"));
         config.bind = "::1".parse().unwrap();
-        assert!(doors(&config).contains("http://[::1]:8080/"));
+        assert!(doors(&config, None).contains("http://[::1]:8080/"));
     }
 }

@@ -1,20 +1,26 @@
 //! `shardcast doctor`: what this machine lacks, and the remedy.
 
-use std::{io, process::ExitCode};
+use std::{io, path::Path, process::ExitCode};
 
-use shardcast_io::ring::{Ring, RingConfig};
+use shardcast_io::{
+    file,
+    ring::{Ring, RingConfig},
+};
 
 use super::{EXIT_DONE, EXIT_FAILED};
 use crate::{
     cli::DoctorArgs,
     config::Config,
-    doctor::{Machine, Weight},
+    doctor::{Disk, Machine, Weight, judge_disk},
 };
 
 /// Prints every finding.
 pub fn run(args: &DoctorArgs) -> ExitCode {
     let shards = args.shards.unwrap_or_else(|| Config::default().shard_count());
-    let findings = Machine::this().examine(shards, &try_ring());
+    let mut findings = Machine::this().examine(shards, &try_ring());
+    if let Some(dir) = &args.record {
+        findings.extend(judge_disk(dir, &try_disk(dir)));
+    }
     for finding in &findings {
         println!("{finding}");
     }
@@ -25,4 +31,37 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
 /// Makes a ring as a shard does, and lets it go.
 fn try_ring() -> io::Result<()> {
     Ring::new(&RingConfig::default()).map(drop)
+}
+
+/// Makes a file as a recording is made, and removes it. A directory that is not there yet is judged by the one it would
+/// be made in.
+fn try_disk(dir: &Path) -> io::Result<Disk> {
+    let mut there = dir;
+    while !there.exists() {
+        there = match there.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+    }
+    let path = there.join(format!(".shardcast-doctor-{}", std::process::id()));
+    let created = file::create(&path)?;
+    // A length of 0 removes it.
+    file::close(created.file, &path, 0, false)?;
+    Ok(Disk { direct: created.direct, available: file::space(there)?.available })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_tried_and_left_as_it_was() {
+        let dir = std::env::temp_dir().join(format!("shardcast-doctor-trial-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let disk = try_disk(&dir.join("not/yet/there")).unwrap();
+        assert!(disk.available > 0, "{disk:?}");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+        std::fs::remove_dir(&dir).unwrap();
+        assert!(try_disk(Path::new("/proc/shardcast")).is_err());
+    }
 }

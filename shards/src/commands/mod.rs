@@ -9,6 +9,8 @@ use crate::{
 
 pub mod check;
 pub mod doctor;
+pub mod recordings;
+pub mod serve;
 
 /// It ended as asked.
 pub const EXIT_DONE: u8 = 0;
@@ -20,8 +22,11 @@ pub const EXIT_USAGE: u8 = 2;
 /// Does what the command line asks for.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
-        Command::Check(args) => check::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
+        None => serve::run(&cli.serve),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Recordings(args)) => recordings::run(&args),
     }
 }
 

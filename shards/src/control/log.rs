@@ -53,6 +53,7 @@ struct Shared {
 
 enum Entry {
     Line(Wall, LogLine),
+    Text(String),
     Status(String),
 }
 
@@ -92,6 +93,11 @@ impl Log {
         if line.level as u8 >= self.shared.level.load(Ordering::Relaxed) {
             self.push(Entry::Line(Wall(clock::wall()), line));
         }
+    }
+
+    /// Writes `text` as it is, for a person at a terminal.
+    pub fn text(&self, text: String) {
+        self.push(Entry::Text(text));
     }
 
     /// Shows `text` as the status line, where there is a terminal.
@@ -143,6 +149,9 @@ fn write_all(shared: &Shared, mut sink: Sink, mut out: impl Write) {
         while let Some(entry) = shared.queue.pop() {
             match entry {
                 Entry::Line(at, line) => sink.line(at, &line, format, &mut bytes),
+                Entry::Text(text) => {
+                    sink.above_status(&mut bytes, |out| out.extend_from_slice(text.as_bytes()))
+                }
                 Entry::Status(text) => sink.status(text, &mut bytes),
             }
             if bytes.len() >= WRITE_BYTES {

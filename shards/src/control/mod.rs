@@ -45,6 +45,8 @@ pub struct Control<'a> {
     pub document: Document,
     /// Reads the config anew, as it was read at the start, flags included.
     pub read_again: &'a dyn Fn() -> Result<Document, Vec<Fault>>,
+    /// Called once every door is open.
+    pub opened: &'a dyn Fn(&Document),
     /// Where lines go.
     pub log: Log,
     /// Whether to show the status line.
@@ -63,6 +65,7 @@ impl Control<'_> {
             Some(address) => Some(Door::open(address, shards.clone(), self.log.clone()).await?),
             None => None,
         };
+        (self.opened)(&self.document);
         let starting = shards.clone();
         tokio::spawn(async move { starting.wait_until_up().await });
 

@@ -116,7 +116,8 @@ async fn a_node_serves_reloads_and_drains_as_the_signals_say() {
         }
         Ok(document(&changed))
     };
-    let control = Control { node, document: document(&text), read_again: &read_again, log, status: true };
+    let document = document(&text);
+    let control = Control { node, document, read_again: &read_again, opened: &|_| (), log, status: true };
     let drive = async {
         assert_eq!(eventually(address, "/readyz", 200).await, "ready\n");
         assert_eq!(eventually(address, "/healthz", 200).await, "ok\n");
@@ -159,6 +160,7 @@ async fn a_shard_that_fails_ends_the_node() {
         node: Node { links: vec![link], ended },
         document: document("[control]\nbind = \"127.0.0.1:0\"\n"),
         read_again: &|| Ok(Document::default()),
+        opened: &|_| (),
         log,
         status: false,
     };

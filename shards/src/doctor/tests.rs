@@ -169,10 +169,11 @@ fn one_queue_for_many_shards_is_a_complaint_unless_it_is_steered() {
 
 #[test]
 fn a_disk_is_judged_by_what_a_trial_has_shown() {
-    let dir = Path::new("/srv/rec");
-    assert_eq!(judge_disk(dir, &DiskTrial::Direct).weight, Weight::Good);
-    assert_eq!(judge_disk(dir, &DiskTrial::Buffered).weight, Weight::Advice);
-    let failed = judge_disk(dir, &DiskTrial::Failed(io::ErrorKind::NotFound.into()));
-    assert_eq!(failed.weight, Weight::Stop);
-    assert!(failed.to_string().contains("/srv/rec"), "{failed}");
+    let weights = |disk: &io::Result<Disk>| -> Vec<Weight> {
+        judge_disk(Path::new("/srv/rec"), disk).iter().map(|finding| finding.weight).collect()
+    };
+    assert_eq!(weights(&Ok(Disk { direct: true, available: 1 << 40 })), [Weight::Good, Weight::Good]);
+    assert_eq!(weights(&Ok(Disk { direct: false, available: 1 << 40 })), [Weight::Advice, Weight::Good]);
+    assert_eq!(weights(&Ok(Disk { direct: true, available: 1 << 30 })), [Weight::Good, Weight::Advice]);
+    assert_eq!(weights(&Err(io::ErrorKind::NotFound.into())), [Weight::Stop]);
 }
