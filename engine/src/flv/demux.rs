@@ -31,14 +31,11 @@ pub struct Demuxer {
 }
 
 #[derive(Debug, Default)]
-enum Track {
-    /// Nothing came yet.
-    #[default]
-    Silent,
-    /// Frames came before any parameters and were left out, which was remarked.
-    Undecodable,
+struct Track {
     /// The parameters of the frames that come.
-    Known(Arc<Parameters>),
+    parameters: Option<Arc<Parameters>>,
+    /// That frames of another codec came, or came before any parameters, was remarked.
+    remarked: bool,
 }
 
 /// The time and track of a frame to be.
@@ -298,9 +295,9 @@ impl Track {
         at: At,
         emit: &mut dyn FnMut(Event),
     ) -> Result<(), Error> {
-        let known = matches!(self, Track::Known(known)
-            if known.codec == codec && known.configuration == configuration);
-        if configuration.is_empty() || known {
+        let known = self.parameters.as_ref();
+        let same = known.is_some_and(|known| known.codec == codec && known.configuration == configuration);
+        if configuration.is_empty() || same {
             return Ok(());
         }
         self.set(Parameters::parse(codec, configuration)?, at, emit);
@@ -309,7 +306,7 @@ impl Track {
 
     fn set(&mut self, parameters: Parameters, at: At, emit: &mut dyn FnMut(Event)) {
         let parameters = Arc::new(parameters);
-        *self = Track::Known(Arc::clone(&parameters));
+        self.parameters = Some(Arc::clone(&parameters));
         emit(At { offset: 0, ..at }.frame(Payload::Parameters(parameters)));
     }
 
@@ -349,16 +346,17 @@ impl Track {
     }
 
     fn knows(&self, codec: Codec) -> bool {
-        matches!(self, Track::Known(parameters) if parameters.codec == codec)
+        self.parameters.as_ref().is_some_and(|parameters| parameters.codec == codec)
     }
 
     /// Frames that come before their parameters are of no use to anyone.
     fn can_decode(&mut self, codec: Codec, emit: &mut dyn FnMut(Event)) -> bool {
-        if !self.knows(codec) && !matches!(self, Track::Undecodable) {
-            *self = Track::Undecodable;
+        let knows = self.knows(codec);
+        if !knows && !self.remarked {
+            self.remarked = true;
             emit(Event::Remark("frames came before the parameters of their codec; left out"));
         }
-        self.knows(codec)
+        knows
     }
 }
 
