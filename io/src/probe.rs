@@ -1,9 +1,14 @@
-//! What this kernel and this process offer, and what to do about what is missing.
+//! What this kernel and this process offer, as far as only a try can tell, and the sentence for what is missing.
 
 use std::io;
 use std::mem::MaybeUninit;
 
+use io_uring::{Probe, Submitter, opcode};
+
 use crate::system::checked;
+
+/// The oldest kernel whose io_uring has all that a shard stands on (Debian 12's).
+pub const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// The kernel's version as (major, minor); (0, 0) if its name cannot be read, which takes every feature for missing.
 pub fn kernel_version() -> (u32, u32) {
@@ -25,6 +30,67 @@ pub fn raise_nofile() -> io::Result<u64> {
     checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
     Ok(limit.rlim_cur)
 }
+
+/// Fails when the kernel lacks an operation that a ring uses, and says which.
+pub(crate) fn require_operations(submitter: &Submitter<'_>) -> io::Result<()> {
+    let mut probe = Probe::new();
+    submitter.register_probe(&mut probe)?;
+    match OPERATIONS.iter().find(|(_, code)| !probe.is_supported(*code)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let text = format!("this kernel's io_uring cannot {name}; {}", kernel_sentence(kernel_version()));
+            Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        }
+    }
+}
+
+/// Why a ring could not be made, in words that say what to do. The kind stays that of the kernel's error.
+pub(crate) fn explain(error: io::Error) -> io::Error {
+    explain_on(error, kernel_version())
+}
+
+fn explain_on(error: io::Error, version: (u32, u32)) -> io::Error {
+    let reason = match error.raw_os_error() {
+        // A kernel that is too old refuses our flags; nothing else about it matters then.
+        _ if version < KERNEL_MIN => kernel_sentence(version),
+        Some(libc::EPERM | libc::EACCES) => {
+            "io_uring is forbidden to this process: see the sysctl kernel.io_uring_disabled, and in a container its \
+             seccomp profile"
+                .into()
+        }
+        Some(libc::ENOSYS) => {
+            "this kernel has no io_uring (CONFIG_IO_URING), or a sandbox hides it".into()
+        }
+        Some(libc::ENOMEM) => {
+            "no memory for the ring: raise the limit on locked memory (ulimit -l, LimitMEMLOCK in the unit)".into()
+        }
+        Some(libc::EMFILE | libc::ENFILE) => {
+            "no descriptor left for the ring: raise the limit on open files (ulimit -n, LimitNOFILE in the unit)".into()
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{reason} ({error})"))
+}
+
+fn kernel_sentence((major, minor): (u32, u32)) -> String {
+    let (major_min, minor_min) = KERNEL_MIN;
+    format!("Linux {major_min}.{minor_min} or later is needed, and this is {major}.{minor}")
+}
+
+/// What a ring does, in the words of the sentence above.
+const OPERATIONS: [(&str, u8); 10] = [
+    ("accept", opcode::AcceptMulti::CODE),
+    ("receive", opcode::RecvMulti::CODE),
+    ("send", opcode::Send::CODE),
+    ("cancel", opcode::AsyncCancel::CODE),
+    ("write files", opcode::Write::CODE),
+    ("write files from registered memory", opcode::WriteFixed::CODE),
+    ("sync files", opcode::Fsync::CODE),
+    ("allocate files", opcode::Fallocate::CODE),
+    // These two are of the executor, whose own ring sleeps with them.
+    ("poll", opcode::PollAdd::CODE),
+    ("wait for a time", opcode::Timeout::CODE),
+];
 
 fn read_limit(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
     let mut limit = MaybeUninit::<libc::rlimit>::uninit();
@@ -50,6 +116,27 @@ mod tests {
         assert_eq!(parse_version("7.0-rc1"), Some((7, 0)));
         assert_eq!(parse_version("weird"), None);
         assert!(kernel_version() >= (6, 1));
+    }
+
+    #[test]
+    fn a_ring_that_cannot_be_made_says_what_to_do() {
+        let said = |code, version| {
+            let error = explain_on(io::Error::from_raw_os_error(code), version);
+            assert_eq!(error.kind(), io::Error::from_raw_os_error(code).kind());
+            error.to_string()
+        };
+        assert!(said(libc::EINVAL, (5, 15)).contains("Linux 6.1 or later is needed, and this is 5.15"));
+        assert!(said(libc::EPERM, (6, 1)).contains("kernel.io_uring_disabled"));
+        assert!(said(libc::ENOSYS, (6, 8)).contains("no io_uring"));
+        assert!(said(libc::ENOMEM, (6, 8)).contains("locked memory"));
+        assert!(said(libc::EMFILE, (6, 8)).contains("open files"));
+        assert_eq!(said(libc::EBUSY, (6, 8)), io::Error::from_raw_os_error(libc::EBUSY).to_string());
+    }
+
+    #[test]
+    fn this_kernel_has_every_operation() {
+        let ring = io_uring::IoUring::new(2).unwrap();
+        require_operations(&ring.submitter()).unwrap();
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! A process whose descriptors are used up. Alone in its file, because the limit is that of the whole process.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -42,7 +43,9 @@ fn accept_stops_when_descriptors_run_out_does_not_spin_and_goes_on_when_told() {
     let (accepted, stops): (Vec<_>, Vec<_>) =
         first.into_iter().partition(|completion| matches!(completion, Completion::Accepted { token: 7, .. }));
     assert_eq!(accepted.len(), 4);
-    let [Completion::AcceptStopped { token: 7, error: Some(error) }] = &stops[..] else { panic!("{stops:?}") };
+    let [Completion::AcceptStopped { token: 7, error: Some(error) }] = &stops[..] else {
+        panic!("{stops:?}")
+    };
     assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
 
     let (before, enters) = (clock::thread_cpu(), ring.stats().enters);
@@ -52,12 +55,16 @@ fn accept_stops_when_descriptors_run_out_does_not_spin_and_goes_on_when_told() {
 
     ring.resume_accept(7);
     let again = completions(&mut ring);
-    assert!(matches!(&again[..], [Completion::AcceptStopped { error: Some(_), .. }]), "once per attempt: {again:?}");
+    assert!(
+        matches!(&again[..], [Completion::AcceptStopped { error: Some(_), .. }]),
+        "once per attempt: {again:?}"
+    );
 
     drop(accepted);
     ring.resume_accept(7);
     let later = completions(&mut ring);
-    let accepted = later.iter().filter(|completion| matches!(completion, Completion::Accepted { .. })).count();
+    let accepted =
+        later.iter().filter(|completion| matches!(completion, Completion::Accepted { .. })).count();
     assert_eq!(accepted, 4);
     drop(clients);
 }

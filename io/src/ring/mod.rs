@@ -136,7 +136,9 @@ impl Ring {
             // One bad entry completes with its error instead of holding up those behind it.
             .setup_submit_all()
             .setup_cqsize(config.completions)
-            .build(config.entries)?;
+            .build(config.entries)
+            .map_err(probe::explain)?;
+        probe::require_operations(&uring.submitter())?;
         let wakeup = Wakeup::new()?;
         uring.submitter().register_eventfd(wakeup.as_fd().as_raw_fd())?;
         let receive_buffers = ReceivePool::new(config.receive_buffers, config.receive_buffer_bytes)?;
