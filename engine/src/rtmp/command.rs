@@ -79,6 +79,7 @@ pub(crate) enum Status {
     UnpauseNotify,
     SeekNotify,
     SeekFailed,
+    Failed,
 }
 
 impl Status {
@@ -103,6 +104,7 @@ impl Status {
             Status::SeekNotify => ("status", "NetStream.Seek.Notify"),
             // Of level "status", though it failed: at "error" ffmpeg gives up playing.
             Status::SeekFailed => ("status", "NetStream.Seek.Failed"),
+            Status::Failed => ("error", "NetStream.Failed"),
         }
     }
 

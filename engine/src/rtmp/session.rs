@@ -93,8 +93,8 @@ impl session::Session for Session {
                 Ok(())
             }
         };
-        if result.is_err() {
-            self.state = State::Closed;
+        if let Err(error) = result {
+            self.fail(error);
         }
         result
     }
@@ -256,6 +256,7 @@ impl Session {
             _ => {
                 let why = "a connection carries one stream at a time";
                 self.link.status(refused, why);
+                self.state = State::Closed;
                 return Err(Error::refused(why, at));
             }
         }
@@ -398,6 +399,14 @@ impl Session {
             self.link.command("onStatus", 0.0, &[Value::Null, info]);
         }
         self.close();
+    }
+
+    /// Whoever has a stream is told why it ends; who has none was told in answer to what it asked for.
+    fn fail(&mut self, error: Error) {
+        if matches!(self.state, State::Publishing(_) | State::Playing) {
+            self.link.status(Status::Failed, error.why);
+        }
+        self.state = State::Closed;
     }
 
     fn say_unpublished(&mut self, why: &str) {

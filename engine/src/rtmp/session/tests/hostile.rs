@@ -139,6 +139,10 @@ fn a_codec_that_is_not_supported_closes_its_publisher_with_the_place() {
     peer.send(kind::VIDEO, 0, b"\x96\x01avc1\x00");
     let error = peer.end.error.unwrap();
     assert_eq!((error.kind, error.why), (ErrorKind::Unsupported, "multitrack video"));
+    let replies = peer.replies();
+    let info = replies[0].1.last().unwrap();
+    assert_eq!(info.get("code"), Some(&Value::string("NetStream.Failed")));
+    assert_eq!(info.get("description"), Some(&Value::string("multitrack video")));
 }
 
 proptest! {
