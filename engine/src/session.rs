@@ -37,8 +37,6 @@ pub enum Input<'a> {
     Answer(Answer),
     /// The stream that this viewer plays has ended for good. Say goodbye and close.
     Ended,
-    /// The stream jumped for this viewer (it lagged) or as a whole (the publisher came back).
-    Discontinuity,
     /// A viewer waits for a key frame. A publisher's protocol that has a word for it asks; others pass over it.
     KeyframeWanted,
     /// The deadline has come.

@@ -106,7 +106,7 @@ impl session::Session for Session {
             Input::Answer(Answer::Playing) => self.begin(now),
             Input::Answer(Answer::Refused(refusal)) => self.refuse(refusal, now),
             // What only publishers are told, and what FLV has no word for.
-            Input::Answer(Answer::Publishing) | Input::KeyframeWanted | Input::Discontinuity => Ok(()),
+            Input::Answer(Answer::Publishing) | Input::KeyframeWanted => Ok(()),
             Input::Ended => {
                 self.end(Code::Normal);
                 Ok(())

@@ -58,7 +58,7 @@ pub enum Role {
     /// It waits for a stream that is not here yet.
     Waiting { stream: StreamId, form: &'static Form, until: Option<Now> },
     /// It plays.
-    Viewing { stream: StreamId, log: usize, viewer: Box<Viewer>, leaving: Leaving },
+    Viewing { stream: StreamId, form: &'static Form, viewer: Box<Viewer>, leaving: Leaving },
 }
 
 /// Whether a viewer is on its way out.
@@ -275,7 +275,10 @@ impl Hub {
             Event::Frame(frame) => self.frame(id, frame, now),
             Event::Publish { name, query } => self.wish_to_publish(id, name, &query, now),
             Event::Play { name, query, form } => self.wish_to_play(id, name, &query, form, now),
-            Event::Unpublish => self.unpublish(id, now),
+            Event::Unpublish => {
+                self.remark(id, Level::Info, "publisher done", None);
+                self.unpublish(id, now);
+            }
             Event::Stop => self.stop(id, now),
             Event::Pause(paused) => {
                 if let Some(Connection { role: Role::Viewing { viewer, .. }, .. }) = self.connection(id) {
@@ -388,11 +391,12 @@ impl Hub {
                 return Some(Output::Close { connection: id });
             }
             match &mut connection.role {
-                Role::Viewing { stream, log, viewer, leaving } => {
+                Role::Viewing { stream, form, viewer, leaving } => {
                     let (stream_id, leaving) = (*stream, *leaving);
                     let stream = self.streams.get(stream_id)?;
                     let jumps = viewer.jumps();
-                    let next = viewer.next(&stream.logs[*log], &stream.limits, now);
+                    let log = stream.logs.iter().find(|log| log.form() == *form)?;
+                    let next = viewer.next(log, &stream.limits, now);
                     self.stats.viewer_jumps += viewer.jumps() - jumps;
                     match next {
                         Next::Stream(bytes) => {

@@ -84,14 +84,15 @@ impl Hub {
     fn attach(&mut self, id: ConnectionId, stream_id: StreamId, form: &'static Form, now: Now) {
         let Some(stream) = self.streams.get(stream_id) else { return };
         let log = stream.log(form, now);
+        log.readers += 1;
         // A log can only be without an entrance when the group was let go or has not begun; a publisher that can make
         // a key frame is asked for one.
-        if stream.logs[log].entrance().is_none() {
+        if log.entrance().is_none() {
             self.want_keyframe(stream_id, now);
         }
         let viewer = Box::new(Viewer::new(now));
         let Some(connection) = self.connection(id) else { return };
-        connection.role = Role::Viewing { stream: stream_id, log, viewer, leaving: Leaving::No };
+        connection.role = Role::Viewing { stream: stream_id, form, viewer, leaving: Leaving::No };
         self.stats.plays += 1;
         self.answer(id, Answer::Playing, now);
     }
@@ -132,10 +133,12 @@ impl Hub {
 
     /// Takes a viewer off its stream's list; the last one makes a replica lonely.
     pub(super) fn leave_stream(&mut self, id: ConnectionId, stream_id: StreamId, now: Now) {
-        if let Some(connection) = self.connection(id) {
-            connection.role = Role::Talking;
-        }
+        let Some(connection) = self.connection(id) else { return };
+        let role = std::mem::replace(&mut connection.role, Role::Talking);
         let Some(stream) = self.streams.get(stream_id) else { return };
+        if let Role::Viewing { form, .. } = role {
+            stream.release(form);
+        }
         if let Some(index) = stream.viewers.iter().position(|viewer| *viewer == id) {
             stream.viewers.swap_remove(index);
         }
@@ -151,11 +154,7 @@ impl Hub {
                 self.set_stream_timer(stream_id);
             }
             Source::Owned(publication) => {
-                if publication.is_live() {
-                    // Nobody here reads the logs; the kept group is enough to make them again.
-                    stream.logs.clear();
-                    self.timers.set(super::timers::Timer::Flush(stream_id), None);
-                } else if publication.subscribers.is_empty() {
+                if !publication.is_live() && publication.subscribers.is_empty() {
                     self.streams.retire(stream_id);
                 }
             }

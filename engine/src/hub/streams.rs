@@ -105,12 +105,21 @@ impl Stream {
     }
 
     /// The log of `form`, made when it is first wanted.
-    pub fn log(&mut self, form: &'static Form, now: Now) -> usize {
-        if let Some(index) = self.logs.iter().position(|log| log.form() == form) {
-            return index;
+    pub fn log(&mut self, form: &'static Form, now: Now) -> &mut Log {
+        let index = self.logs.iter().position(|log| log.form() == form).unwrap_or_else(|| {
+            self.logs.push(Log::new(form, &self.group, &self.limits, now));
+            self.logs.len() - 1
+        });
+        &mut self.logs[index]
+    }
+
+    /// A viewer has left its log. One that nobody reads is let go: the kept group is enough to make it again.
+    pub fn release(&mut self, form: &'static Form) {
+        let Some(index) = self.logs.iter().position(|log| log.form() == form) else { return };
+        self.logs[index].readers -= 1;
+        if self.logs[index].readers == 0 {
+            self.logs.swap_remove(index);
         }
-        self.logs.push(Log::new(form, &self.group, &self.limits, now));
-        self.logs.len() - 1
     }
 }
 

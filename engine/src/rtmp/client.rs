@@ -137,7 +137,7 @@ impl session::Session for Client {
                 self.answer(answer)
             }
             Input::Timeout => self.timeout(now),
-            Input::Discontinuity | Input::KeyframeWanted => Ok(()),
+            Input::KeyframeWanted => Ok(()),
             Input::Ended | Input::Shutdown => {
                 self.farewell();
                 Ok(())

@@ -82,8 +82,8 @@ impl session::Session for Session {
                 self.answer(answer)
             }
             Input::Timeout => self.timeout(now),
-            // RTMP has no word for a jump of the stream, and none to ask an encoder for a key frame.
-            Input::Discontinuity | Input::KeyframeWanted => Ok(()),
+            // RTMP has no word to ask an encoder for a key frame.
+            Input::KeyframeWanted => Ok(()),
             Input::Ended => {
                 self.ended();
                 Ok(())

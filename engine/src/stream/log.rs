@@ -87,6 +87,8 @@ pub struct Log {
     /// The newest block with an entrance, unless its group was let go.
     entrance: Option<u64>,
     bytes: usize,
+    /// Viewers that have their place in it; whoever gives out places counts them.
+    pub readers: usize,
 }
 
 impl Log {
@@ -104,6 +106,7 @@ impl Log {
             shown: 0,
             entrance: None,
             bytes: 0,
+            readers: 0,
         };
         let mut opening = group.opening().clone();
         for numbered in group.frames() {

@@ -102,7 +102,6 @@ fn a_stream_is_asked_for_and_then_follows_its_head() {
     ] {
         assert!(head.contains(&format!("\r\n{field}\r\n")), "{field} in {head}");
     }
-    door.give(Input::Discontinuity);
     assert_eq!(door.session.deadline(), None);
     door.give(Input::Ended);
     assert_eq!((door.take().as_str(), door.closed, door.error), ("0\r\n\r\n", true, None));
