@@ -43,6 +43,8 @@ pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a connection that may arrive while it moves to the core that owns its stream. More, and its receive is
 /// paused by closing it: a peer may not send faster than a move of well under a second takes.
 pub const UNREAD_BYTES_MAX: usize = 16 << 20;
+/// The same for a viewer that waits for its stream, who has little to say. More closes it.
+pub const UNREAD_VIEWER_BYTES_MAX: usize = 64 << 10;
 /// Longest part of a recording that a crash may lose, and so the longest fragment.
 pub const FRAGMENT_DURATION_MAX: Duration = Duration::from_secs(1);
 /// When an open fragment is cut. The rest up to [`FRAGMENT_DURATION_MAX`] is the time its write may take, so that what a

@@ -194,7 +194,12 @@ impl Hub {
             return;
         }
         if connection.is_asking() {
-            if connection.unread.len() + bytes.len() > limits::UNREAD_BYTES_MAX {
+            // A viewer has little to say while it waits; a publisher on its way to another core sends its stream.
+            let most = match connection.role {
+                Role::Waiting { .. } => limits::UNREAD_VIEWER_BYTES_MAX,
+                _ => limits::UNREAD_BYTES_MAX,
+            };
+            if connection.unread.len() + bytes.len() > most {
                 let at = connection.session.as_ref().map_or(0, |session| session.received());
                 let error = Error::too_large("sent too much before its wish was answered", at);
                 self.fail(id, error, now);
