@@ -53,6 +53,8 @@ const HARVEST_WINDOW: Duration = Duration::from_millis(80);
 const NEAR: Duration = Duration::from_millis(50);
 /// How long accepting rests after it failed for want of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
+/// How often a door says that accepting failed. It is tried five times a second, and goes on for as long as the crowd.
+const ACCEPT_ALARM_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a closed connection may take to hear the last word. Closing at once would reset it when bytes of its own are
 /// still unread here, and the reset can overtake the word.
 const LINGER: Duration = Duration::from_millis(500);
@@ -103,6 +105,8 @@ struct Door {
     protocol: Protocol,
     connections: usize,
     by_address: HashMap<IpAddr, usize>,
+    /// When it last said that accepting failed.
+    alarmed: Option<Now>,
 }
 
 struct Peer {
@@ -134,7 +138,7 @@ impl Shard {
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
             ring.listen(listener, index as u64);
-            rows.push(Door { protocol, connections: 0, by_address: HashMap::new() });
+            rows.push(Door { protocol, connections: 0, by_address: HashMap::new(), alarmed: None });
         }
         let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
         let hub = Hub::new(mesh.core(), cores, settings.clone());
@@ -464,7 +468,12 @@ impl Shard {
         if self.resting_doors.iter().all(|(_, resting)| *resting != door) {
             self.resting_doors.push((now.after(ACCEPT_REST), door));
         }
-        let text = format!("accepting rests for {} ms: {error}", ACCEPT_REST.as_millis());
+        let told = &mut self.doors[door].alarmed;
+        if told.is_some_and(|told| now.since(told) < ACCEPT_ALARM_INTERVAL) {
+            return;
+        }
+        *told = Some(now);
+        let text = format!("cannot accept, and tries again each {} ms: {error}", ACCEPT_REST.as_millis());
         (self.notices)(Notice {
             level: shardcast_engine::hub::Level::Alarm,
             peer: None,
