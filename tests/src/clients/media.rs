@@ -28,7 +28,7 @@ pub struct Clip {
     pub path: PathBuf,
     /// The ffmpeg that can read it.
     pub ffmpeg: &'static str,
-    /// Its packets.
+    /// Its packets, as they should come out.
     pub packets: Packets,
 }
 
@@ -55,7 +55,10 @@ impl Clip {
             fs::rename(&draft, &path).expect("a rename inside a folder");
         }
         drop(guard);
-        let packets = Packets::of_file(ffmpeg, &path);
+        // ffmpeg leaves temporal delimiters in FLV. MP4 forbids them (AV1 in ISOBMFF 2.4), a frame here is an MP4 sample,
+        // and so what is expected of a server is the clip without them.
+        let filters: &[&str] = if kind == Kind::Av1 { &["-bsf:v", "av1_metadata=td=remove"] } else { &[] };
+        let packets = Packets::of_filtered_file(ffmpeg, &path, filters);
         Clip { path, ffmpeg, packets }
     }
 

@@ -39,25 +39,32 @@ pub struct Run {
 }
 
 impl Packets {
-    /// The arguments with which ffmpeg reads `source` and lists its packets on standard output.
-    pub fn reading(ffmpeg: &str, source: &str) -> Command {
+    /// An ffmpeg that reads `source` and lists its packets on standard output, having changed them by `filters`.
+    fn reading(ffmpeg: &str, source: &str, filters: &[&str]) -> Command {
         let mut command = Command::new(program(ffmpeg));
         // Without `copyinkf` ffmpeg would drop what stands before the first key frame, and so hide a fault of ours.
         command.args(["-nostdin", "-v", "warning", "-copyts", "-i", source, "-map", "0:v?", "-map", "0:a?"]);
-        command.args(["-c", "copy", "-copyinkf", "-f", "framehash", "-hash", "md5", "-"]);
+        command.args(filters).args(["-c", "copy", "-copyinkf", "-f", "framehash", "-hash", "md5", "-"]);
         command
     }
     /// A player that lists the packets of `url` until the stream ends; give its output to [`parse`](Self::parse).
     pub fn player(ffmpeg: &str, url: &str) -> Process {
-        Process::start("ffmpeg-player", &mut Self::reading(ffmpeg, url))
+        Process::start("ffmpeg-player", &mut Self::reading(ffmpeg, url, &[]))
     }
     /// The packets of a file.
     ///
     /// # Panics
     /// When ffmpeg cannot read it.
     pub fn of_file(ffmpeg: &str, path: &Path) -> Self {
+        Self::of_filtered_file(ffmpeg, path, &[])
+    }
+    /// The packets of a file, changed by bitstream filters.
+    ///
+    /// # Panics
+    /// When ffmpeg cannot read it.
+    pub fn of_filtered_file(ffmpeg: &str, path: &Path, filters: &[&str]) -> Self {
         let source = path.to_str().expect("paths of tests are ASCII");
-        let read = run("ffmpeg", &mut Self::reading(ffmpeg, source), Duration::from_secs(60));
+        let read = run("ffmpeg", &mut Self::reading(ffmpeg, source, filters), Duration::from_secs(60));
         Self::parse(&read.output)
     }
     /// Reads the list that ffmpeg wrote.

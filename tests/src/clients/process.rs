@@ -122,7 +122,8 @@ impl Drop for Process {
             self.kill();
         }
         if thread::panicking() {
-            eprintln!("--- {} said:\n{}", self.name, tail(&self.said()));
+            // Not its standard output, which is a list of packets or the media itself.
+            eprintln!("--- {} said:\n{}", self.name, tail(&self.errors()));
         }
     }
 }

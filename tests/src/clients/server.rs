@@ -302,10 +302,13 @@ impl Ports {
     }
 }
 
-/// The server's binary, built with the profile of this test.
+/// The server's binary, built with the profile of this test; `SHARDCAST_BINARY` names another to be judged.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(other) = std::env::var_os("SHARDCAST_BINARY") {
+            return other.into();
+        }
         let profile = std::env::current_exe().expect("a running test has a path");
         let release = profile.starts_with(target().join("release"));
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
