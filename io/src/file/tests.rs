@@ -152,6 +152,24 @@ fn an_unaligned_direct_write_is_an_error_and_not_a_surprise() {
 }
 
 #[test]
+fn a_full_disk_is_said_by_the_write_and_the_buffer_comes_back() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut ring =
+        Ring::new(&RingConfig { write_buffer_bytes: 4096, write_heap_bytes: 0, ..RingConfig::default() })
+            .unwrap();
+    let file = ring.add_file(full.into()).unwrap();
+    for token in 0..3 {
+        let buffer = ring.buffer(4096).expect("the one before has come back");
+        assert!(ring.buffer(4096).is_none(), "there is only one");
+        ring.write(file, buffer, 4096, 0, token);
+        let Completion::Written { result, .. } = wait(&mut ring) else { panic!("one write is in flight") };
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+    assert_eq!(ring.file_operations(file), 0);
+    ring.take_file(file).unwrap();
+}
+
+#[test]
 fn buffers_come_back_when_their_writes_are_done() {
     let scratch = Scratch::on_disk("pool");
     let created = create(&scratch.0.join("one.mp4")).unwrap();
