@@ -1,13 +1,13 @@
 //! `shardcast check`: what a config would run and what it may cost, without running it.
 
-use std::{fmt::Write, process::ExitCode};
+use std::{fmt::Write, process::ExitCode, time::Duration};
 
 use super::{EXIT_DONE, refuse};
 use crate::{
     cli::CheckArgs,
     config::{
         Config, Record, Sync,
-        memory::{Memory, WIRE_FORMS},
+        memory::{Memory, WIRE_FORMS, ordinary},
         parse::Document,
         units::{about_size, show_duration},
     },
@@ -87,7 +87,8 @@ fn describe_memory(config: &Config, line: &mut dyn FnMut(&str, String)) {
         line(
             "memory",
             format!(
-                "a stream {which}at most {}: {} where it is owned, {} for each of {WIRE_FORMS} wire forms on a core with viewers",
+                "a stream {which}at most {}: {} where it is owned, {} for each of {WIRE_FORMS} wire forms on each core \
+                 with viewers of it",
                 about_size(memory.stream),
                 about_size(memory.stream_owner),
                 about_size(memory.stream_log),
@@ -95,18 +96,25 @@ fn describe_memory(config: &Config, line: &mut dyn FnMut(&str, String)) {
         );
     }
     let memory = Memory::of(config, &config.stream);
-    // 4 Mbit/s and a key frame each 2 s is what an encoder sends when nobody has tuned it.
-    let typical = 4_000_000 / 8 * 2;
+    // What an encoder sends when nobody has tuned it.
+    let (owner, log) = ordinary(&config.stream, 4_000_000, Duration::from_secs(2));
     line(
         "memory",
         format!(
-            "a stream of 4 Mbit/s with a key frame each 2 s takes about {} in each of these places",
-            about_size(typical)
+            "one of 4 Mbit/s with a key frame each 2 s takes {} where it is owned and {} per wire form and core",
+            about_size(owner),
+            about_size(log)
         ),
     );
+    if config.records() {
+        line(
+            "memory",
+            format!("a recorded stream holds at most {} more for a slow disk", about_size(memory.recording)),
+        );
+    }
     line("memory", format!("a viewer {} beside the kernel's socket buffers", about_size(memory.viewer)));
     line("memory", format!("a peer that sends no message to its end at most {}", about_size(memory.peer)));
-    line("memory", format!("lanes between the shards {}", about_size(memory.lanes)));
+    line("memory", format!("a shard {} of buffers", about_size(memory.shard)));
     line(
         "limits",
         format!(
@@ -130,7 +138,7 @@ mod tests {
             "http on tcp 127.0.0.1:8080",
             "control on tcp 127.0.0.1:9090",
             "anyone on this machine",
-            "a stream at most 1",
+            "a stream at most ",
             "recording  none",
         ] {
             assert!(text.contains(part), "{part}: {text}");

@@ -93,6 +93,7 @@ impl Control<'_> {
                     Some(Ended { result: Ok(()), .. }) if drained_by.is_some() => {
                         left -= 1;
                         if left == 0 {
+                            self.log.write(LogLine::info("drained"));
                             return Ok(End::Asked);
                         }
                     }
@@ -105,7 +106,8 @@ impl Control<'_> {
                     self.log.write(LogLine::warn("drain_timeout is over, what was left is cut off"));
                     return Ok(End::Asked);
                 }
-                _ = status.tick(), if self.status => {
+                // Shards that have drained are silent, which is no news worth a line.
+                _ = status.tick(), if self.status && drained_by.is_none() => {
                     let snapshot = shards.snapshot().await;
                     self.log.status(meter.line(&snapshot, Instant::now().into_std()));
                 }
