@@ -1,68 +1,92 @@
-//! An FLV file, as recordings and HTTP bodies have it: the framing of its tags, and the bodies in them.
+//! An FLV file as somebody's encoder wrote it: tags, bodies, frames, and back to bodies. The first byte says in what
+//! pieces it comes.
 #![no_main]
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use shardcast_engine::{
+    codec::Codec,
     error::Error,
-    flv::{
-        Demuxer, Tag, TagReader,
-        mux::{self, Plain},
-        tag::write_file_head,
-    },
-    media::Frame,
+    flv::{Demuxer, Tag, TagReader, mux},
+    media::{Frame, Payload},
     session::Event,
     time::Unwrapper,
 };
 
 fuzz_target!(|input: &[u8]| {
-    let Some((first, bytes)) = input.split_first() else { return };
-    let (tags, error) = read(bytes, bytes.len());
-    // The same tags come out, however the bytes are cut.
-    assert_eq!((tags.clone(), error), read(bytes, usize::from(*first) + 1));
-    let frames = demux(&tags, bytes.len());
-    // What was read is written, and read again as it was.
-    let mut out = BytesMut::new();
-    write_file_head(true, true, &mut out);
-    frames.iter().for_each(|frame| mux::write_tag::<Plain>(frame, &mut out));
-    let (tags, error) = read(&out, out.len());
-    assert_eq!(error, None);
-    let again = demux(&tags, out.len());
-    let said = |frames: &[Frame]| frames.iter().map(|frame| format!("{:?}", frame.payload)).collect::<Vec<_>>();
-    let (said, again) = (said(&frames), said(&again));
-    if let Some((one, other)) = said.iter().zip(&again).find(|(one, other)| one != other) {
-        panic!("{one}\n{other}");
+    let Some((piece, bytes)) = input.split_first() else { return };
+    let (tags, end) = read(bytes, bytes.len());
+    let (cut_tags, cut_end) = read(bytes, usize::from(*piece));
+    assert_eq!((format!("{tags:?}"), end), (format!("{cut_tags:?}"), cut_end));
+
+    let mut demuxer = Demuxer::default();
+    let mut clock = Unwrapper::new(32);
+    let mut frames = Vec::new();
+    for tag in &tags {
+        let mut emit = |event| {
+            if let Event::Frame(frame) = event {
+                frames.push(frame);
+            }
+        };
+        if let Err(error) = demuxer.tag(tag, &mut clock, &mut emit) {
+            assert!(error.at <= bytes.len() as u64, "{error}");
+            break;
+        }
     }
-    assert_eq!(said.len(), again.len());
+    back(&frames);
 });
 
 fn read(bytes: &[u8], piece: usize) -> (Vec<Tag>, Option<Error>) {
     let mut reader = TagReader::default();
     let mut tags = Vec::new();
-    for mut part in bytes.chunks(piece.max(1)) {
-        loop {
-            match reader.read(&mut part) {
-                Ok(Some(tag)) => tags.push(tag),
-                Ok(None) => break,
-                Err(error) => return (tags, Some(error)),
+    for mut piece in bytes.chunks(piece.max(1)) {
+        while !piece.is_empty() {
+            match reader.read(&mut piece) {
+                Ok(tag) => tags.extend(tag),
+                Err(error) => {
+                    assert!(error.at <= bytes.len() as u64, "{error}");
+                    return (tags, Some(error));
+                }
             }
         }
     }
     (tags, None)
 }
 
-fn demux(tags: &[Tag], len: usize) -> Vec<Frame> {
-    let mut demuxer = Demuxer::default();
-    let mut clock = Unwrapper::new(32);
-    let mut frames = Vec::new();
-    for tag in tags {
-        let result = demuxer.tag(tag, &mut clock, &mut |event| match event {
-            Event::Frame(frame) => frames.push(frame),
-            event => assert!(matches!(event, Event::Remark(_))),
-        });
-        if let Err(error) = result {
-            assert!(error.at <= len as u64, "the place of an error lies in the file");
-        }
+/// Frames that are written and read again are the same frames.
+fn back(frames: &[Frame]) {
+    // An AV1 encoder that leaves two temporal delimiters in has one taken off each time it is read.
+    if frames.iter().any(|frame| matches!(&frame.payload, Payload::Video { codec: Codec::Av1, data, .. } if data.starts_with(&[0x12, 0]))) {
+        return;
     }
-    frames
+    let mut demuxer = Demuxer::default();
+    let mut again = Vec::new();
+    for frame in frames {
+        let Some(body) = mux::Body::of(frame) else { continue };
+        let bytes = Bytes::from(body.parts().concat());
+        assert_eq!(bytes.len(), body.len() as usize);
+        let mut emit = |event| {
+            if let Event::Frame(frame) = event {
+                again.push(frame);
+            }
+        };
+        demuxer.body(body.kind, frame.dts.as_millis(), &bytes, &mut emit).expect("we wrote it");
+    }
+    assert_eq!(words(frames), words(&again));
+}
+
+/// The frames in words, without parameters that say again what their track knows: those are not passed on twice.
+fn words(frames: &[Frame]) -> Vec<String> {
+    let mut known = [None, None];
+    let mut words = Vec::new();
+    for frame in frames {
+        if let Payload::Parameters(parameters) = &frame.payload
+            && let Some(known) = known.get_mut(usize::from(frame.track.0))
+            && known.replace(parameters) == Some(parameters)
+        {
+            continue;
+        }
+        words.push(format!("{frame:?}"));
+    }
+    words
 }

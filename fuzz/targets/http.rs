@@ -40,7 +40,7 @@ fn conversation(bytes: &[u8]) {
         }
     }
     assert_eq!(session.received(), bytes.len() as u64);
-    tell(&mut session, Input::Discontinuity);
+    tell(&mut session, Input::KeyframeWanted);
     assert!(!tell(&mut session, Input::Shutdown), "a session that is told to go goes");
 }
 
