@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod bits;
+pub mod canary;
 pub mod codec;
 #[cfg(feature = "demo")]
 pub mod demo;

@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use crate::{
     media::StreamName,
     session::{Refusal, Session},
-    stream::{Numbered, Start},
+    stream::{Numbered, Place, Start},
     time::Now,
 };
 
@@ -57,7 +57,9 @@ pub enum Message {
         name: StreamName,
         /// As in `Subscribe`.
         subscription: u64,
-        /// In order, without a gap to what came before.
+        /// The frame before the first of these, so that a core that missed it knows.
+        after: Option<Place>,
+        /// In order, without a gap.
         frames: Arc<[Numbered]>,
     },
     /// The stream has ended for good.

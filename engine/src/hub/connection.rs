@@ -39,6 +39,8 @@ pub struct Connection {
     unread: Vec<u8>,
     /// The answer to its wish, to be told before anything else.
     answer: Option<Answer>,
+    /// What it wants next, while it still finishes the frame that it was in when it wanted no more of that stream.
+    pub next_wish: Option<Event>,
     /// Close as soon as the outbox is empty.
     closing: bool,
     /// It stands in the queue of those who may have something to send.
@@ -84,7 +86,7 @@ enum Sending {
 impl Connection {
     /// True while the session's wish has no answer.
     fn is_asking(&self) -> bool {
-        matches!(self.role, Role::Moving { .. } | Role::Waiting { .. })
+        matches!(self.role, Role::Moving { .. } | Role::Waiting { .. }) || self.next_wish.is_some()
     }
 
     fn push(&mut self, bytes: Bytes) {
@@ -112,6 +114,41 @@ impl Connection {
         self.closing = true;
     }
 
+    /// Whether its bounds hold and whatever it has to do will be done; asked when the hub has nothing left to do.
+    pub(super) fn audit(&self) -> Result<(), &'static str> {
+        let outbox: usize = self.outbox.iter().map(Bytes::len).sum();
+        if outbox != self.outbox_bytes {
+            return Err("has an outbox that does not add up");
+        }
+        // A header may stand in front of what the session wants to say.
+        if !self.closing && outbox > 2 * limits::OUTBOX_BYTES_MAX {
+            return Err("has an outbox beyond its bound");
+        }
+        if self.unread.len() > limits::UNREAD_BYTES_MAX {
+            return Err("has more unread than its bound");
+        }
+        if self.answer.is_some() {
+            return Err("has an answer that its session was not told");
+        }
+        if !self.unread.is_empty() && !self.is_asking() && !self.closing {
+            return Err("has bytes that its session was not given");
+        }
+        if self.sending.is_none() && (self.closing || !self.outbox.is_empty()) {
+            return Err("has something to send or to close, and nothing will bring it about");
+        }
+        Ok(())
+    }
+
+    /// True for a viewer that wants no more and is still in the middle of a frame.
+    fn is_stopping(&self) -> bool {
+        matches!(self.role, Role::Viewing { leaving: Leaving::Stopping, .. })
+    }
+
+    /// True when it is only sent what is left.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
     /// No frame of a stream has gone in part.
     pub fn is_between_frames(&self) -> bool {
         let on_its_way = matches!(self.sending, Some((Sending::Stream, _)));
@@ -122,7 +159,7 @@ impl Connection {
     }
 
     /// Nothing waits and nothing is under way.
-    fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.sending.is_none() && self.outbox.is_empty()
     }
 }
@@ -146,7 +183,7 @@ impl Hub {
             self.outputs.push_back(Output::Close { connection: id });
             return;
         }
-        self.insert(id, door, peer, session, now);
+        self.insert(id, door, peer, session, now, now);
         self.after(id, now);
     }
 
@@ -157,6 +194,7 @@ impl Hub {
         peer: SocketAddr,
         session: Box<dyn Session>,
         accepted: Now,
+        now: Now,
     ) {
         let slot = id.slot as usize;
         if self.connections.len() <= slot {
@@ -175,6 +213,7 @@ impl Hub {
             sending: None,
             unread: Vec::new(),
             answer: None,
+            next_wish: None,
             closing: false,
             queued: false,
             refused: false,
@@ -183,7 +222,8 @@ impl Hub {
         assert!(former.is_none(), "the driver used a slot twice");
         self.stats.connections += 1;
         if !self.timers.is_set(Timer::Sweep) {
-            self.timers.set(Timer::Sweep, Some(accepted.after(SWEEP)));
+            self.swept = now;
+            self.timers.set(Timer::Sweep, Some(now.after(SWEEP)));
         }
     }
 
@@ -211,8 +251,16 @@ impl Hub {
         self.drive(id, session::Input::Received(bytes), now);
     }
 
+    /// True while this connection's session works on an input, and for good after it panicked.
+    pub(super) fn is_being_driven(&mut self, id: ConnectionId) -> bool {
+        self.connection(id).is_some_and(|connection| connection.session.is_none())
+    }
+
     /// Gives the session one input, then whatever follows from it, until it wants nothing more.
     pub(super) fn drive(&mut self, id: ConnectionId, input: session::Input<'_>, now: Now) {
+        if self.connection(id).is_none_or(|connection| connection.closing) {
+            return;
+        }
         self.step(id, input, now);
         // What the hub answers at once is told at once; what came in the meantime follows.
         loop {
@@ -242,7 +290,8 @@ impl Hub {
         let received = session.received();
         let panicked = Error { kind: ErrorKind::Panicked, why: "a bug in this server", at: received };
         let Ok(result) = handled else { return self.fail(id, panicked, now) };
-        loop {
+        // Whoever is being closed has nothing more to say, and gets nothing more.
+        while self.connection(id).is_some_and(|connection| !connection.closing) {
             match catch_unwind(AssertUnwindSafe(|| session.poll())) {
                 Ok(Some(output)) => self.output(id, output, received, now),
                 Ok(None) => break,
@@ -275,8 +324,15 @@ impl Hub {
         }
     }
 
-    fn event(&mut self, id: ConnectionId, event: Event, now: Now) {
+    pub(super) fn event(&mut self, id: ConnectionId, event: Event, now: Now) {
         match event {
+            Event::Publish { .. } | Event::Play { .. }
+                if self.connection(id).is_some_and(|connection| connection.is_stopping()) =>
+            {
+                if let Some(connection) = self.connection(id) {
+                    connection.next_wish = Some(event);
+                }
+            }
             Event::Frame(frame) => self.frame(id, frame, now),
             Event::Publish { name, query } => self.wish_to_publish(id, name, &query, now),
             Event::Play { name, query, form } => self.wish_to_play(id, name, &query, form, now),
@@ -347,6 +403,7 @@ impl Hub {
             self.remark(id, level, &format!("{}: {}", error.kind.word(), error.why), Some(error.at));
         }
         self.detach(id, now);
+        self.enqueue(id);
     }
 
     /// What follows any input: its deadline, and whether there is something to send or to close.
@@ -376,13 +433,13 @@ impl Hub {
 
     /// What this connection is to be sent now, or that it can be closed or moved.
     pub(super) fn next_send(&mut self, id: ConnectionId, now: Now) -> Option<Output> {
-        let connection =
-            self.connections.get_mut(id.slot as usize)?.as_deref_mut().filter(|found| found.id == id)?;
-        connection.queued = false;
-        if connection.sending.is_some() {
-            return None;
-        }
+        self.connection(id)?.queued = false;
         loop {
+            let connection =
+                self.connections.get_mut(id.slot as usize)?.as_deref_mut().filter(|found| found.id == id)?;
+            if connection.sending.is_some() {
+                return None;
+            }
             let between = match &connection.role {
                 Role::Viewing { viewer, .. } => viewer.at_boundary(),
                 _ => true,
@@ -413,7 +470,7 @@ impl Hub {
                             return match leaving {
                                 Leaving::No => None,
                                 Leaving::Stopping => {
-                                    self.leave_stream(id, stream_id, now);
+                                    self.stopped(id, stream_id, now);
                                     None
                                 }
                                 Leaving::Ended => {
@@ -549,7 +606,7 @@ impl Hub {
 
     pub(super) fn adopted(&mut self, id: ConnectionId, parcel: Parcel, now: Now) {
         let Parcel { session, door, peer, accepted, name, unread } = parcel;
-        self.insert(id, door, peer, session, accepted);
+        self.insert(id, door, peer, session, accepted, now);
         let connection = self.connection(id).expect("just inserted");
         connection.unread = unread;
         connection.stream = Some(name.clone());
@@ -559,6 +616,15 @@ impl Hub {
 
     /// Closes peers that have taken nothing for too long.
     pub(super) fn sweep(&mut self, now: Now) {
+        // A core that slept (a process that was stopped, a starved machine) has seen nobody take anything. That is not its
+        // peers' fault: their time begins anew.
+        if now.since(std::mem::replace(&mut self.swept, now)) > SWEEP * 2 {
+            for connection in self.connections.iter_mut().flatten() {
+                if let Some((_, since)) = &mut connection.sending {
+                    *since = now;
+                }
+            }
+        }
         let idle = self.settings.doors.idle;
         let mut stalled = Vec::new();
         for connection in self.connections.iter().flatten() {

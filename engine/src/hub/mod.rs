@@ -7,6 +7,7 @@
 //! `connection.rs` holds what one peer is to the hub, `publish.rs` the way of a frame in, `play.rs` the way out,
 //! `neighbour.rs` what crosses between cores, `recording.rs` the recorder of an owned stream.
 
+mod audit;
 mod connection;
 mod neighbour;
 mod play;
@@ -36,6 +37,7 @@ use crate::{
     stats::{ShardStats, StreamStats},
     time::{Now, Wall},
 };
+pub use audit::Census;
 use connection::Connection;
 #[cfg(feature = "record")]
 pub use recording::RecordAnswer;
@@ -216,6 +218,8 @@ pub struct Hub {
     /// Words that wait for room in a full lane, per core, in order.
     backlog: BTreeMap<CoreId, VecDeque<Message>>,
     timers: Timers,
+    /// When peers that take nothing were last looked for.
+    swept: Now,
     subscriptions: u64,
     #[cfg(feature = "record")]
     recordings: recording::Recordings,
@@ -240,6 +244,7 @@ impl Hub {
             batches: Vec::new(),
             backlog: BTreeMap::new(),
             timers: Timers::default(),
+            swept: Now(0),
             subscriptions: 0,
             #[cfg(feature = "record")]
             recordings: recording::Recordings::default(),

@@ -10,7 +10,7 @@ use crate::{
     media::StreamName,
     message::{CoreId, Message, owner_of},
     session::{self, Answer, Refusal},
-    stream::{Numbered, Start, Subscriber},
+    stream::{Numbered, Place, Start, Subscriber},
     time::Now,
 };
 
@@ -76,14 +76,15 @@ impl Hub {
         stream.in_batches = false;
         let name = stream.name.clone();
         let Source::Owned(publication) = &mut stream.source else { return };
-        let Some(frames) = publication.take_batch() else { return };
+        let Some((after, frames)) = publication.take_batch() else { return };
         let entrance = frames.iter().any(Numbered::is_entrance);
         let mut start = None;
         let mut mail = Vec::with_capacity(publication.subscribers.len());
         for subscriber in &mut publication.subscribers {
             let subscription = subscriber.subscription;
             if subscriber.live {
-                let message = Message::Frames { name: name.clone(), subscription, frames: frames.clone() };
+                let name = name.clone();
+                let message = Message::Frames { name, subscription, after, frames: frames.clone() };
                 mail.push((message, subscriber.core));
             } else if entrance && !stream.group.frames().is_empty() {
                 subscriber.live = true;
@@ -111,8 +112,8 @@ impl Hub {
             Message::Opening { name, subscription, start } => {
                 self.replica_opening(&name, subscription, *start, now)
             }
-            Message::Frames { name, subscription, frames } => {
-                self.replica_frames(&name, subscription, &frames, now)
+            Message::Frames { name, subscription, after, frames } => {
+                self.replica_frames(&name, subscription, after, &frames, now)
             }
             Message::Ended { name, subscription } => {
                 if let Some(stream_id) = self.replica(&name, subscription) {
@@ -134,7 +135,11 @@ impl Hub {
             Some(stream_id) => stream_id,
             None if wait && !self.draining => {
                 let limits = std::sync::Arc::new(self.settings.of(name.app()).limits.clone());
-                self.streams.insert(name.clone(), limits, Source::Owned(crate::stream::Publication::new(now)))
+                self.streams.insert(
+                    name.clone(),
+                    limits,
+                    Source::Owned(Box::new(crate::stream::Publication::new(now))),
+                )
             }
             None => {
                 return self.post(Message::Refused { name, subscription, refusal: Refusal::NotFound }, from);
@@ -150,9 +155,9 @@ impl Hub {
         }
         publication.subscribers.retain(|subscriber| subscriber.core != from);
         // Before the first entrance nothing is numbered: the parameters that come until then are part of the opening, and
-        // an opening sent now would lack them. The first entrance brings it.
-        let live = live && begun;
-        publication.subscribers.push(Subscriber { core: from, subscription, live });
+        // an opening sent now would lack them. So the viewers there hear that the stream is live, and the first entrance
+        // brings another.
+        publication.subscribers.push(Subscriber { core: from, subscription, live: live && begun });
         if live {
             self.post(Message::Opening { name, subscription, start: Box::new(start) }, from);
         }
@@ -169,22 +174,50 @@ impl Hub {
         }
     }
 
-    /// A stream has got its first publisher: those who waited here begin. Other cores get the opening with the first
-    /// entrance, see [`post_batch`](Self::post_batch).
+    /// A stream has got its first publisher: those who waited, here and on other cores, begin. Their frames begin with the
+    /// first entrance, see [`post_batch`](Self::post_batch).
     pub(super) fn stream_began(&mut self, stream_id: StreamId, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let (name, start) = (stream.name.clone(), Start::of(&stream.group));
+        let begun = stream.group.last().is_some();
+        let mut mail = Vec::new();
+        if let Some(publication) = stream.publication() {
+            // A publisher that brought unread bytes may have begun for them already.
+            for subscriber in publication.subscribers.iter_mut().filter(|subscriber| !subscriber.live) {
+                subscriber.live = begun;
+                let message = Message::Opening {
+                    name: name.clone(),
+                    subscription: subscriber.subscription,
+                    start: Box::new(start.clone()),
+                };
+                mail.push((message, subscriber.core));
+            }
+        }
+        for (message, core) in mail {
+            self.post(message, core);
+        }
         self.attach_waiting(stream_id, now);
     }
 
     /// Asks the publisher for a key frame, or the owner to ask it.
     pub(super) fn want_keyframe(&mut self, stream_id: StreamId, now: Now) {
+        let Some(stream) = self.streams.look(stream_id) else { return };
+        let publisher = match &stream.source {
+            Source::Owned(publication) => publication.publisher,
+            Source::Replica { .. } => None,
+        };
+        // Its session is at work right now; it has only just begun.
+        if publisher.is_some_and(|publisher| self.is_being_driven(publisher)) {
+            return;
+        }
         let Some(stream) = self.streams.get(stream_id) else { return };
         if stream.keyframe_asked.is_some_and(|asked| now.since(asked) < KEYFRAME_INTERVAL) {
             return;
         }
         stream.keyframe_asked = Some(now);
         match &stream.source {
-            Source::Owned(publication) => {
-                if let Some(publisher) = publication.publisher {
+            Source::Owned(_) => {
+                if let Some(publisher) = publisher {
                     self.drive(publisher, session::Input::KeyframeWanted, now);
                 }
             }
@@ -225,10 +258,15 @@ impl Hub {
             stream.group = start.group(now);
             return self.attach_waiting(stream_id, now);
         }
-        // Frames were lost on the way. What the viewers have is whole up to some frame; it goes on at this entrance.
+        // Frames were lost on the way, or these are the first of the stream. What the viewers have is whole up to some
+        // frame; it goes on at this entrance.
         let last = stream.group.last();
-        for log in &mut stream.logs {
-            log.reopen(&start.opening);
+        if let (Some(last), Some(first)) = (last, start.frames.first())
+            && first.place > last
+        {
+            for log in &mut stream.logs {
+                log.reopen(&start.opening, &first.frame);
+            }
         }
         for frame in start.opening.frames() {
             stream.group.note(frame);
@@ -236,17 +274,31 @@ impl Hub {
         for numbered in start.frames.iter().filter(|numbered| last.is_none_or(|last| numbered.place > last)) {
             self.keep(stream_id, numbered, now);
         }
+        if last.is_none() {
+            // As on the owner's core: whoever waited enters here, and not at the picture that comes a moment later.
+            self.flush(stream_id, now);
+        }
     }
 
-    fn replica_frames(&mut self, name: &StreamName, subscription: u64, frames: &[Numbered], now: Now) {
+    fn replica_frames(
+        &mut self,
+        name: &StreamName,
+        subscription: u64,
+        after: Option<Place>,
+        frames: &[Numbered],
+        now: Now,
+    ) {
         let Some(stream_id) = self.replica(name, subscription) else { return };
+        let Some(last) = self.streams.look(stream_id).map(|stream| stream.group.last()) else { return };
+        if after > last {
+            // Something was lost on the way, and what it told of parameters with it. The owner hears of that, and sends an
+            // opening with its next entrance.
+            return;
+        }
         for numbered in frames {
-            let Some(stream) = self.streams.get(stream_id) else { return };
-            match stream.group.last() {
-                // Came with the opening already.
-                Some(last) if numbered.place <= last => continue,
-                Some(last) if !numbered.place.follows(last) && !numbered.is_entrance() => continue,
-                _ => self.keep(stream_id, numbered, now),
+            // What came with the opening already is passed over.
+            if last.is_none_or(|last| numbered.place > last) {
+                self.keep(stream_id, numbered, now);
             }
         }
     }

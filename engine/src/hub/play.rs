@@ -69,8 +69,9 @@ impl Hub {
         let limits = Arc::new(self.settings.of(name.app()).limits.clone());
         let owner = owner_of(name, self.cores);
         if owner == self.core {
-            return wait
-                .then(|| self.streams.insert(name.clone(), limits, Source::Owned(Publication::new(now))));
+            return wait.then(|| {
+                self.streams.insert(name.clone(), limits, Source::Owned(Box::new(Publication::new(now))))
+            });
         }
         self.subscriptions += 1;
         let subscription = self.subscriptions;
@@ -128,6 +129,14 @@ impl Hub {
                 self.leave_stream(id, stream, now);
             }
             Role::Talking | Role::Moving { .. } | Role::Publishing { .. } => {}
+        }
+    }
+
+    /// The viewer has had the end of its last frame. What it has asked for since is looked at now.
+    pub(super) fn stopped(&mut self, id: ConnectionId, stream_id: StreamId, now: Now) {
+        self.leave_stream(id, stream_id, now);
+        if let Some(wish) = self.connection(id).and_then(|connection| connection.next_wish.take()) {
+            self.event(id, wish, now);
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     access::{Action, Request},
+    canary::{self, Canary},
     limits,
     media::{Frame, Payload, StreamName},
     message::{Message, owner_of},
@@ -53,22 +54,24 @@ impl Hub {
                 if self.streams.owned() >= self.settings.doors.streams.div_ceil(usize::from(self.cores)) {
                     return self.answer(id, Answer::Refused(Refusal::Full), now);
                 }
-                self.streams.insert(name, limits, Source::Owned(Publication::new(now)))
+                self.streams.insert(name, limits, Source::Owned(Box::new(Publication::new(now))))
             }
         };
         let Some(publication) = self.streams.get(stream_id).and_then(Stream::publication) else {
             return self.answer(id, Answer::Refused(Refusal::AlreadyLive), now);
         };
         if let Some(former) = publication.publisher {
-            if !takeover {
+            if !takeover && !canary::is_broken(Canary::TwoPublishers) {
                 return self.answer(id, Answer::Refused(Refusal::AlreadyLive), now);
             }
-            self.unpublish(former, now);
-            self.remark(former, Level::Info, "another publisher took over", None);
-            if let Some(connection) = self.connection(former) {
-                connection.close_now();
+            if takeover {
+                self.unpublish(former, now);
+                self.remark(former, Level::Info, "another publisher took over", None);
+                if let Some(connection) = self.connection(former) {
+                    connection.close_now();
+                }
+                self.enqueue(former);
             }
-            self.enqueue(former);
         }
         let Some(publication) = self.streams.get(stream_id).and_then(Stream::publication) else { return };
         let resumed = publication.is_live();
@@ -80,12 +83,16 @@ impl Hub {
         }
         self.remark(id, Level::Info, if resumed { "publishing again" } else { "publishing" }, None);
         self.set_stream_timer(stream_id);
+        #[cfg(feature = "record")]
         if !resumed {
-            #[cfg(feature = "record")]
             self.start_recording(stream_id);
+        }
+        // Answered first: a publisher that was moved here has unread bytes, and a viewer that begins may want a key frame of
+        // it. Neither may reach its session before the answer.
+        self.answer(id, Answer::Publishing, now);
+        if !resumed {
             self.stream_began(stream_id, now);
         }
-        self.answer(id, Answer::Publishing, now);
     }
 
     /// A frame of the stream that this connection publishes.
@@ -103,7 +110,7 @@ impl Hub {
         }
         let Some(stream) = self.streams.get(stream_id) else { return };
         let Source::Owned(publication) = &mut stream.source else { return };
-        if publication.epoch != epoch {
+        if publication.epoch != epoch && !canary::is_broken(Canary::TwoPublishers) {
             return;
         }
         stream.bytes += frame.payload_bytes() as u64;
@@ -131,7 +138,7 @@ impl Hub {
     fn spread(&mut self, stream_id: StreamId, numbered: &Numbered, now: Now) {
         let Some(stream) = self.streams.get(stream_id) else { return };
         if let Source::Owned(publication) = &mut stream.source {
-            publication.batch(numbered);
+            publication.batch(numbered, stream.group.last());
             if publication.batch_len() > 0 && !stream.in_batches {
                 stream.in_batches = true;
                 self.batches.push(stream_id);
@@ -280,9 +287,11 @@ impl Hub {
         for viewer in viewers {
             let Some(connection) = self.connection(viewer) else { continue };
             match &mut connection.role {
-                Role::Viewing { leaving, viewer: cursor, .. } => {
-                    *leaving = Leaving::Ended;
-                    cursor.pause(false, now);
+                // One that stops is on its way out already, and one that holds gets the end and nothing before it.
+                Role::Viewing { leaving, .. } => {
+                    if *leaving == Leaving::No {
+                        *leaving = Leaving::Ended;
+                    }
                     self.enqueue(viewer);
                 }
                 Role::Waiting { .. } => {

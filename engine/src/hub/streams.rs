@@ -42,7 +42,7 @@ pub struct Stream {
 /// Where a stream's frames come from.
 pub enum Source {
     /// This core owns it.
-    Owned(Publication<ConnectionId>),
+    Owned(Box<Publication<ConnectionId>>),
     /// Another core does.
     Replica {
         owner: CoreId,
@@ -138,6 +138,10 @@ impl Streams {
 
     pub fn find(&self, name: &StreamName) -> Option<StreamId> {
         self.by_name.get(name).copied()
+    }
+
+    pub fn look(&self, id: StreamId) -> Option<&Stream> {
+        self.by_id.get(&id)
     }
 
     pub fn get(&mut self, id: StreamId) -> Option<&mut Stream> {

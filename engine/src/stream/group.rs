@@ -1,6 +1,7 @@
 //! The kept group: all frames since the last entrance, so that a viewer who joins starts at once and starts whole.
 
 use crate::{
+    canary::{self, Canary},
     limits::StreamLimits,
     media::{Frame, Payload},
     session::Opening,
@@ -91,15 +92,21 @@ impl Group {
         Group::default()
     }
 
-    /// A group as another core kept it: `opening` held before the first of `frames`.
-    pub fn from_parts(opening: Opening, latest: Opening, frames: &[Numbered], now: Now) -> Self {
+    /// A group as another core kept it: `opening` held before the first of `frames`, `last` was the last frame there was.
+    pub fn from_parts(
+        opening: Opening,
+        latest: Opening,
+        frames: &[Numbered],
+        last: Option<Place>,
+        now: Now,
+    ) -> Self {
         Group {
             opening,
             latest,
             frames: frames.to_vec(),
             bytes: frames.iter().map(|numbered| numbered.frame.payload_bytes()).sum(),
             began: now,
-            last: frames.last().map(|numbered| numbered.place),
+            last,
             let_go: false,
         }
     }
@@ -126,6 +133,11 @@ impl Group {
         let outgrown = self.frames.len() > limits.group_frames
             || self.bytes > limits.group_bytes
             || now.since(self.began) > limits.group_duration;
+        if outgrown && canary::is_broken(Canary::GroupLosesNewest) {
+            self.frames.pop();
+            self.bytes -= numbered.frame.payload_bytes();
+            return false;
+        }
         if outgrown {
             self.let_go = true;
             self.frames = Vec::new();

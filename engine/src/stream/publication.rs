@@ -91,8 +91,9 @@ pub struct Subscriber {
     pub core: CoreId,
     /// Its own number for this subscription, so that an answer to an earlier one is not mistaken.
     pub subscription: u64,
-    /// It has had the opening, and gets the frames as they come. Before that, and after a full lane, it waits for an
-    /// entrance.
+    /// It gets the frames as they come. Before the stream's first entrance, and after a full lane, it waits for an
+    /// entrance and gets an opening with it: what the publisher said before the first entrance has no number, so it
+    /// cannot travel as a frame.
     pub live: bool,
 }
 
@@ -123,6 +124,8 @@ pub struct Publication<C> {
     timeline: Timeline,
     numbering: Numbering,
     batch: Vec<Numbered>,
+    /// The frame before the first of the batch.
+    batch_after: Option<Place>,
 }
 
 impl<C> Publication<C> {
@@ -137,6 +140,7 @@ impl<C> Publication<C> {
             timeline: Timeline::new(),
             numbering: Numbering::new(),
             batch: Vec::new(),
+            batch_after: None,
         }
     }
 
@@ -189,11 +193,15 @@ impl<C> Publication<C> {
         (mark, placed)
     }
 
-    /// Remembers `numbered` for the other cores, if any wants it.
-    pub fn batch(&mut self, numbered: &Numbered) {
-        if !self.subscribers.is_empty() {
-            self.batch.push(numbered.clone());
+    /// Remembers `numbered`, which comes after the frame numbered `last`, for the other cores, if any wants it.
+    pub fn batch(&mut self, numbered: &Numbered, last: Option<Place>) {
+        if self.subscribers.is_empty() {
+            return;
         }
+        if self.batch.is_empty() {
+            self.batch_after = last;
+        }
+        self.batch.push(numbered.clone());
     }
 
     /// Frames of the batch.
@@ -201,14 +209,14 @@ impl<C> Publication<C> {
         self.batch.len()
     }
 
-    /// The batch for the other cores, all at once.
-    pub fn take_batch(&mut self) -> Option<Arc<[Numbered]>> {
+    /// The batch for the other cores, all at once, and the number of the frame before it.
+    pub fn take_batch(&mut self) -> Option<(Option<Place>, Arc<[Numbered]>)> {
         if self.batch.is_empty() {
             return None;
         }
         let batch = self.batch.as_slice().into();
         self.batch.clear();
-        Some(batch)
+        Some((self.batch_after, batch))
     }
 }
 
@@ -221,6 +229,8 @@ pub struct Start {
     pub latest: Opening,
     /// The kept group; empty when it was let go or has not begun.
     pub frames: Arc<[Numbered]>,
+    /// The number of the last frame there was, kept or not.
+    pub last: Option<Place>,
 }
 
 impl Start {
@@ -230,11 +240,12 @@ impl Start {
             opening: group.opening().clone(),
             latest: group.latest().clone(),
             frames: group.frames().into(),
+            last: group.last(),
         }
     }
     /// The group on the other core.
     pub fn group(&self, now: Now) -> Group {
-        Group::from_parts(self.opening.clone(), self.latest.clone(), &self.frames, now)
+        Group::from_parts(self.opening.clone(), self.latest.clone(), &self.frames, self.last, now)
     }
 }
 

@@ -5,7 +5,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::log::{Block, Log};
-use crate::{limits::StreamLimits, time::Now};
+use crate::{
+    canary::{self, Canary},
+    limits::StreamLimits,
+    time::Now,
+};
 
 /// A cursor into a [`Log`].
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub struct Viewer {
     /// When it last had everything there was.
     caught_up: Now,
     paused: bool,
+    /// It was held and goes on: at a newer entrance if there is one, else where it stands.
+    resumed: bool,
     jumps: u64,
 }
 
@@ -45,7 +51,14 @@ pub enum Next {
 impl Viewer {
     /// A viewer that waits for the log's entrance.
     pub fn new(now: Now) -> Self {
-        Viewer { place: At::Outside { joined: false }, opening: 0, caught_up: now, paused: false, jumps: 0 }
+        Viewer {
+            place: At::Outside { joined: false },
+            opening: 0,
+            caught_up: now,
+            paused: false,
+            resumed: false,
+            jumps: 0,
+        }
     }
 
     /// True when it stands between two frames, where other bytes may be sent.
@@ -56,13 +69,12 @@ impl Viewer {
         }
     }
 
-    /// Holds the stream, or goes on from the newest entrance.
+    /// Holds the stream at the end of the frame it is in, or goes on: from the newest entrance if one came since, else where
+    /// it was held, for nobody wants to see a group twice.
     pub fn pause(&mut self, paused: bool, now: Now) {
         if self.paused && !paused {
             self.caught_up = now;
-            if let At::Before { .. } = self.place {
-                self.place = At::Outside { joined: true };
-            }
+            self.resumed = true;
         }
         self.paused = paused;
     }
@@ -84,16 +96,18 @@ impl Viewer {
                         self.place = At::Before { next: block.number + 1 };
                         continue;
                     }
-                    let boundary = block.is_boundary(offset);
+                    let boundary = block.is_boundary(offset) || canary::is_broken(Canary::JumpInMidFrame);
                     if self.paused && boundary {
-                        self.place = At::Outside { joined: true };
                         return Next::Nothing;
                     }
-                    let leave = self.paused || self.should_jump(&block, log, limits, now);
-                    if leave && boundary {
+                    let jump = self.should_jump(&block, log, limits, now);
+                    if jump && boundary {
                         return self.jump(log, now);
                     }
-                    let end = if leave { block.frame_end(offset) } else { block.bytes.len() };
+                    if !jump {
+                        self.resumed = false;
+                    }
+                    let end = if jump || self.paused { block.frame_end(offset) } else { block.bytes.len() };
                     return Next::Stream(block.bytes.slice(offset..end));
                 }
                 At::Before { .. } | At::Outside { .. } if self.paused => return Next::Nothing,
@@ -101,6 +115,7 @@ impl Viewer {
                     let next = *next;
                     if next >= log.shown() {
                         self.caught_up = now;
+                        self.resumed = false;
                         return Next::Nothing;
                     }
                     match log.block(next) {
@@ -141,12 +156,12 @@ impl Viewer {
         }
     }
 
-    /// Too far behind for too long, and there is a newer entrance to go to. A viewer that has just joined is behind by
-    /// nature, so the block's age alone does not count.
+    /// Too far behind for too long, or held until now, and there is a newer entrance to go to. A viewer that has just
+    /// joined is behind by nature, so the block's age alone does not count.
     fn should_jump(&self, block: &Block, log: &Log, limits: &StreamLimits, now: Now) -> bool {
-        now.since(self.caught_up) > limits.viewer_lag
-            && now.since(block.sealed) > limits.viewer_lag
-            && log.entrance().is_some_and(|entrance| entrance.number > block.number)
+        let lags =
+            now.since(self.caught_up) > limits.viewer_lag && now.since(block.sealed) > limits.viewer_lag;
+        (lags || self.resumed) && log.entrance().is_some_and(|entrance| entrance.number > block.number)
     }
 
     fn jump(&mut self, log: &Log, now: Now) -> Next {
@@ -154,9 +169,14 @@ impl Viewer {
             self.place = At::Outside { joined: true };
             return Next::Nothing;
         };
-        self.jumps += 1;
+        // Whoever was held has not lagged.
+        let lagged = !std::mem::take(&mut self.resumed) && !canary::is_broken(Canary::JumpUncounted);
+        self.jumps += u64::from(lagged);
         self.caught_up = now;
-        let refresh = block.refresh(self.opening).unwrap_or_default();
+        let mut refresh = block.refresh(self.opening).unwrap_or_default();
+        if canary::is_broken(Canary::JumpWithoutRefresh) {
+            refresh.clear();
+        }
         self.opening = block.opening_at_entrance();
         self.place = At::Inside { block: block.clone(), offset: 0 };
         Next::Jumped(refresh)

@@ -1,0 +1,140 @@
+//! A hub's own books, and whether they agree: what it holds, that each bound holds, that nothing waits which nobody will
+//! ever wake. For tests and for whoever doubts; no path of a frame comes through here.
+
+use super::{
+    ConnectionId, Hub,
+    connection::{Connection, Role},
+    streams::{Source, Stream, StreamId},
+    timers::Timer,
+};
+use crate::limits;
+
+/// What a hub holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Peers.
+    pub connections: usize,
+    /// Streams: live, waited for, copied, or watched to their end.
+    pub streams: usize,
+    /// Words that wait for room in a lane.
+    pub backlog: usize,
+}
+
+type Verdict = Result<(), String>;
+
+fn verdict(holds: bool, broken: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(broken()) }
+}
+
+impl Hub {
+    /// What it holds.
+    pub fn census(&self) -> Census {
+        Census {
+            connections: self.connections.iter().flatten().count(),
+            streams: self.streams.len(),
+            backlog: self.backlog.values().map(std::collections::VecDeque::len).sum(),
+        }
+    }
+
+    /// Checks its books. To be asked once [`poll`](Self::poll) has nothing left.
+    ///
+    /// # Errors
+    /// A sentence about the first thing that does not hold.
+    pub fn audit(&self) -> Result<(), String> {
+        verdict(self.outputs.is_empty() && self.ready.is_empty() && self.batches.is_empty(), || {
+            "there is something left to do".to_owned()
+        })?;
+        for connection in self.connections.iter().flatten() {
+            self.audit_connection(connection)?;
+        }
+        for (id, stream) in self.streams.iter() {
+            self.audit_stream(id, stream)?;
+        }
+        for (core, waiting) in &self.backlog {
+            verdict(self.timers.is_set(Timer::Backlog), || format!("words for {core:?} wait for nothing"))?;
+            verdict(waiting.len() <= limits::BACKLOG_MESSAGES_MAX, || {
+                format!("{} words wait for {core:?}", waiting.len())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn audit_connection(&self, connection: &Connection) -> Verdict {
+        let id = connection.id;
+        connection.audit().map_err(|broken| format!("{id:?} {broken}"))?;
+        match connection.role {
+            Role::Talking | Role::Moving { .. } => Ok(()),
+            // Its stream was ended by a drain, and it is still sent its farewell.
+            Role::Publishing { .. } if connection.is_closing() => Ok(()),
+            Role::Publishing { stream, epoch } => {
+                let publication = match self.streams.look(stream).map(|stream| &stream.source) {
+                    Some(Source::Owned(publication)) => publication,
+                    _ => return Err(format!("{id:?} publishes what is not owned here")),
+                };
+                verdict(publication.publisher == Some(id) && publication.epoch == epoch, || {
+                    format!("{id:?} publishes epoch {epoch}, the stream is at {}", publication.epoch)
+                })
+            }
+            Role::Waiting { stream, .. } | Role::Viewing { stream, .. } => {
+                let Some(held) = self.streams.look(stream) else {
+                    return Err(format!("{id:?} watches a stream that is gone"));
+                };
+                verdict(held.viewers.contains(&id), || format!("{id:?} is not on the list of its stream"))?;
+                match connection.role {
+                    Role::Viewing { form, .. } => {
+                        verdict(held.logs.iter().any(|log| log.form() == form), || {
+                            format!("{id:?} reads a log that is gone")
+                        })
+                    }
+                    _ => verdict(!held.ended, || format!("{id:?} waits for a stream that has ended")),
+                }
+            }
+        }
+    }
+
+    fn audit_stream(&self, id: StreamId, stream: &Stream) -> Verdict {
+        let name = &stream.name;
+        let watched = |viewer: &ConnectionId| {
+            self.connections.get(viewer.slot as usize).and_then(Option::as_ref).is_some_and(|connection| {
+                let same = connection.id == *viewer;
+                same && matches!(connection.role, Role::Waiting { stream, .. } | Role::Viewing { stream, .. }
+                    if stream == id)
+            })
+        };
+        verdict(stream.viewers.iter().all(watched), || format!("{name} lists a viewer that does not watch"))?;
+        let lonely = stream.viewers.is_empty();
+        let wanted = match &stream.source {
+            _ if stream.ended => !lonely,
+            Source::Owned(publication) => {
+                let waits = publication.gone.is_none() || self.timers.is_set(Timer::Stream(id));
+                verdict(waits, || format!("{name} has lost its publisher and will never end"))?;
+                publication.is_live() || !lonely || !publication.subscribers.is_empty()
+            }
+            Source::Replica { .. } => {
+                !lonely || (stream.lonely.is_some() && self.timers.is_set(Timer::Stream(id)))
+            }
+        };
+        verdict(wanted, || format!("{name} is here for nobody"))?;
+
+        let limits = &stream.limits;
+        let frames = stream.group.frames().len();
+        verdict(frames <= limits.group_frames, || format!("{name} keeps {frames} frames"))?;
+        let bytes = stream.group.bytes();
+        verdict(bytes <= limits.group_bytes, || format!("{name} keeps {bytes} bytes"))?;
+        for log in &stream.logs {
+            let reads = |viewer: &&ConnectionId| {
+                let connection = self.connections.get(viewer.slot as usize).and_then(Option::as_ref);
+                connection.is_some_and(
+                    |connection| matches!(connection.role, Role::Viewing { form, .. } if form == log.form()),
+                )
+            };
+            let readers = stream.viewers.iter().filter(reads).count();
+            verdict(readers == log.readers && readers > 0, || {
+                format!("{name} has a log with {readers} viewers that counts {}", log.readers)
+            })?;
+            let shown = !log.is_dirty() || stream.ended || self.timers.is_set(Timer::Flush(id));
+            verdict(shown, || format!("{name} has muxed what no flush will show"))?;
+        }
+        Ok(())
+    }
+}
