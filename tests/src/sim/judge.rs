@@ -1,0 +1,571 @@
+//! What must hold. The judge hears what the sessions told their hubs, which is the truth about each stream, and what the
+//! peers understood of what came back, and compares. It knows nothing of how the engine does it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use shardcast_engine::{
+    media::{Frame, Payload, StreamName, TrackId},
+    session::{Answer, Refusal},
+    time::Now,
+};
+
+use super::{
+    client::Heard,
+    reel::{Stamp, fingerprint},
+    tap::What,
+};
+
+/// Holds a world to what it promises.
+#[derive(Debug, Default)]
+pub struct Judge {
+    streams: BTreeMap<StreamName, Truth>,
+    /// Where each frame stands that was taken.
+    taken: BTreeMap<Stamp, (StreamName, usize)>,
+    sockets: BTreeMap<usize, Watched>,
+    /// Jumps of viewers that lagged, per core, as the viewers saw them.
+    jumps_seen: BTreeMap<usize, u64>,
+    /// What was compared. A world in which nothing was compared proves nothing.
+    pub tally: Tally,
+}
+
+/// How much was compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Frames that were taken from publishers.
+    pub taken: u64,
+    /// Frames that reached viewers.
+    pub received: u64,
+    /// Viewers that entered a stream.
+    pub entries: u64,
+    /// Jumps that viewers made.
+    pub jumps: u64,
+    /// Publishers that resumed a stream.
+    pub resumes: u64,
+    /// Publishers that were refused because the name was held.
+    pub refused: u64,
+    /// Viewers that saw their stream end, and had all of it.
+    pub ends: u64,
+}
+
+impl Tally {
+    /// Adds another world's.
+    pub fn add(&mut self, other: &Tally) {
+        self.taken += other.taken;
+        self.received += other.received;
+        self.entries += other.entries;
+        self.jumps += other.jumps;
+        self.resumes += other.resumes;
+        self.refused += other.refused;
+        self.ends += other.ends;
+    }
+}
+
+/// What a viewer must know at a frame: fingerprints of the latest metadata and parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Known {
+    metadata: Option<u64>,
+    video: Option<u64>,
+    audio: Option<u64>,
+}
+
+impl Known {
+    fn learn(&mut self, frame: &Frame) {
+        let print = Some(fingerprint(&frame.payload));
+        match (&frame.payload, frame.track) {
+            (Payload::Metadata(_), _) => self.metadata = print,
+            (Payload::Parameters(_), TrackId::VIDEO) => self.video = print,
+            (Payload::Parameters(_), TrackId::AUDIO) => self.audio = print,
+            _ => {}
+        }
+    }
+}
+
+/// The truth about one stream.
+#[derive(Debug, Default)]
+struct Truth {
+    /// Counts the times that it began anew. Within one a publisher may change.
+    life: u32,
+    publisher: Option<usize>,
+    /// Since when it has had a publisher without a break.
+    since: Now,
+    /// When the last publisher left, if that is known.
+    left: Option<Now>,
+    needs_key: bool,
+    has_video: bool,
+    known: Known,
+    frames: Vec<Taken>,
+}
+
+/// A frame that was taken.
+#[derive(Debug)]
+struct Taken {
+    stamp: Stamp,
+    life: u32,
+    at: Now,
+    /// A viewer may enter here.
+    entrance: bool,
+    known: Known,
+    dts_millis: i64,
+}
+
+/// A connection, as the judge sees it.
+#[derive(Debug, Default)]
+struct Watched {
+    wished: Option<(StreamName, Now)>,
+    /// It was granted something that it has not given back.
+    busy: bool,
+    /// Another publisher has taken its stream.
+    superseded: bool,
+    /// It wished for something while it was busy.
+    greedy: bool,
+    /// Which publisher's film it sends.
+    publisher: Option<u32>,
+    publishing: Option<StreamName>,
+    /// Plays that were granted and that the peer has not heard of yet.
+    granted: Vec<StreamName>,
+    watching: Option<Watching>,
+}
+
+/// What a viewer has had of the stream that it watches.
+#[derive(Debug)]
+struct Watching {
+    stream: StreamName,
+    /// When it heard that it may, or that it goes on.
+    since: Now,
+    /// Whatever comes must come after a header.
+    header: bool,
+    known: Known,
+    last: Option<usize>,
+    /// It was told that the stream does not continue what came before, since the last frame.
+    discontinuity: bool,
+    /// It was told everything anew since the last frame: it jumped.
+    refreshed: bool,
+    /// It asked for silence, and was told that it has it.
+    silent: bool,
+    /// It was silent at some time, so it may lack frames.
+    was_silent: bool,
+    offset_millis: Option<i64>,
+    last_dts_millis: i64,
+}
+
+/// What excuses a viewer for having missed something.
+#[derive(Clone, Copy, Debug)]
+pub struct Excuse {
+    /// It always took at once whatever came, and its core never slept for long.
+    pub prompt: bool,
+    /// When the lane from the owner of the stream to the viewer's core was last full.
+    pub lane_full: Option<Now>,
+    /// Its core, and how many jumps that core has counted, while it is known.
+    pub counted: Option<(usize, u64)>,
+    /// No bound makes a stream leave out what a viewer has not seen yet.
+    pub whole: bool,
+    /// Its protocol says every word that the plain one has.
+    pub plain: bool,
+}
+
+/// A promise that was broken.
+pub type Verdict = Result<(), String>;
+
+fn verdict(holds: bool, broken: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(broken()) }
+}
+
+/// How long after the last full lane a copy may still be missing what was posted then.
+const LATE_MAX: Duration = Duration::from_secs(2);
+/// How far a stream's times may step back (two tracks, and the encoder's own jitter).
+const STEP_BACK_MAX_MILLIS: i64 = 2500;
+
+impl Judge {
+    /// The film that a connection sends.
+    pub fn bind(&mut self, socket: usize, publisher: u32) {
+        self.sockets.entry(socket).or_default().publisher = Some(publisher);
+    }
+
+    /// Who publishes `name` now.
+    pub fn publisher_of(&self, name: &StreamName) -> Option<usize> {
+        self.streams.get(name)?.publisher
+    }
+
+    /// The stream that a viewer watches.
+    pub fn watched_by(&self, socket: usize) -> Option<&StreamName> {
+        Some(&self.sockets.get(&socket)?.watching.as_ref()?.stream)
+    }
+
+    /// Something passed between a session and its hub. `resumed` tells of a grant whether the hub takes it for the same
+    /// stream as before; `window` is how long it should wait for that, give or take `slack`.
+    pub fn overhear(
+        &mut self,
+        socket: usize,
+        what: What,
+        resumed: bool,
+        (window, slack): (Duration, Duration),
+        now: Now,
+    ) -> Verdict {
+        match what {
+            What::WishToPublish(name) | What::WishToPlay(name) => {
+                let watched = self.sockets.entry(socket).or_default();
+                watched.wished = Some((name, now));
+                watched.greedy = watched.busy;
+                Ok(())
+            }
+            What::Answer(Answer::Publishing) => self.granted(socket, resumed, window, slack, now),
+            What::Answer(Answer::Playing) => {
+                let watched = self.sockets.entry(socket).or_default();
+                let (name, _) =
+                    watched.wished.clone().expect("an answer follows a wish, as the tap has checked");
+                watched.granted.push(name);
+                watched.busy = true;
+                Ok(())
+            }
+            What::Answer(Answer::Refused(refusal)) => self.refused(socket, refusal),
+            What::Frame(frame) => self.frame(socket, &frame, now),
+            What::Unpublish | What::Failed(_) | What::Panicked => {
+                self.left(socket, now);
+                Ok(())
+            }
+            What::Ended => {
+                self.sockets.entry(socket).or_default().busy = false;
+                self.ended(socket)
+            }
+            What::Stop => {
+                self.sockets.entry(socket).or_default().busy = false;
+                Ok(())
+            }
+            What::Pause(_) => Ok(()),
+            What::Broken(why) => Err(why.to_owned()),
+        }
+    }
+
+    /// A connection is closed, or its peer has left.
+    pub fn left(&mut self, socket: usize, now: Now) {
+        let Some(name) = self.sockets.get_mut(&socket).and_then(|watched| watched.publishing.take()) else {
+            return;
+        };
+        let Some(truth) = self.streams.get_mut(&name) else { return };
+        if truth.publisher == Some(socket) {
+            truth.publisher = None;
+            truth.left = Some(now);
+        }
+    }
+
+    fn granted(
+        &mut self,
+        socket: usize,
+        resumed: bool,
+        window: Duration,
+        slack: Duration,
+        now: Now,
+    ) -> Verdict {
+        let watched = self.sockets.entry(socket).or_default();
+        let (name, _) = watched.wished.clone().expect("an answer follows a wish, as the tap has checked");
+        watched.publishing = Some(name.clone());
+        let truth = self.streams.entry(name).or_default();
+        let gap = truth.left.map(|left| now.since(left));
+        if let Some(gap) = gap {
+            verdict(resumed || gap + slack > window, || {
+                format!("a publisher came back after {gap:?} and did not resume its stream")
+            })?;
+            verdict(!resumed || gap < window + slack, || {
+                format!("a publisher came back after {gap:?} and resumed a stream that had ended")
+            })?;
+        }
+        if let Some(former) = truth.publisher {
+            self.sockets.entry(former).or_default().superseded = true;
+            verdict(resumed, || "a publisher took over and the stream began anew".to_owned())?;
+        }
+        if resumed {
+            self.tally.resumes += 1;
+        } else {
+            truth.life += 1;
+            truth.known = Known::default();
+            truth.since = now;
+        }
+        truth.needs_key = true;
+        truth.has_video = false;
+        truth.publisher = Some(socket);
+        truth.left = None;
+        Ok(())
+    }
+
+    fn refused(&mut self, socket: usize, refusal: Refusal) -> Verdict {
+        let watched = self.sockets.entry(socket).or_default();
+        let (name, _) = watched.wished.clone().expect("an answer follows a wish, as the tap has checked");
+        if refusal == Refusal::AlreadyLive {
+            self.tally.refused += 1;
+            let held = self.streams.get(&name).is_some_and(|truth| truth.publisher.is_some());
+            return verdict(held, || format!("a publisher was refused although nobody held {name}"));
+        }
+        Ok(())
+    }
+
+    /// Since when a stream has been live without a break, if it is.
+    pub fn live_since(&self, name: &StreamName) -> Option<Now> {
+        let truth = self.streams.get(name)?;
+        truth.publisher.map(|_| truth.since)
+    }
+
+    /// Another publisher has taken this one's stream.
+    pub fn is_superseded(&self, socket: usize) -> bool {
+        self.sockets.get(&socket).is_some_and(|watched| watched.superseded)
+    }
+
+    /// A connection wished for something while it had something else.
+    pub fn is_greedy(&self, socket: usize) -> bool {
+        self.sockets.get(&socket).is_some_and(|watched| watched.greedy)
+    }
+
+    /// What a connection wished last, and when.
+    pub fn wish_of(&self, socket: usize) -> Option<(StreamName, Now)> {
+        self.sockets.get(&socket)?.wished.clone()
+    }
+
+    fn frame(&mut self, socket: usize, frame: &Frame, now: Now) -> Verdict {
+        let Some(watched) = self.sockets.get(&socket) else { return Ok(()) };
+        let Some(name) = watched.publishing.clone() else { return Ok(()) };
+        let Some(truth) = self.streams.get_mut(&name).filter(|truth| truth.publisher == Some(socket)) else {
+            return Ok(());
+        };
+        if !frame.is_media() {
+            truth.known.learn(frame);
+            truth.has_video |=
+                frame.track == TrackId::VIDEO && matches!(frame.payload, Payload::Parameters(_));
+            return Ok(());
+        }
+        let stamp = Stamp::read(frame).ok_or("a session made a frame that nobody sent")?;
+        verdict(watched.publisher == Some(stamp.publisher), || {
+            format!("{stamp:?} came out of the session of publisher {:?}", watched.publisher)
+        })?;
+        let first = truth.frames.last().is_none_or(|last| last.life != truth.life);
+        let entrance = match frame.is_video() {
+            true => {
+                truth.has_video = true;
+                if frame.is_key() {
+                    truth.needs_key = false;
+                } else if truth.needs_key {
+                    return Ok(());
+                }
+                frame.is_key()
+            }
+            false => first || !truth.has_video,
+        };
+        let taken = Taken {
+            stamp,
+            life: truth.life,
+            at: now,
+            entrance,
+            known: truth.known,
+            dts_millis: frame.dts.as_millis(),
+        };
+        let former = self.taken.insert(stamp, (name, truth.frames.len()));
+        verdict(former.is_none(), || format!("{stamp:?} came out of a session twice"))?;
+        truth.frames.push(taken);
+        self.tally.taken += 1;
+        Ok(())
+    }
+
+    /// A session was told that its viewer's stream has ended.
+    fn ended(&mut self, socket: usize) -> Verdict {
+        let Some(watching) = self.sockets.get(&socket).and_then(|watched| watched.watching.as_ref()) else {
+            return Ok(());
+        };
+        let truth = &self.streams[&watching.stream];
+        let same_life = watching.last.is_some_and(|last| truth.frames[last].life == truth.life);
+        verdict(!(same_life && truth.publisher.is_some()), || {
+            format!("{} ended for a viewer while it was being published", watching.stream)
+        })
+    }
+
+    /// A peer understood something.
+    pub fn hear(&mut self, socket: usize, heard: &Heard, excuse: Excuse, now: Now) -> Verdict {
+        let watched = self.sockets.entry(socket).or_default();
+        if let Heard::Playing = heard {
+            verdict(!watched.granted.is_empty(), || {
+                "a viewer heard of a play that was not granted".to_owned()
+            })?;
+            let stream = watched.granted.remove(0);
+            watched.watching = Some(Watching {
+                stream,
+                since: now,
+                header: false,
+                known: Known::default(),
+                last: None,
+                discontinuity: false,
+                refreshed: false,
+                silent: false,
+                was_silent: false,
+                offset_millis: None,
+                last_dts_millis: i64::MIN,
+            });
+            return Ok(());
+        }
+        if let Heard::Broken(why) = heard {
+            return Err(format!("a peer was sent something broken: {why}"));
+        }
+        let Some(watching) = &mut watched.watching else {
+            return verdict(!matches!(heard, Heard::Header | Heard::Refresh | Heard::Frame(_)), || {
+                "a peer that does not watch was sent a stream".to_owned()
+            });
+        };
+        match heard {
+            Heard::Header => {
+                verdict(!watching.header, || "a viewer was sent a second header".to_owned())?;
+                watching.header = true;
+                watching.known = Known::default();
+            }
+            Heard::Refresh => {
+                watching.known = Known::default();
+                watching.refreshed = true;
+            }
+            Heard::Paused => {
+                watching.silent = true;
+                watching.was_silent = true;
+            }
+            Heard::Resumed => {
+                watching.silent = false;
+                watching.since = now;
+            }
+            Heard::Stopped => watched.watching = None,
+            Heard::Ended => {
+                let truth = &self.streams[&watching.stream];
+                if let Some(last) = watching.last
+                    && !watching.was_silent
+                    && excuse.whole
+                    && excuse.lane_full.is_none()
+                {
+                    let life = truth.frames[last].life;
+                    let end = truth.frames.iter().rposition(|taken| taken.life == life);
+                    verdict(end == Some(last), || {
+                        format!("a stream of {} frames ended for a viewer after {last}", end.unwrap_or(0))
+                    })?;
+                    self.tally.ends += 1;
+                }
+                watched.watching = None;
+            }
+            Heard::Frame(frame) => {
+                verdict(watching.header || !excuse.plain, || "a frame before the header".to_owned())?;
+                verdict(!watching.silent, || "a viewer that holds was sent a frame".to_owned())?;
+                match &frame.payload {
+                    Payload::Discontinuity => watching.discontinuity = true,
+                    Payload::Video { .. } | Payload::Audio { .. } => {
+                        let stream = watching.stream.clone();
+                        return self.received(socket, &stream, frame, excuse, now);
+                    }
+                    _ => watching.known.learn(frame),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A picture or packet of sound reached a viewer.
+    fn received(
+        &mut self,
+        socket: usize,
+        stream: &StreamName,
+        frame: &Frame,
+        excuse: Excuse,
+        now: Now,
+    ) -> Verdict {
+        let Some(watching) = self.sockets.get_mut(&socket).and_then(|watched| watched.watching.as_mut())
+        else {
+            return Ok(());
+        };
+        let stamp = Stamp::read(frame).ok_or_else(|| format!("a frame of {stream} is not as it was sent"))?;
+        let (whose, index) = self.taken.get(&stamp).ok_or_else(|| {
+            format!("{stamp:?} reached a viewer of {stream} and was never taken from its publisher")
+        })?;
+        verdict(whose == stream, || format!("{stamp:?} of {whose} reached a viewer of {stream}"))?;
+        let index = *index;
+        let truth = &self.streams[stream];
+        let taken = &truth.frames[index];
+        let place = || format!("{stamp:?}, frame {index} of {stream}");
+        self.tally.received += 1;
+
+        match watching.last {
+            None => {
+                verdict(taken.entrance, || format!("a viewer entered at {}, which is no entrance", place()))?;
+                self.tally.entries += 1;
+            }
+            Some(last) => {
+                verdict(index > last, || format!("{} came after frame {last}", place()))?;
+                let former = &truth.frames[last];
+                verdict(taken.life == former.life, || format!("{} is of another life", place()))?;
+                if index > last + 1 {
+                    verdict(taken.entrance, || {
+                        format!("a viewer jumped from frame {last} to {}, which is no entrance", place())
+                    })?;
+                    let missed = truth.frames[last + 1].at;
+                    let lane = excuse.lane_full.is_some_and(|full| full.after(LATE_MAX) >= missed);
+                    verdict(lane || watching.was_silent || !excuse.prompt, || {
+                        format!("a viewer that keeps up jumped from frame {last} to {}", place())
+                    })?;
+                    if let Some((core, counted)) = excuse.counted
+                        && !lane
+                        && !watching.was_silent
+                    {
+                        let seen = self.jumps_seen.entry(core).or_default();
+                        *seen += 1;
+                        verdict(*seen <= counted, || {
+                            format!("a viewer jumped from frame {last} to {}, and nobody counted it", place())
+                        })?;
+                    }
+                    self.tally.jumps += 1;
+                } else if former.stamp.publisher != stamp.publisher && excuse.plain {
+                    verdict(watching.discontinuity || watching.refreshed, || {
+                        format!("another publisher's {} came without a discontinuity", place())
+                    })?;
+                }
+                if former.stamp.publisher != stamp.publisher {
+                    watching.offset_millis = None;
+                }
+            }
+        }
+        verdict(watching.known == taken.known, || {
+            format!("at {} a viewer knows {:?} and should know {:?}", place(), watching.known, taken.known)
+        })?;
+        let dts_millis = frame.dts.as_millis();
+        verdict(dts_millis >= watching.last_dts_millis.saturating_sub(STEP_BACK_MAX_MILLIS), || {
+            format!("the time of {} is {dts_millis} after {}", place(), watching.last_dts_millis)
+        })?;
+        let offset = dts_millis - taken.dts_millis;
+        if let Some(before) = watching.offset_millis
+            && !watching.discontinuity
+            && excuse.plain
+            && watching.last.is_some_and(|last| last + 1 == index)
+        {
+            verdict((offset - before).abs() <= 1, || {
+                format!("the time of {} was moved by {offset} ms, those before it by {before}", place())
+            })?;
+        }
+        watching.offset_millis = Some(offset);
+        watching.last_dts_millis = watching.last_dts_millis.max(dts_millis);
+        watching.last = Some(index);
+        watching.discontinuity = false;
+        watching.refreshed = false;
+        verdict(taken.at <= now, || format!("{} came before it was sent", place()))
+    }
+
+    /// In a calm world a viewer that takes what comes has all that was taken until `until`.
+    pub fn has_all(&self, socket: usize, until: Now, lane_full: Option<Now>) -> Verdict {
+        let Some(watching) = self.sockets.get(&socket).and_then(|watched| watched.watching.as_ref()) else {
+            return Ok(());
+        };
+        if watching.silent || watching.since > until {
+            return Ok(());
+        }
+        let truth = &self.streams[&watching.stream];
+        let newest = truth.frames.iter().rposition(|taken| taken.at <= until && taken.life == truth.life);
+        let Some(newest) = newest else { return Ok(()) };
+        let missing = &truth.frames[watching.last.map_or(newest, |last| last + 1).min(newest)];
+        if lane_full.is_some_and(|full| full.after(LATE_MAX) >= missing.at) {
+            return Ok(());
+        }
+        verdict(watching.last.is_some_and(|last| last >= newest), || {
+            format!(
+                "a viewer of {} that takes what comes has had {:?} of {newest} frames",
+                watching.stream, watching.last
+            )
+        })
+    }
+}

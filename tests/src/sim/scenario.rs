@@ -1,0 +1,251 @@
+//! A seed becomes a world: how many cores and streams, how kind the network and the lanes are, which bounds hold, and who
+//! comes when and behaves how.
+
+use std::time::Duration;
+
+use shardcast_engine::{
+    limits::StreamLimits,
+    media::StreamName,
+    settings::{AppSettings, Settings},
+    time::Now,
+};
+
+use super::{
+    client::Wish,
+    peer::{Act, Pace, Peer, Publisher, ROOM, Role, Viewer},
+    plain,
+    random::Random,
+    reel::{Reel, Shape},
+    world::{Climate, World},
+};
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A world and how long it is to run before it is made calm.
+pub struct Scenario {
+    /// The world, with everyone in it who will ever come.
+    pub world: World,
+    /// How long things may go wrong.
+    pub rough: Duration,
+    /// The end: the node is drained (true), or everyone leaves.
+    pub drain: bool,
+}
+
+/// The world of `seed`.
+pub fn of_seed(seed: u64) -> Scenario {
+    let mut random = Random::new(seed);
+    let cores = u16::try_from(random.between(1, 4)).expect("it is at most 4");
+    let tight = random.chance(20);
+    let limits = limits(&mut random, tight);
+    let climate = climate(&mut random);
+    let mut settings = Settings { default: AppSettings { limits, record: false }, ..Settings::default() };
+    settings.doors.idle = millis(5000);
+    let drain = random.chance(50);
+    let mut world = World::new(random.fork(), cores, climate, settings);
+    world.tight = tight;
+    let rough = millis(random.between(5_000, 20_000));
+    let streams = random.between(1, 3);
+    let mut serial = 0;
+    for number in 0..streams {
+        let name = StreamName::new("live", &format!("cam{number}")).expect("it is a legal name");
+        add_publishers(&mut world, &mut random, &name, rough, &mut serial);
+    }
+    for _ in 0..random.between(1, 10) {
+        // One more than there are: somebody asks for what nobody publishes.
+        let number = random.below(streams * 8 + 1) / 8;
+        let name = StreamName::new("live", &format!("cam{number}")).expect("it is a legal name");
+        add_viewer(&mut world, &mut random, name, rough);
+    }
+    Scenario { world, rough, drain }
+}
+
+fn limits(random: &mut Random, tight: bool) -> StreamLimits {
+    let mut limits = StreamLimits {
+        flush: millis(random.pick(&[0, 10, 33, 33, 33, 100])),
+        viewer_lag: millis(random.pick(&[1000, 3000, 10_000])),
+        viewer_stall: millis(random.pick(&[2000, 5000, 30_000])),
+        reconnect_window: millis(random.pick(&[0, 1000, 5000, 10_000])),
+        publisher_idle: millis(random.pick(&[6000, 30_000])),
+        wait_for_publisher: millis(random.pick(&[0, 0, 1000, 5000])),
+        takeover: random.chance(30),
+        ..StreamLimits::default()
+    };
+    if tight {
+        match random.below(4) {
+            0 => limits.group_frames = 10,
+            1 => limits.group_bytes = 6000,
+            2 => limits.group_duration = millis(300),
+            _ => limits.viewers = 1,
+        }
+    }
+    limits
+}
+
+fn climate(random: &mut Random) -> Climate {
+    Climate {
+        lane_slots: random.pick(&[1, 2, 8, 64, 1024, 1024]),
+        lane_delay: millis(random.pick(&[0, 0, 1, 20])),
+        network_delay: millis(random.pick(&[0, 1, 30, 200])),
+        core_pause: millis(random.pick(&[0, 0, 20, 300, 2000])),
+        core_pause_every: millis(random.between(200, 4000)),
+        tick: millis(random.pick(&[0, 0, 5])),
+        halting: random.chance(40),
+        receive_bytes: random.pick(&[60, 1000, 65_536, 65_536]),
+        partial_sends: random.chance(60),
+    }
+}
+
+fn add_publishers(
+    world: &mut World,
+    random: &mut Random,
+    name: &StreamName,
+    rough: Duration,
+    serial: &mut u32,
+) {
+    let begin = world.now;
+    let rough = u64::try_from(rough.as_millis()).unwrap_or(u64::MAX);
+    let mut at = random.between(0, 2000);
+    while at < rough + 2000 {
+        *serial += 1;
+        let lasts = random.between(500, rough);
+        let shape = shape(random);
+        let mut script = vec![(begin.after(millis(at)), Act::Call)];
+        let mut when = |after: u64, act: Act| script.push((begin.after(millis(after)), act));
+        if random.chance(15) && lasts > 2000 {
+            let off = at + random.between(500, lasts - 1000);
+            when(off, Act::Say(Wish::Unpublish));
+            when(off + random.between(0, 600), Act::Wish);
+        }
+        let last = at + lasts + rough >= 2 * rough;
+        let exit = if last && random.chance(60) {
+            None
+        } else {
+            Some(random.pick(&[
+                Act::HangUp,
+                Act::HangUp,
+                Act::Reset,
+                Act::Reset,
+                Act::Vanish,
+                Act::Idle,
+                Act::Say(Wish::Nonsense),
+                Act::Say(Wish::Break),
+            ]))
+        };
+        if let Some(exit) = exit {
+            when(at + lasts, exit);
+        }
+        let role = Role::Publisher(Publisher {
+            serial: *serial,
+            name: name.clone(),
+            reel: Reel::new(*serial, shape),
+            eager: random.chance(50),
+            stubborn: random.chance(50),
+            ahead: millis(random.pick(&[0, 0, 500])),
+            began: None,
+        });
+        world.peers.push(Peer::new(Box::new(plain::Client::new(false)), role, script));
+        // The next one comes before this one leaves, right after, or after a pause.
+        at = match random.below(4) {
+            0 => at + random.between(0, lasts),
+            1 => at + lasts + random.between(0, 300),
+            _ => at + lasts + random.between(0, 6000),
+        };
+    }
+}
+
+fn shape(random: &mut Random) -> Shape {
+    let sound = random.chance(70);
+    let pictures = !sound || random.chance(85);
+    Shape {
+        group_pictures: if pictures {
+            u32::try_from(random.between(1, 30)).expect("it is at most 30")
+        } else {
+            0
+        },
+        sound,
+        begins_with_key: random.chance(80),
+        sound_first_millis: random.pick(&[0, 0, 0, 100, 1500]),
+        interval_millis: random.pick(&[20, 40, 66]),
+        picture_bytes: random.pick(&[50, 300, 300, 2000]),
+        clock_millis: random.pick(&[0, 0, 1_000_000, 4_294_960_000]),
+        jump: random
+            .chance(15)
+            .then(|| (random.between(500, 5000), random.pick(&[-3_600_000, 3_600_000, -500]))),
+        change_groups: random.pick(&[0, 0, 1, 3]),
+    }
+}
+
+fn add_viewer(world: &mut World, random: &mut Random, name: StreamName, rough: Duration) {
+    let begin = world.now;
+    let rough = u64::try_from(rough.as_millis()).unwrap_or(u64::MAX);
+    let came = random.between(0, rough);
+    let mut at = came;
+    let mut script: Vec<(Now, Act)> = vec![(begin.after(millis(at)), Act::Call)];
+    let mut pace = Pace::Prompt;
+    let mut room = ROOM;
+    let mut left = false;
+    match random.below(10) {
+        0..=3 => {}
+        4 => {
+            pace = Pace::Slow(random.pick(&[200, 2000, 6000]), millis(random.pick(&[10, 100, 400])));
+            room = random.pick(&[1000, 8000, 60_000]);
+        }
+        5 => {
+            room = random.pick(&[1000, 8000, 60_000]);
+            at += random.between(100, 3000);
+            script.push((begin.after(millis(at)), Act::Stall(millis(random.between(500, 12_000)))));
+        }
+        6 => {
+            for _ in 0..random.between(1, 4) {
+                at += random.between(0, 2000);
+                script.push((begin.after(millis(at)), Act::Say(Wish::Pause)));
+                at += random.between(0, 3000);
+                script.push((begin.after(millis(at)), Act::Say(Wish::Resume)));
+            }
+        }
+        7 => {
+            for _ in 0..random.between(1, 3) {
+                at += random.between(0, 2500);
+                script.push((begin.after(millis(at)), Act::Say(Wish::Stop)));
+                at += random.pick(&[0, 0, 1000]);
+                script.push((begin.after(millis(at)), Act::Wish));
+            }
+        }
+        8 => {
+            at += random.between(0, 2500);
+            let act = random.pick(&[
+                Act::Flood,
+                Act::Vanish,
+                Act::Reset,
+                Act::HangUp,
+                Act::Say(Wish::Nonsense),
+                Act::Say(Wish::Break),
+            ]);
+            if act == Act::Vanish {
+                room = 60_000;
+            }
+            script.push((begin.after(millis(at)), act));
+            left = true;
+        }
+        _ => {
+            script = vec![(begin.after(millis(at)), random.pick(&[Act::CallMutely, Act::Call]))];
+            for _ in 0..random.below(20) {
+                at += random.between(0, 500);
+                script.push((begin.after(millis(at)), Act::Say(Wish::Ping)));
+            }
+        }
+    }
+    if !left && random.chance(20) {
+        script.push((begin.after(millis(at + random.between(0, 8000))), Act::HangUp));
+    }
+    let again = random.chance(70).then(|| millis(random.between(1, 900)));
+    let role = Role::Viewer(Viewer { name, again, playing: false, holding: false });
+    let terse = random.chance(25);
+    let mut peer = Peer::new(Box::new(plain::Client::new(terse)), role, script);
+    peer.pace = pace;
+    peer.room = room;
+    peer.plain = !terse;
+    world.peers.push(peer);
+}

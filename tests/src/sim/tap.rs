@@ -1,0 +1,195 @@
+//! Listens in between a session and its hub, whatever protocol it speaks: what was wished, what was answered, which frames
+//! came out. It also holds the hub to the session's contract.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shardcast_engine::{
+    error::Error,
+    media::{Frame, StreamName},
+    session::{Answer, Event, Input, Output, Session},
+    time::Now,
+};
+
+/// A session that is listened to.
+pub struct Tapped {
+    inner: Box<dyn Session>,
+    socket: usize,
+    tap: Tap,
+    asking: Option<Asked>,
+    publishing: bool,
+    /// Nothing is left to poll since the last input.
+    drained: bool,
+    /// The session has failed; it is told once what it still had to say is out.
+    failed: Option<Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Publish,
+    Play,
+}
+
+/// Where all sessions of a world are heard. Filled while a hub works, emptied by the world after that.
+#[derive(Clone, Debug, Default)]
+pub struct Tap(Arc<Mutex<Vec<Overheard>>>);
+
+/// Something that passed between a session and its hub.
+#[derive(Debug)]
+pub struct Overheard {
+    /// Whose session.
+    pub socket: usize,
+    /// What.
+    pub what: What,
+}
+
+/// What passed.
+#[derive(Debug)]
+pub enum What {
+    /// The peer wishes to publish.
+    WishToPublish(StreamName),
+    /// The peer wishes to play.
+    WishToPlay(StreamName),
+    /// The hub's answer.
+    Answer(Answer),
+    /// A frame came out of the session.
+    Frame(Frame),
+    /// The publisher is done.
+    Unpublish,
+    /// The viewer is done.
+    Stop,
+    /// The viewer holds (true) or goes on.
+    Pause(bool),
+    /// The stream has ended for this viewer.
+    Ended,
+    /// The session said that its peer broke the protocol.
+    Failed(Error),
+    /// The session's own code panicked.
+    Panicked,
+    /// The hub broke the contract.
+    Broken(&'static str),
+}
+
+impl Tap {
+    /// What was heard since the last call, in order.
+    pub fn take(&self) -> Vec<Overheard> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, socket: usize, what: What) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Overheard { socket, what });
+    }
+}
+
+impl Tapped {
+    /// Listens to `inner`, the session of `socket`.
+    pub fn new(inner: Box<dyn Session>, socket: usize, tap: &Tap) -> Self {
+        Tapped {
+            inner,
+            socket,
+            tap: tap.clone(),
+            asking: None,
+            publishing: false,
+            drained: true,
+            failed: None,
+        }
+    }
+
+    fn check(&mut self, input: &Input<'_>, now: Now) {
+        if !self.drained {
+            self.broken("a session was given an input before it was drained");
+        }
+        match input {
+            Input::Received(_) if self.asking.is_some() => {
+                self.broken("a session was given bytes while its wish had no answer");
+            }
+            Input::Answer(answer) => {
+                match (self.asking.take(), answer) {
+                    (None, _) => self.broken("a session was answered that had asked nothing"),
+                    (Some(Asked::Play), Answer::Publishing) | (Some(Asked::Publish), Answer::Playing) => {
+                        self.broken("the answer to another question");
+                    }
+                    _ => {}
+                }
+                self.publishing = *answer == Answer::Publishing;
+                self.tap.push(self.socket, What::Answer(*answer));
+            }
+            Input::KeyframeWanted if !self.publishing => {
+                self.broken("a key frame was asked of a session that does not publish");
+            }
+            Input::Ended => self.tap.push(self.socket, What::Ended),
+            Input::Timeout if self.inner.deadline().is_none_or(|deadline| deadline > now) => {
+                self.broken("a session's timeout came before its deadline");
+            }
+            _ => {}
+        }
+    }
+
+    fn broken(&self, why: &'static str) {
+        self.tap.push(self.socket, What::Broken(why));
+    }
+}
+
+/// Tells of a panic on its way up to the hub.
+struct Alarm {
+    tap: Tap,
+    socket: usize,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tap.push(self.socket, What::Panicked);
+        }
+    }
+}
+
+impl Session for Tapped {
+    fn handle(&mut self, input: Input<'_>, now: Now) -> Result<(), Error> {
+        self.check(&input, now);
+        self.drained = false;
+        let alarm = Alarm { tap: self.tap.clone(), socket: self.socket };
+        let result = self.inner.handle(input, now);
+        drop(alarm);
+        self.failed = result.err();
+        result
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        let output = self.inner.poll();
+        self.drained = output.is_none();
+        if self.drained
+            && let Some(error) = self.failed.take()
+        {
+            self.tap.push(self.socket, What::Failed(error));
+        }
+        let Some(Output::Event(event)) = &output else { return output };
+        let what = match event {
+            Event::Publish { name, .. } => {
+                self.asking = Some(Asked::Publish);
+                What::WishToPublish(name.clone())
+            }
+            Event::Play { name, .. } => {
+                self.asking = Some(Asked::Play);
+                What::WishToPlay(name.clone())
+            }
+            Event::Frame(frame) => What::Frame(frame.clone()),
+            Event::Unpublish => {
+                self.publishing = false;
+                What::Unpublish
+            }
+            Event::Stop => What::Stop,
+            Event::Pause(paused) => What::Pause(*paused),
+            Event::Remark(_) => return output,
+        };
+        self.tap.push(self.socket, what);
+        output
+    }
+
+    fn deadline(&self) -> Option<Now> {
+        self.inner.deadline()
+    }
+
+    fn received(&self) -> u64 {
+        self.inner.received()
+    }
+}
