@@ -38,9 +38,16 @@ npm|npm|installs what drives the browser
 python3|python3|unpacks ffmpeg 9 from its wheel
 python3-venv|-|unpacks ffmpeg 9 from its wheel
 LIST
-    # Ubuntu's package of that name only fetches a snap, which needs a running snapd; the npm packages bring one there.
-    if grep -q '^ID=debian' /etc/os-release; then echo 'chromium|chromium|plays the page'; fi
+    if chromium_is_packaged; then
+        echo 'chromium|chromium|plays the page'
+    else
+        echo 'libnss3|-|Chromium needs it'
+        echo 'libexpat1|-|Chromium needs it'
+    fi
 }
+
+# Ubuntu's package of that name only fetches a snap, which needs a running snapd.
+chromium_is_packaged() { command -v chromium >/dev/null || grep -q '^ID=debian' /etc/os-release; }
 
 there() { # package command
     if [ "$2" != - ]; then command -v "$2" >/dev/null 2>&1 || [ -x "/usr/bin/$2" ]; else
@@ -62,6 +69,10 @@ if [ "${#missing[@]}" -gt 0 ]; then
         fail "neither root nor sudo; install these yourself: ${missing[*]}"
     fi
     "${root[@]}" apt-get update -qq
+    # Where OBS comes in two packages, the one without the other publishes nothing.
+    if [[ " ${missing[*]} " = *" obs-studio "* ]] && apt-cache show obs-plugins >/dev/null 2>&1; then
+        missing+=(obs-plugins)
+    fi
     "${root[@]}" DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
@@ -86,4 +97,17 @@ if [ -f tests/interop/package-lock.json ] &&
     say "installing the npm packages of tests/interop: the browser's driver"
     (cd tests/interop && npm ci --silent --no-audit --no-fund)
     cp tests/interop/package-lock.json tests/interop/node_modules/.installed-lock
+fi
+
+# Chromium, where the system has no package of it: an npm package carries a build with H.264 and AAC, compressed.
+if ! chromium_is_packaged && [ ! -x "$cache/chromium" ]; then
+    say "fetching Chromium: plays the page"
+    npm install --silent --no-audit --no-fund --no-save --prefix "$cache/browser" @sparticuz/chromium@147.0.0
+    node -e '
+        const { readFileSync, writeFileSync } = require("node:fs");
+        const { brotliDecompressSync } = require("node:zlib");
+        writeFileSync(process.argv[2], brotliDecompressSync(readFileSync(process.argv[1])), { mode: 0o755 });
+    ' "$cache/browser/node_modules/@sparticuz/chromium/bin/chromium.br" "$cache/chromium.part"
+    mv "$cache/chromium.part" "$cache/chromium"
+    rm -rf "$cache/browser"
 fi

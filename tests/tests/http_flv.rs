@@ -21,6 +21,19 @@ fn ffmpeg_reads_by_http_every_packet_that_ffmpeg_published() {
 }
 
 #[test]
+fn a_websocket_carries_every_packet_that_ffmpeg_published() {
+    let clip = Clip::of(Kind::H264, 8);
+    let server = Setup::new().start();
+    let viewers: Vec<_> = (0..3).map(|_| Viewer::follow_by_websocket(&server, "live/socket")).collect();
+    clip.publish(&server.rtmp_url("live/socket")).succeed(Duration::from_secs(30));
+    for (number, viewer) in viewers.into_iter().enumerate() {
+        let saved = server.folder().join(format!("viewer{number}.flv"));
+        viewer.wait().save(&saved);
+        Packets::of_file("ffmpeg", &saved).assert_equal(&clip.packets, 0);
+    }
+}
+
+#[test]
 fn a_viewer_that_joins_in_mid_group_starts_on_a_key_frame_and_misses_nothing_after() {
     let clip = Clip::of(Kind::H264, 12);
     let server = Setup::new().start();
@@ -107,6 +120,23 @@ fn a_viewer_that_stops_reading_for_ten_seconds_comes_back_on_a_key_frame() {
         });
         assert!(near, "sound comes back at {heard} us, pictures in {video:?}");
     }
+}
+
+#[test]
+fn a_viewer_that_takes_nothing_for_too_long_is_closed() {
+    let clip = Clip::of(Kind::H264Heavy, 20);
+    let server = Setup::new().stream("viewer_stall = \"2s\"\nviewer_lag = \"1s\"\n").start();
+    let publisher = clip.publish(&server.rtmp_url("live/stall"));
+    let mut stalled = Viewer::open_narrow(&server, "live/stall");
+    stalled.read_for(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(9));
+    // What the kernel still holds comes, and then the end, while the publisher goes on.
+    stalled.read_to_end();
+    let newest = stalled.newest().expect("it saw the beginning");
+    assert!(newest < 8_000, "it was served up to {newest} ms");
+    let told = server.log_lines("live/stall");
+    assert!(told.iter().any(|line| line.contains("stall")), "{told:?}");
+    drop(publisher);
 }
 
 #[test]

@@ -85,6 +85,57 @@ fn a_second_publisher_of_a_name_is_refused_and_not_one_frame_of_it_leaks() {
 }
 
 #[test]
+fn where_takeover_is_on_the_newer_publisher_gets_the_name_and_the_viewers() {
+    let clip = Clip::of(Kind::H264, 8);
+    let server = Setup::new().stream("takeover = true\n").start();
+    let url = server.rtmp_url("live/take");
+    let viewer = Viewer::follow(&server, "live/take");
+    let former = clip.publish(&url);
+    thread::sleep(Duration::from_secs(3));
+    clip.publish(&url).succeed(Duration::from_secs(30));
+    assert!(!former.finish(Duration::from_secs(10)).status.success(), "the former publisher is told to go");
+    let saved = server.folder().join("viewer.flv");
+    viewer.wait().save(&saved);
+    let got = Packets::of_file("ffmpeg", &saved);
+    let first = &clip.packets.video.first().expect("a clip has pictures").hash;
+    let cut = got.video.iter().rposition(|packet| packet.hash == *first).expect("the newer one begins");
+    let (before, after) = got.video.split_at(cut);
+    assert!(before.len() > 25, "{} pictures of the former publisher", before.len());
+    assert_same("former", before, clip.packets.video.get(..before.len()).unwrap_or_default());
+    assert_same("newer", after, &clip.packets.video);
+}
+
+#[test]
+fn whoever_has_no_key_may_neither_publish_nor_play() {
+    let clip = Clip::of(Kind::H264, 8);
+    let mut setup = Setup::new();
+    setup.tables = "[auth]\npublish = [\"let-me-in\"]\nplay = [\"let-me-see\"]\n".to_owned();
+    let server = setup.start();
+    let url = server.rtmp_url("live/keys");
+    let failing = |url: &str| {
+        let ended = clip.publish(url).finish(Duration::from_secs(20));
+        assert!(!ended.status.success(), "published with {url}");
+    };
+    failing(&url);
+    failing(&format!("{url}?key=let-me-see"));
+    let players = [server.rtmp_url("live/keys"), server.flv_url("live/keys")];
+    for player in &players {
+        for query in ["", "?key=let-me-in", "?key="] {
+            let ended =
+                Packets::player("ffmpeg", &format!("{player}{query}")).finish(Duration::from_secs(20));
+            assert!(!ended.status.success(), "played with {player}{query}");
+        }
+    }
+    let players = players.map(|player| Packets::player("ffmpeg", &format!("{player}?key=let-me-see")));
+    clip.publish(&format!("{url}?key=let-me-in")).succeed(Duration::from_secs(30));
+    for player in players {
+        let ended = player.succeed(Duration::from_secs(20));
+        Packets::parse(&ended.output).assert_equal(&clip.packets, 0);
+    }
+    assert!(!server.log().contains("let-me"), "a key stands in the log:\n{}", server.log());
+}
+
+#[test]
 fn the_wrap_of_the_32_bit_clock_passes_unseen() {
     let clip = Clip::of(Kind::H264, 8);
     let mut server = Setup::new().recording().start();

@@ -45,6 +45,29 @@ fn eight_players_on_two_shards_get_every_packet() {
 }
 
 #[test]
+fn mp3_and_sound_alone_come_back_as_they_were_published_and_are_recorded() {
+    let mut server = Setup::new().recording().start();
+    for (kind, name) in [(Kind::Mp3, "live/mp3"), (Kind::Sound, "live/sound")] {
+        let clip = Clip::of(kind, 6);
+        let players =
+            [server.rtmp_url(name), server.flv_url(name)].map(|url| Packets::player("ffmpeg", &url));
+        clip.publish(&server.rtmp_url(name)).succeed(Duration::from_secs(30));
+        for player in players {
+            let ended = player.succeed(Duration::from_secs(20));
+            Packets::parse(&ended.output).assert_equal(&clip.packets, 0);
+        }
+    }
+    server.stop();
+    for (kind, name) in [(Kind::Mp3, "live/mp3"), (Kind::Sound, "live/sound")] {
+        let files = server.recordings(name);
+        assert_eq!(files.len(), 1, "{files:?}");
+        for file in &files {
+            Packets::of_file("ffmpeg", file).assert_equal(&Clip::of(kind, 6).packets, 12);
+        }
+    }
+}
+
+#[test]
 fn librtmp_saves_by_rtmpdump_every_packet_that_ffmpeg_published() {
     let clip = Clip::of(Kind::H264, 8);
     let server = Setup::new().start();

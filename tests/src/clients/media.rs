@@ -11,6 +11,10 @@ pub enum Kind {
     H264,
     /// The same with so much noise that a second takes close to a megabyte.
     H264Heavy,
+    /// H.264, and MP3.
+    Mp3,
+    /// AAC alone.
+    Sound,
     /// HEVC with B-frames, and AAC.
     Hevc,
     /// AV1 and Opus.
@@ -49,7 +53,7 @@ impl Clip {
             // Another test program may make it at the same time; a rename leaves one of two equal files.
             let draft = path.with_extension(format!("{}.flv", std::process::id()));
             let mut command = Command::new(program(ffmpeg));
-            command.args(["-nostdin", "-v", "error", "-y"]).args(kind.sources(seconds)).args(kind.encoders());
+            command.args(["-nostdin", "-v", "error", "-y"]).args(kind.recipe(seconds).split_whitespace());
             command.args(["-f", "flv", "-flvflags", "no_duration_filesize"]).arg(&draft);
             run("ffmpeg-clip", &mut command, Duration::from_secs(300));
             fs::rename(&draft, &path).expect("a rename inside a folder");
@@ -79,55 +83,31 @@ impl Clip {
 impl Kind {
     fn ffmpeg(self) -> &'static str {
         match self {
-            Kind::H264 | Kind::H264Heavy => "ffmpeg",
+            Kind::H264 | Kind::H264Heavy | Kind::Mp3 | Kind::Sound => "ffmpeg",
             Kind::Hevc | Kind::Av1 | Kind::Vp9 => "ffmpeg9",
         }
     }
-    fn sources(self, seconds: u32) -> Vec<String> {
-        let rate = if matches!(self, Kind::Av1 | Kind::Vp9) { 48_000 } else { 44_100 };
+    /// ffmpeg's arguments from the inputs to the coders; no word of them holds a space.
+    fn recipe(self, seconds: u32) -> String {
+        const X264: &str = "-c:v libx264 -preset veryfast -bf 2 -sc_threshold 0";
         let noise = if self == Kind::H264Heavy { ",noise=alls=60:allf=t+u" } else { "" };
-        [
-            "-f",
-            "lavfi",
-            "-i",
-            &format!("testsrc2=size=320x180:rate=25:duration={seconds}{noise}"),
-            "-f",
-            "lavfi",
-            "-i",
-            // A tone that rises, so that no two packets of sound are alike.
-            &format!("aevalsrc=0.3*sin(2*PI*(200+20*t)*t):s={rate}:d={seconds}"),
-            "-pix_fmt",
-            "yuv420p",
-        ]
-        .map(str::to_owned)
-        .to_vec()
-    }
-    fn encoders(self) -> Vec<String> {
-        let group = GROUP.to_string();
-        let common = ["-g", &group, "-keyint_min", &group];
-        let x264 =
-            ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-sc_threshold", "0", "-c:a", "aac"];
-        let special: &[&str] = match self {
-            Kind::H264 => &["-crf", "28"],
-            Kind::H264Heavy => &["-b:v", "7M"],
-            Kind::Hevc => &[
-                "-c:v",
-                "libx265",
-                "-preset",
-                "ultrafast",
-                "-x265-params",
-                "bframes=2:log-level=error",
-                "-c:a",
-                "aac",
-            ],
-            Kind::Av1 => {
-                &["-c:v", "libsvtav1", "-preset", "10", "-svtav1-params", "lookahead=0", "-c:a", "libopus"]
+        let rate = if matches!(self, Kind::Av1 | Kind::Vp9) { 48_000 } else { 44_100 };
+        let coders = match self {
+            Kind::H264 => format!("{X264} -crf 28 -c:a aac"),
+            Kind::H264Heavy => format!("{X264} -b:v 7M -c:a aac"),
+            Kind::Mp3 => format!("{X264} -crf 28 -c:a libmp3lame"),
+            Kind::Sound => "-vn -c:a aac".to_owned(),
+            Kind::Hevc => {
+                "-c:v libx265 -preset ultrafast -x265-params bframes=2:log-level=error -c:a aac".to_owned()
             }
-            Kind::Vp9 => {
-                &["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"]
-            }
+            Kind::Av1 => "-c:v libsvtav1 -preset 10 -svtav1-params lookahead=0 -c:a libopus".to_owned(),
+            Kind::Vp9 => "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus".to_owned(),
         };
-        let base: &[&str] = if matches!(self, Kind::H264 | Kind::H264Heavy) { &x264 } else { &[] };
-        [base, &common, special].concat().into_iter().map(str::to_owned).collect()
+        // A tone that rises, so that no two packets of sound are alike.
+        format!(
+            "-f lavfi -i testsrc2=size=320x180:rate=25:duration={seconds}{noise} \
+             -f lavfi -i aevalsrc=0.3*sin(2*PI*(200+20*t)*t):s={rate}:d={seconds} \
+             -pix_fmt yuv420p -g {GROUP} -keyint_min {GROUP} {coders}"
+        )
     }
 }

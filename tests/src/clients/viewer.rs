@@ -17,7 +17,7 @@ use super::{
 
 /// A viewer that plays.
 pub struct Viewer {
-    body: BufReader<Chunked>,
+    body: BufReader<Box<dyn Read + Send>>,
     /// Every tag since it began.
     pub tags: Vec<Tag>,
 }
@@ -55,21 +55,47 @@ impl Viewer {
         Self::on(TcpStream::from(socket), name)
     }
 
+    /// Asks for `APP/STREAM` by WebSocket on a thread of its own, which waits for the publisher and reads to the end.
+    pub fn follow_by_websocket(server: &Server, name: &str) -> Following {
+        let (port, name) = (server.ports().http, name.to_owned());
+        Following(thread::spawn(move || {
+            let mut viewer = Self::by_websocket(connect(port), &name);
+            viewer.read_to_end();
+            viewer
+        }))
+    }
+
+    fn by_websocket(mut stream: TcpStream, name: &str) -> Self {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
+        // The key and the answer to it are those of RFC 6455, 1.3.
+        write!(
+            stream,
+            "GET /{name}.flv HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        .expect("a request fits the buffers");
+        let mut answer = BufReader::new(stream);
+        let head = head_of(&mut answer);
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        Self::of(Box::new(Messages { source: answer, left: 0, ended: false }))
+    }
+
     fn on(mut stream: TcpStream, name: &str) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
         write!(stream, "GET /{name}.flv HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .expect("a request fits the buffers");
         let mut answer = BufReader::new(stream);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            let count = answer.read_line(&mut head).expect("an answer comes");
-            assert!(count > 0, "the door closed in the middle of its answer: {head:?}");
-        }
+        let head = head_of(&mut answer);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         let lower = head.to_lowercase();
         assert!(lower.contains("content-type: video/x-flv"), "{head}");
         assert!(lower.contains("transfer-encoding: chunked"), "{head}");
-        let mut body = BufReader::new(Chunked { source: answer, left: 0, ended: false });
+        Self::of(Box::new(Chunked { source: answer, left: 0, ended: false }))
+    }
+
+    fn of(body: Box<dyn Read + Send>) -> Self {
+        let mut body = BufReader::new(body);
         flv::read_head(&mut body).expect("the body begins as FLV does");
         Viewer { body, tags: Vec::new() }
     }
@@ -144,6 +170,63 @@ impl Following {
 
 fn connect(port: u16) -> TcpStream {
     TcpStream::connect(("127.0.0.1", port)).expect("the HTTP door is open")
+}
+
+fn head_of(answer: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let count = answer.read_line(&mut head).expect("an answer comes");
+        assert!(count > 0, "the door closed in the middle of its answer: {head:?}");
+    }
+    head
+}
+
+/// What the binary messages of a WebSocket hold (RFC 6455, 5.2). A server does not mask.
+struct Messages {
+    source: BufReader<TcpStream>,
+    left: u64,
+    ended: bool,
+}
+
+impl Read for Messages {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.left == 0 && !self.ended {
+            let mut head = [0; 2];
+            self.source.read_exact(&mut head)?;
+            let [kind, length] = head;
+            self.left = match length {
+                126 => {
+                    let mut long = [0; 2];
+                    self.source.read_exact(&mut long)?;
+                    u64::from(u16::from_be_bytes(long))
+                }
+                127 => {
+                    let mut long = [0; 8];
+                    self.source.read_exact(&mut long)?;
+                    u64::from_be_bytes(long)
+                }
+                short => u64::from(short),
+            };
+            match kind {
+                // Final binary, first of several binary, middle, last.
+                0x82 | 0x02 | 0x00 | 0x80 => {}
+                0x88 => self.ended = true,
+                _ => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame {kind:#x}")));
+                }
+            }
+        }
+        if self.ended {
+            return Ok(0);
+        }
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.source.read(buffer.get_mut(..room).unwrap_or_default())?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= u64::try_from(count).expect("a usize fits");
+        Ok(count)
+    }
 }
 
 /// The body of a chunked answer (RFC 9112, 7.1).
