@@ -81,6 +81,14 @@ stats! {
     sent_bytes: Counter,
     /// Sends that were completed.
     sends: Counter,
+    /// Sends that the peer's socket took only a part of.
+    sends_short: Counter,
+    /// Receives that were completed.
+    receives: Counter,
+    /// Times that a connection found no free receive buffer and had to wait for one.
+    receives_starved: Counter,
+    /// System calls into the ring.
+    ring_enters: Counter,
     /// Frames taken from publishers.
     frames: Counter,
     /// Frames that no viewer could use, before a key frame.
@@ -125,6 +133,19 @@ stats! {
     rounds: Counter,
     /// CPU time of the shard's thread, in nanoseconds.
     cpu_nanoseconds: Counter,
+}
+
+/// One door of one core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoorStats {
+    /// Its name.
+    pub name: &'static str,
+    /// Connections that are open and came in by it on this core.
+    pub connections: u64,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Connections that were closed at once because a bound was reached.
+    pub refused: u64,
 }
 
 /// One stream as one core sees it; several merged are the stream on the whole node.

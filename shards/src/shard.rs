@@ -25,6 +25,7 @@ use shardcast_engine::{
     limits::DoorLimits,
     protocol::Protocol,
     settings::Settings,
+    stats::DoorStats,
     time::{Now, Wall},
 };
 use shardcast_io::{
@@ -104,6 +105,8 @@ pub struct Shard {
 struct Door {
     protocol: Protocol,
     connections: usize,
+    accepted: u64,
+    refused: u64,
     by_address: HashMap<IpAddr, usize>,
     /// When it last said that accepting failed.
     alarmed: Option<Now>,
@@ -138,7 +141,14 @@ impl Shard {
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
             ring.listen(listener, index as u64);
-            rows.push(Door { protocol, connections: 0, by_address: HashMap::new(), alarmed: None });
+            rows.push(Door {
+                protocol,
+                connections: 0,
+                accepted: 0,
+                refused: 0,
+                by_address: HashMap::new(),
+                alarmed: None,
+            });
         }
         let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
         let hub = Hub::new(mesh.core(), cores, settings.clone());
@@ -280,10 +290,21 @@ impl Shard {
 
     fn report(&self) -> Report {
         let mut stats = self.hub.stats();
-        stats.connections_refused += self.refused;
+        stats.connections_refused += self.refused + self.doors.iter().map(|door| door.refused).sum::<u64>();
         stats.rounds = self.rounds;
         stats.cpu_nanoseconds = clock::thread_cpu();
-        Report { stats, streams: self.hub.streams() }
+        let ring = self.ring.stats();
+        stats.sends_short = ring.sends_short;
+        stats.receives = ring.receives;
+        stats.receives_starved = ring.receives_starved;
+        stats.ring_enters = ring.enters;
+        let doors = self.doors.iter().map(|door| DoorStats {
+            name: door.protocol.name,
+            connections: door.connections as u64,
+            accepted: door.accepted,
+            refused: door.refused,
+        });
+        Report { stats, doors: doors.collect(), streams: self.hub.streams() }
     }
 
     /// What the disk has done, for the recorders.
@@ -429,23 +450,24 @@ impl Shard {
         let DoorLimits { connections, connections_per_address, .. } = self.settings.doors;
         // Each core admits its share; the kernel spreads connections evenly over the listeners.
         let share = |limit: usize| limit.div_ceil(usize::from(self.cores));
-        let row = &self.doors[door];
+        let row = &mut self.doors[door];
         let from_there = row.by_address.get(&peer.ip()).copied().unwrap_or(0);
         let full = row.connections >= share(connections) || from_there >= share(connections_per_address);
         if full || self.draining {
-            self.refused += 1;
+            row.refused += 1;
             return;
         }
         let open = row.protocol.open;
         let name = row.protocol.name;
         match self.ring.add(socket) {
             Ok(id) => {
+                row.accepted += 1;
                 let connection = self.enter(id, door, peer.ip());
                 let session = open(&self.settings.doors, now);
                 self.hub.handle(Input::Connected { connection, door: name, peer, session }, now);
                 self.ring.receive(id);
             }
-            Err(_) => self.refused += 1,
+            Err(_) => row.refused += 1,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, process::ExitCode, time::Duration};
 
-use super::{EXIT_DONE, refuse};
+use super::{EXIT_DONE, refuse, say};
 use crate::{
     cli::CheckArgs,
     config::{
@@ -23,7 +23,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     if !faults.is_empty() {
         return refuse(&faults);
     }
-    print!("{}", report(&document.config));
+    say(format_args!("{}", report(&document.config)));
     ExitCode::from(EXIT_DONE)
 }
 

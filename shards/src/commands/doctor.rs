@@ -7,7 +7,7 @@ use shardcast_io::{
     ring::{Ring, RingConfig},
 };
 
-use super::{EXIT_DONE, EXIT_FAILED};
+use super::{EXIT_DONE, EXIT_FAILED, say};
 use crate::{
     cli::DoctorArgs,
     config::Config,
@@ -22,7 +22,7 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
         findings.extend(judge_disk(dir, &try_disk(dir)));
     }
     for finding in &findings {
-        println!("{finding}");
+        say(format_args!("{finding}\n"));
     }
     let stopped = findings.iter().any(|finding| finding.weight == Weight::Stop);
     ExitCode::from(if stopped { EXIT_FAILED } else { EXIT_DONE })

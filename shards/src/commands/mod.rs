@@ -1,6 +1,6 @@
 //! The commands of the binary, one file each.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use crate::{
     cli::{Cli, Command},
@@ -28,6 +28,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Recordings(args)) => recordings::run(&args),
     }
+}
+
+/// Prints for whoever asked. A reader that has heard enough (`| head`) is no fault.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = std::io::stdout().write_fmt(text);
 }
 
 /// Says what is wrong with the config.

@@ -17,7 +17,7 @@ use shardcast_engine::{
     record::scan::{Depth, ReadAt, Repair, Report, Tail, scan},
 };
 
-use super::{EXIT_DONE, EXIT_FAILED};
+use super::{EXIT_DONE, EXIT_FAILED, say};
 use crate::{
     cli::{RecordingsArgs, RecordingsTask},
     config::units::about_size,
@@ -44,11 +44,11 @@ pub fn run(args: &RecordingsArgs) -> ExitCode {
         };
         match done {
             Ok((good, text)) => {
-                println!("{shown}  {text}");
+                say(format_args!("{shown}  {text}\n"));
                 sound &= good;
             }
             Err(error) => {
-                println!("{shown}  cannot be read: {error}");
+                say(format_args!("{shown}  cannot be read: {error}\n"));
                 sound = false;
             }
         }

@@ -16,7 +16,7 @@ use shardcast_engine::{
     media::StreamName,
     message::CoreId,
     settings::Settings,
-    stats::{ShardStats, StreamStats},
+    stats::{DoorStats, ShardStats, StreamStats},
 };
 use shardcast_io::lane::{self, Doorbell, Receiver, Sender};
 use tokio::{
@@ -47,6 +47,8 @@ pub enum Request {
 pub struct Report {
     /// Its counters and gauges.
     pub stats: ShardStats,
+    /// Its doors.
+    pub doors: Vec<DoorStats>,
     /// The streams that it owns or has viewers of.
     pub streams: Vec<StreamStats>,
 }

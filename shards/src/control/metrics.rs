@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use shardcast_engine::{
     codec::{Parameters, Shape},
-    stats::{Kind, StreamStats},
+    stats::{DoorStats, Kind, StreamStats},
 };
 
 use super::link::{Phase, Snapshot};
@@ -30,6 +30,7 @@ pub fn expose(snapshot: &Snapshot, phase: Phase, log_lines_lost: u64) -> String 
     page.family("shardcast_log_lines_lost_total", "counter", "Log lines that their reader was too slow for.");
     page.sample("shardcast_log_lines_lost_total", &[], log_lines_lost);
     expose_shards(snapshot, &mut page);
+    expose_doors(snapshot, &mut page);
     expose_streams(snapshot.streams().values(), &mut page);
     page.text
 }
@@ -63,6 +64,33 @@ fn expose_shards(snapshot: &Snapshot, page: &mut Page) {
             match kind {
                 Some(kind) => page.sample(&family, &[("shard", shard), ("kind", kind)], field.value),
                 None => page.sample(&family, &[("shard", shard)], field.value),
+            }
+        }
+    }
+}
+
+fn expose_doors(snapshot: &Snapshot, page: &mut Page) {
+    type Number = fn(&DoorStats) -> u64;
+    let families: [(&str, &str, &str, Number); 3] = [
+        (
+            "shardcast_door_connections",
+            "gauge",
+            "Connections that are open, by the door they came in by.",
+            |door| door.connections,
+        ),
+        ("shardcast_door_accepted_total", "counter", "Connections that were accepted.", |door| door.accepted),
+        (
+            "shardcast_door_refused_total",
+            "counter",
+            "Connections that were closed at once because a bound was reached.",
+            |door| door.refused,
+        ),
+    ];
+    for (name, kind, help, number) in families {
+        page.family(name, kind, help);
+        for (shard, report) in snapshot.reports.iter().enumerate() {
+            for door in report.iter().flat_map(|report| &report.doors) {
+                page.sample(name, &[("shard", &shard.to_string()), ("door", door.name)], number(door));
             }
         }
     }
@@ -162,11 +190,12 @@ mod tests {
         let replica =
             StreamStats { published: false, viewers: 4, bytes: 0, tracks: vec![], ..stream.clone() };
         let stats = ShardStats { viewers: 3, sent_bytes: 7, errors_malformed: 2, ..ShardStats::default() };
+        let door = DoorStats { name: "rtmp", connections: 5, accepted: 9, refused: 4 };
         let other = ShardStats { viewers: 4, ..ShardStats::default() };
         Snapshot {
             reports: vec![
-                Some(Report { stats, streams: vec![stream] }),
-                Some(Report { stats: other, streams: vec![replica] }),
+                Some(Report { stats, doors: vec![door], streams: vec![stream] }),
+                Some(Report { stats: other, doors: vec![], streams: vec![replica] }),
                 None,
             ],
         }
@@ -184,6 +213,8 @@ mod tests {
             "shardcast_viewers{shard=\"1\"} 4",
             "shardcast_sent_bytes_total{shard=\"0\"} 7",
             "shardcast_errors_total{shard=\"0\",kind=\"malformed\"} 2",
+            "shardcast_door_connections{shard=\"0\",door=\"rtmp\"} 5",
+            "shardcast_door_refused_total{shard=\"0\",door=\"rtmp\"} 4",
             "# TYPE shardcast_sent_bytes_total counter",
             "shardcast_stream_viewers{stream=\"live/cam\"} 7",
             "shardcast_stream_bytes_total{stream=\"live/cam\"} 1000",
