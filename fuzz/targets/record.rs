@@ -109,7 +109,7 @@ impl Disk {
         self.calls += 1;
         // A disk that never works again is somebody else's test.
         let failing = self.calls < 64 && self.faults >> (self.calls % 8) & 1 == 1;
-        failing.then_some(if self.calls % 3 == 0 { Fault::Full } else { Fault::Failed })
+        failing.then_some(if self.calls.is_multiple_of(3) { Fault::Full } else { Fault::Failed })
     }
 
     fn serve(&mut self, recorder: &mut Recorder, now: Now) {
