@@ -54,6 +54,7 @@ fn door(port: u16) -> TcpStream {
 
 #[test]
 fn garbage_and_cut_off_handshakes_are_closed_and_disturb_nobody() {
+    let mut broken = Vec::new();
     let server = beside(Setup::new().limits("handshake = \"2s\"\n"), 16 << 20, |server| {
         let Ports { rtmp, http, .. } = server.ports();
         let mut hello = vec![3];
@@ -78,12 +79,18 @@ fn garbage_and_cut_off_handshakes_are_closed_and_disturb_nobody() {
             cut.write_all(bytes).expect("the kernel takes it");
             drop(cut.shutdown(Shutdown::Both));
             let mut hanging = door(*port);
+            broken.push(hanging.local_addr().expect("a connected socket"));
             drop(hanging.write_all(bytes));
             let closed = rtmp::read_until_closed(&mut hanging, Duration::from_secs(6));
             assert!(closed.is_ok(), "{:?}... on port {port}: {closed:?}", bytes.get(..bytes.len().min(8)));
         }
     });
-    assert!(!server.log_lines("rtmp").is_empty(), "the log names the door:\n{}", server.log());
+    assert!(!broken.is_empty());
+    for peer in broken {
+        let told = server.log_lines(&format!("peer={peer} "));
+        assert_eq!(told.len(), 1, "the log says once what became of {peer}:\n{}", server.log());
+        assert!(told.iter().all(|line| line.contains("protocol=")), "{told:?}");
+    }
 }
 
 #[test]
