@@ -12,8 +12,10 @@ use crate::config::units::about_size;
 
 /// The oldest kernel that is supported: Debian 12's.
 pub const KERNEL_MIN: (u32, u32) = (6, 1);
-/// Memory that one shard locks: the executor registers its pool, and the ring its write buffers.
-pub const SHARD_LOCKED_BYTES: u64 = 4 << 20;
+/// Locked memory without which a shard does not start: its executor asks for so much, and the ring's queues take some.
+pub const SHARD_LOCKED_BYTES_MIN: u64 = 512 << 10;
+/// Locked memory with which a shard can also register its write buffers.
+pub const SHARD_LOCKED_BYTES_ADVISED: u64 = SHARD_LOCKED_BYTES_MIN + (2 << 20);
 /// Descriptors below which a server for many viewers will soon refuse them.
 const NOFILE_ADVISED: u64 = 65_536;
 /// Connections that may wait for accept; fewer drop some of a crowd that comes at once.
@@ -148,17 +150,28 @@ impl Machine {
 
     fn locked_memory(&self, shards: usize) -> Finding {
         const TOPIC: &str = "memlock";
-        let needed = shards as u64 * SHARD_LOCKED_BYTES;
+        const REMEDY: &str = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit, or run fewer shards";
+        let (needed, advised) =
+            (shards as u64 * SHARD_LOCKED_BYTES_MIN, shards as u64 * SHARD_LOCKED_BYTES_ADVISED);
         match self.limit("Max locked memory") {
             None => Finding::good(TOPIC, "unlimited"),
             Some(_) if self.may_lock_without_limit() => {
                 Finding::good(TOPIC, "limited, but not for this user")
             }
-            Some(limit) if limit >= needed => Finding::good(TOPIC, format!("{} KiB", limit >> 10)),
+            Some(limit) if limit >= advised => Finding::good(TOPIC, about_size(limit)),
+            Some(limit) if limit >= needed => Finding::advice(
+                TOPIC,
+                format!(
+                    "{} may be locked; with {} recordings would be written from registered memory, which is cheaper",
+                    about_size(limit),
+                    about_size(advised)
+                ),
+                REMEDY,
+            ),
             Some(limit) => Finding::stop(
                 TOPIC,
-                format!("{} KiB may be locked, {shards} shards need {} KiB", limit >> 10, needed >> 10),
-                "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit, or run fewer shards",
+                format!("{} may be locked, {shards} shards need {}", about_size(limit), about_size(needed)),
+                REMEDY,
             ),
         }
     }

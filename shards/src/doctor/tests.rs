@@ -78,6 +78,13 @@ fn each_lack_is_found_alone_and_comes_with_its_remedy() {
         ),
         (
             "proc/self/limits",
+            "Max open files 1024 1048576 files\nMax locked memory 2097152 2097152 bytes",
+            "memlock",
+            Weight::Advice,
+            "LimitMEMLOCK",
+        ),
+        (
+            "proc/self/limits",
             "Max open files 1024 4096 files\nMax locked memory unlimited unlimited bytes",
             "nofile",
             Weight::Advice,
