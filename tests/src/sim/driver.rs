@@ -283,7 +283,7 @@ impl World {
             Output::Close { connection } => self.close(core, connection),
             Output::Quiet { connection } => {
                 let socket = self.cores[core].sitting(connection).ok_or("a hub wants a stranger quiet")?;
-                let delay = self.up_to(std::time::Duration::from_millis(3));
+                let delay = self.up_to(self.climate.quiet_delay);
                 let socket = &mut self.sockets[socket];
                 if socket.receiving != Receiving::On {
                     return Err("a hub wants a connection quiet that is".to_owned());

@@ -31,7 +31,7 @@ use std::{
 
 use canary::Canary;
 use judge::{Tally, Verdict};
-use scenario::Scenario;
+use scenario::{End, Scenario};
 
 /// The panic of a session that was asked to panic.
 pub const EXPECTED_PANIC: &str = "a session's own bug, brought out by its peer";
@@ -120,10 +120,12 @@ pub fn run(seed: u64, canary: Option<Canary>, trace: bool) -> Result<Report, Fai
 fn play(scenario: &mut Scenario) -> Verdict {
     let world = &mut scenario.world;
     world.run(scenario.rough)?;
-    world.calm = true;
-    world.run(CALM)?;
-    world.check_calm(CALM_AGE)?;
-    if scenario.drain {
+    if scenario.end != End::DrainInTheMiddle {
+        world.calm = true;
+        world.run(CALM)?;
+        world.check_calm(CALM_AGE)?;
+    }
+    if scenario.end != End::Leave {
         world.drain()?;
         world.run(DRAIN)?;
     }

@@ -19,6 +19,17 @@ use super::{
     world::{Climate, World},
 };
 
+/// How a world ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It becomes calm, then everyone leaves.
+    Leave,
+    /// It becomes calm, then the node is drained.
+    Drain,
+    /// The node is drained while everything goes on.
+    DrainInTheMiddle,
+}
+
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -29,8 +40,8 @@ pub struct Scenario {
     pub world: World,
     /// How long things may go wrong.
     pub rough: Duration,
-    /// The end: the node is drained (true), or everyone leaves.
-    pub drain: bool,
+    /// How it ends.
+    pub end: End,
 }
 
 /// The world of `seed`.
@@ -42,7 +53,10 @@ pub fn of_seed(seed: u64) -> Scenario {
     let climate = climate(&mut random);
     let mut settings = Settings { default: AppSettings { limits, record: false }, ..Settings::default() };
     settings.doors.idle = millis(5000);
-    let drain = random.chance(50);
+    let end = random.pick(&[End::Leave, End::Drain, End::DrainInTheMiddle]);
+    if random.chance(10) {
+        settings.doors.streams = usize::try_from(random.between(1, 3)).expect("it is at most 3");
+    }
     let mut world = World::new(random.fork(), cores, climate, settings);
     world.tight = tight;
     let rough = millis(random.between(5_000, 20_000));
@@ -58,7 +72,7 @@ pub fn of_seed(seed: u64) -> Scenario {
         let name = StreamName::new("live", &format!("cam{number}")).expect("it is a legal name");
         add_viewer(&mut world, &mut random, name, rough);
     }
-    Scenario { world, rough, drain }
+    Scenario { world, rough, end }
 }
 
 fn limits(random: &mut Random, tight: bool) -> StreamLimits {
@@ -77,7 +91,7 @@ fn limits(random: &mut Random, tight: bool) -> StreamLimits {
             0 => limits.group_frames = 10,
             1 => limits.group_bytes = 6000,
             2 => limits.group_duration = millis(300),
-            _ => limits.viewers = 1,
+            _ => limits.viewers = usize::try_from(random.below(2)).expect("it is at most 1"),
         }
     }
     limits
@@ -90,6 +104,7 @@ fn climate(random: &mut Random) -> Climate {
         network_delay: millis(random.pick(&[0, 1, 30, 200])),
         core_pause: millis(random.pick(&[0, 0, 20, 300, 2000])),
         core_pause_every: millis(random.between(200, 4000)),
+        quiet_delay: millis(random.pick(&[0, 3, 3, 1500])),
         tick: millis(random.pick(&[0, 0, 5])),
         halting: random.chance(40),
         receive_bytes: random.pick(&[60, 1000, 65_536, 65_536]),

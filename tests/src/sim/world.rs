@@ -34,6 +34,8 @@ pub struct Climate {
     pub network_delay: Duration,
     /// A core sleeps now and then for up to this long.
     pub core_pause: Duration,
+    /// Longest time until a receive has stopped.
+    pub quiet_delay: Duration,
     /// How often, on average, some core does.
     pub core_pause_every: Duration,
     /// A core brings its timeouts on a grid of this width only, as one does that harvests on a tick.
