@@ -50,6 +50,8 @@ impl Hub {
         for (id, stream) in self.streams.iter() {
             self.audit_stream(id, stream)?;
         }
+        let owned = self.streams.owned();
+        verdict(owned <= self.streams_max(), || format!("{owned} streams are live"))?;
         for (core, waiting) in &self.backlog {
             verdict(self.timers.is_set(Timer::Backlog), || format!("words for {core:?} wait for nothing"))?;
             verdict(waiting.len() <= limits::BACKLOG_MESSAGES_MAX, || {

@@ -139,6 +139,11 @@ impl Connection {
         Ok(())
     }
 
+    /// True once its receive is being stopped, so that it can move.
+    fn is_leaving(&self) -> bool {
+        matches!(self.role, Role::Moving { quiet: true, .. })
+    }
+
     /// True for a viewer that wants no more and is still in the middle of a frame.
     fn is_stopping(&self) -> bool {
         matches!(self.role, Role::Viewing { leaving: Leaving::Stopping, .. })
@@ -413,7 +418,9 @@ impl Hub {
         if let Role::Waiting { until: Some(until), .. } = connection.role {
             deadline = Some(deadline.map_or(until, |deadline| deadline.min(until)));
         }
-        if connection.closing {
+        // Whoever is closed is past its deadlines; one that is to move must say nothing on the way, and its deadline holds
+        // again where it arrives.
+        if connection.closing || connection.is_leaving() {
             deadline = None;
         }
         let timer = Timer::Connection(id);
@@ -484,6 +491,8 @@ impl Hub {
                 }
                 Role::Moving { quiet, .. } if !*quiet => {
                     *quiet = true;
+                    // A word that it said now would be lost on the way.
+                    self.timers.set(Timer::Connection(id), None);
                     return Some(Output::Quiet { connection: id });
                 }
                 _ => return None,
@@ -582,7 +591,9 @@ impl Hub {
     /// The driver has stopped receiving: the publisher can move.
     pub(super) fn quiet(&mut self, id: ConnectionId) {
         let Some(slot) = self.connections.get_mut(id.slot as usize) else { return };
-        let Some(connection) = slot.take_if(|connection| connection.id == id) else { return };
+        // One that was told to close meanwhile stays, and closes here once its farewell is out.
+        let moves = |connection: &mut Box<Connection>| connection.id == id && !connection.closing;
+        let Some(connection) = slot.take_if(moves) else { return };
         self.timers.set(Timer::Connection(id), None);
         self.stats.connections -= 1;
         let Connection {
@@ -607,9 +618,13 @@ impl Hub {
     pub(super) fn adopted(&mut self, id: ConnectionId, parcel: Parcel, now: Now) {
         let Parcel { session, door, peer, accepted, name, unread } = parcel;
         self.insert(id, door, peer, session, accepted, now);
+        let draining = self.draining;
         let connection = self.connection(id).expect("just inserted");
-        connection.unread = unread;
         connection.stream = Some(name.clone());
+        if draining {
+            return self.dismiss(id, now);
+        }
+        connection.unread = unread;
         self.publish_here(id, name, now);
         self.after(id, now);
     }
@@ -660,13 +675,18 @@ impl Hub {
         let ids: Vec<ConnectionId> =
             self.connections.iter().flatten().map(|connection| connection.id).collect();
         for id in ids {
-            self.drive(id, session::Input::Shutdown, now);
-            if let Some(connection) = self.connection(id) {
-                connection.closing = true;
-            }
-            self.enqueue(id);
+            self.dismiss(id, now);
         }
         self.end_owned_streams(now);
+    }
+
+    /// Lets a peer say goodbye because the node goes down.
+    fn dismiss(&mut self, id: ConnectionId, now: Now) {
+        self.drive(id, session::Input::Shutdown, now);
+        if let Some(connection) = self.connection(id) {
+            connection.closing = true;
+        }
+        self.enqueue(id);
     }
 }
 

@@ -38,7 +38,12 @@ impl Hub {
         if !self.settings.access.allows(&Request { action: Action::Play, name: &name, query, peer, door }) {
             return self.answer(id, Answer::Refused(Refusal::Forbidden), now);
         }
-        let patience = self.settings.of(name.app()).limits.wait_for_publisher;
+        let limits = &self.settings.of(name.app()).limits;
+        let patience = limits.wait_for_publisher;
+        // Looked at before a place is made for the stream: nobody would ever clear it away.
+        if limits.viewers == 0 {
+            return self.answer(id, Answer::Refused(Refusal::Full), now);
+        }
         let Some(stream_id) =
             self.streams.find(&name).or_else(|| self.ask_for(&name, !patience.is_zero(), now))
         else {

@@ -47,16 +47,15 @@ impl Hub {
     pub(super) fn publish_here(&mut self, id: ConnectionId, name: StreamName, now: Now) {
         let limits = Arc::new(self.settings.of(name.app()).limits.clone());
         let takeover = limits.takeover;
-        let stream_id = match self.streams.find(&name) {
-            Some(stream_id) => stream_id,
-            None => {
-                // Each core holds its share of the node's bound; hashing spreads the names.
-                if self.streams.owned() >= self.settings.doors.streams.div_ceil(usize::from(self.cores)) {
-                    return self.answer(id, Answer::Refused(Refusal::Full), now);
-                }
-                self.streams.insert(name, limits, Source::Owned(Box::new(Publication::new(now))))
-            }
-        };
+        let found = self.streams.find(&name);
+        // A name that somebody waits for is no stream yet.
+        let live = found.and_then(|found| self.streams.look(found)).is_some_and(Stream::is_live);
+        if !live && self.streams.owned() >= self.streams_max() {
+            return self.answer(id, Answer::Refused(Refusal::Full), now);
+        }
+        let stream_id = found.unwrap_or_else(|| {
+            self.streams.insert(name, limits, Source::Owned(Box::new(Publication::new(now))))
+        });
         let Some(publication) = self.streams.get(stream_id).and_then(Stream::publication) else {
             return self.answer(id, Answer::Refused(Refusal::AlreadyLive), now);
         };
@@ -93,6 +92,11 @@ impl Hub {
         if !resumed {
             self.stream_began(stream_id, now);
         }
+    }
+
+    /// How many streams may be live on this core: its share of the node's bound. Hashing spreads the names.
+    pub(super) fn streams_max(&self) -> usize {
+        self.settings.doors.streams.div_ceil(usize::from(self.cores))
     }
 
     /// A frame of the stream that this connection publishes.
