@@ -14,7 +14,7 @@ use shardcast_engine::{
 
 use super::{
     canary::Canary,
-    judge::Verdict,
+    judge::{Policy, Verdict},
     plain,
     socket::{Place, Receiving, Socket},
     tap::{Overheard, Tapped, What},
@@ -411,8 +411,8 @@ impl World {
             let limits = &self.settings.default.limits;
             // A core that sleeps brings its deadlines late, and a peer's end is heard late.
             let slack = self.climate.core_pause + self.climate.network_delay + SLACK;
-            let window = (limits.reconnect_window, slack);
-            self.judge.overhear(overheard.socket, overheard.what, resumed, window, self.now)?;
+            let policy = Policy { window: limits.reconnect_window, idle: limits.publisher_idle, slack };
+            self.judge.overhear(overheard.socket, overheard.what, resumed, policy, self.now)?;
         }
         Ok(())
     }

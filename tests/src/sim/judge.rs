@@ -88,6 +88,8 @@ struct Truth {
     publisher: Option<usize>,
     /// Since when it has had a publisher without a break.
     since: Now,
+    /// When its publisher last said something.
+    last_word: Now,
     /// When the last publisher left, if that is known.
     left: Option<Now>,
     needs_key: bool,
@@ -148,6 +150,17 @@ struct Watching {
     last_dts_millis: i64,
 }
 
+/// What the engine should do with publishers that leave.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// How long a stream waits for its publisher to come back.
+    pub window: Duration,
+    /// How long a publisher may send nothing.
+    pub idle: Duration,
+    /// What these may be missed by.
+    pub slack: Duration,
+}
+
 /// What excuses a viewer for having missed something.
 #[derive(Clone, Copy, Debug)]
 pub struct Excuse {
@@ -192,13 +205,13 @@ impl Judge {
     }
 
     /// Something passed between a session and its hub. `resumed` tells of a grant whether the hub takes it for the same
-    /// stream as before; `window` is how long it should wait for that, give or take `slack`.
+    /// stream as before.
     pub fn overhear(
         &mut self,
         socket: usize,
         what: What,
         resumed: bool,
-        (window, slack): (Duration, Duration),
+        policy: Policy,
         now: Now,
     ) -> Verdict {
         match what {
@@ -208,7 +221,7 @@ impl Judge {
                 watched.greedy = watched.busy;
                 Ok(())
             }
-            What::Answer(Answer::Publishing) => self.granted(socket, resumed, window, slack, now),
+            What::Answer(Answer::Publishing) => self.granted(socket, resumed, policy, now),
             What::Answer(Answer::Playing) => {
                 let watched = self.sockets.entry(socket).or_default();
                 let (name, _) =
@@ -248,14 +261,8 @@ impl Judge {
         }
     }
 
-    fn granted(
-        &mut self,
-        socket: usize,
-        resumed: bool,
-        window: Duration,
-        slack: Duration,
-        now: Now,
-    ) -> Verdict {
+    fn granted(&mut self, socket: usize, resumed: bool, policy: Policy, now: Now) -> Verdict {
+        let Policy { window, idle, slack } = policy;
         let watched = self.sockets.entry(socket).or_default();
         let (name, _) = watched.wished.clone().expect("an answer follows a wish, as the tap has checked");
         watched.publishing = Some(name.clone());
@@ -271,7 +278,9 @@ impl Judge {
         }
         if let Some(former) = truth.publisher {
             self.sockets.entry(former).or_default().superseded = true;
-            verdict(resumed, || "a publisher took over and the stream began anew".to_owned())?;
+            // One that sends nothing is let go without a word while something is still being sent to it.
+            let idled = now.since(truth.last_word) + slack > idle;
+            verdict(resumed || idled, || "a publisher took over and the stream began anew".to_owned())?;
         }
         if resumed {
             self.tally.resumes += 1;
@@ -280,6 +289,7 @@ impl Judge {
             truth.known = Known::default();
             truth.since = now;
         }
+        truth.last_word = now;
         truth.needs_key = true;
         truth.has_video = false;
         truth.publisher = Some(socket);
@@ -325,6 +335,7 @@ impl Judge {
         let Some(truth) = self.streams.get_mut(&name).filter(|truth| truth.publisher == Some(socket)) else {
             return Ok(());
         };
+        truth.last_word = now;
         if !frame.is_media() {
             truth.known.learn(frame);
             truth.has_video |=
