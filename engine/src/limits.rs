@@ -91,8 +91,8 @@ pub const BATCH_FRAMES_MAX: usize = 256;
 /// Messages in the lane between two cores. A full lane makes the replica late until the next key frame.
 pub const LANE_SLOTS: usize = 1024;
 const _: () = assert!(LANE_SLOTS.is_power_of_two());
-/// Words other than frames that may wait for room in a full lane. Past it a viewer of a stream of that core is refused,
-/// and key frames are not asked for; what ends something always finds room, for there is one end to each beginning.
+/// Words that may wait for room in a full lane. Past it a viewer of a stream of that core is refused; what ends something
+/// always finds room, for there is one end to each beginning.
 pub const BACKLOG_MESSAGES_MAX: usize = 4096;
 const _: () = assert!(FRAGMENT_CUT_AFTER.as_millis() < FRAGMENT_DURATION_MAX.as_millis());
 const _: () = assert!(FRAGMENT_KEY_SPACING_MIN.as_millis() < FRAGMENT_CUT_AFTER.as_millis());

@@ -77,9 +77,10 @@ pub enum Message {
 }
 
 impl Message {
-    /// True for what may be left out when the lane is full: the replica is late then, until the next entrance.
+    /// True for what may be left out when the lane is full: the replica is late then, until the next entrance, and a key
+    /// frame is asked for again when the next viewer wants one.
     pub const fn may_be_late(&self) -> bool {
-        matches!(self, Message::Frames { .. } | Message::Opening { .. })
+        matches!(self, Message::Frames { .. } | Message::Opening { .. } | Message::KeyframeWanted { .. })
     }
 }
 

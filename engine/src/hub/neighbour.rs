@@ -7,6 +7,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
+    limits,
     media::StreamName,
     message::{CoreId, Message, owner_of},
     session::{self, Answer, Refusal},
@@ -27,6 +28,11 @@ impl Hub {
             Some(_) => self.make_late(&message, to),
             None => self.outputs.push_back(Output::Mail(message, to)),
         }
+    }
+
+    /// True when so many words wait for this core that no more may join them.
+    pub(super) fn is_cut_off(&self, core: CoreId) -> bool {
+        self.backlog.get(&core).is_some_and(|waiting| waiting.len() >= limits::BACKLOG_MESSAGES_MAX)
     }
 
     pub(super) fn undelivered(&mut self, message: Message, to: CoreId, now: Now) {
@@ -316,5 +322,69 @@ impl Hub {
     /// Which core owns a name.
     pub fn owner_of(&self, name: &StreamName) -> CoreId {
         owner_of(name, self.cores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        hub::{ConnectionId, Input},
+        session::{Event, Form, Input as Told, Output as Wish, Session},
+        settings::Settings,
+    };
+
+    static FORM: Form = Form { name: "none", open: || unreachable!("nothing is played here") };
+
+    /// Asks for one stream, and closes when it is refused.
+    struct Asker(Vec<Wish>);
+
+    impl Session for Asker {
+        fn handle(&mut self, input: Told<'_>, _: Now) -> Result<(), crate::error::Error> {
+            if let Told::Received(name) = input {
+                let name = StreamName::parse(std::str::from_utf8(name).unwrap()).unwrap();
+                self.0.push(Wish::Event(Event::Play { name, query: String::new(), form: &FORM }));
+            } else if let Told::Answer(Answer::Refused(_)) = input {
+                self.0.push(Wish::Close);
+            }
+            Ok(())
+        }
+        fn poll(&mut self) -> Option<Wish> {
+            self.0.pop()
+        }
+        fn deadline(&self) -> Option<Now> {
+            None
+        }
+        fn received(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn words_for_a_core_that_does_not_listen_stay_within_their_bound() {
+        let mut hub = Hub::new(CoreId(0), 2, Arc::new(Settings::default()));
+        let now = Now(1);
+        let mut refused = 0;
+        let names = (0..).map(|number| StreamName::new("live", &format!("cam{number}")).unwrap());
+        let theirs = names.filter(|name| owner_of(name, 2) == CoreId(1));
+        for (slot, name) in theirs.take(limits::BACKLOG_MESSAGES_MAX + 100).enumerate() {
+            let connection = ConnectionId { slot: u32::try_from(slot).unwrap(), generation: 1 };
+            let peer = ([192, 0, 2, 1], 1).into();
+            let session = Box::new(Asker(Vec::new()));
+            hub.handle(Input::Connected { connection, door: "test", peer, session }, now);
+            hub.handle(Input::Received { connection, bytes: name.as_str().as_bytes() }, now);
+            while let Some(output) = hub.poll(now) {
+                match output {
+                    Output::Mail(message, to) => hub.handle(Input::Undelivered(message, to), now),
+                    Output::Close { .. } => refused += 1,
+                    _ => {}
+                }
+            }
+            hub.audit().unwrap();
+        }
+        assert_eq!(refused, 100);
+        assert_eq!(hub.census().backlog, limits::BACKLOG_MESSAGES_MAX);
     }
 }

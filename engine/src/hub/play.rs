@@ -44,6 +44,9 @@ impl Hub {
         if limits.viewers == 0 {
             return self.answer(id, Answer::Refused(Refusal::Full), now);
         }
+        if self.streams.find(&name).is_none() && self.is_cut_off(owner_of(&name, self.cores)) {
+            return self.answer(id, Answer::Refused(Refusal::Full), now);
+        }
         let Some(stream_id) =
             self.streams.find(&name).or_else(|| self.ask_for(&name, !patience.is_zero(), now))
         else {
