@@ -4,15 +4,15 @@
 //! a time, and hands back what the kernel says. Then it sleeps once, for whatever comes first: the doorbell, a deadline,
 //! the ring. No protocol is known here; a door is a row of the engine's table.
 
+mod doors;
+mod harvest;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::{Future, poll_fn},
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    net::TcpListener,
+    os::fd::OwnedFd,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -21,8 +21,7 @@ use std::{
 
 use glommio::timer::Timer;
 use shardcast_engine::{
-    hub::{ConnectionId, Hub, Input, Lost, Notice, Output},
-    limits::DoorLimits,
+    hub::{Hub, Input, Lost, Notice, Output},
     protocol::Protocol,
     settings::Settings,
     stats::DoorStats,
@@ -30,10 +29,13 @@ use shardcast_engine::{
 };
 use shardcast_io::{
     clock,
-    ring::{Completion, End, Ring, RingConfig, SocketId},
-    tcp,
+    ring::{Completion, Ring, RingConfig, SocketId},
 };
 
+use self::{
+    doors::{Door, Peer, Stage, connection_of, word_for},
+    harvest::{HARVEST_TICK, Harvest, Woken},
+};
 use crate::{
     control::link::{Port, Report, Request},
     disk::{Disk, Recordings},
@@ -43,23 +45,9 @@ use crate::{
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
 /// milliseconds.
 const SENDS_PER_ENTER: usize = 128;
-/// How often receives are harvested while many come: a wake costs more than a receive.
-const HARVEST_TICK: Duration = Duration::from_millis(4);
-/// Wakes by the ring within [`HARVEST_WINDOW`] that make the loop harvest on the tick instead, and below which it goes
-/// back. At this rate both cost the same.
-const HARVEST_WAKES: u32 = 20;
-const HARVEST_WINDOW: Duration = Duration::from_millis(80);
 /// With a deadline nearer than this the bell is not armed: what comes by a lane waits for the deadline, and its producer
 /// saves the system call.
 const NEAR: Duration = Duration::from_millis(50);
-/// How long accepting rests after it failed for want of descriptors.
-const ACCEPT_REST: Duration = Duration::from_millis(200);
-/// How often a door says that accepting failed. It is tried five times a second, and goes on for as long as the crowd.
-const ACCEPT_ALARM_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a closed connection may take to hear the last word. Closing at once would reset it when bytes of its own are
-/// still unread here, and the reset can overtake the word.
-const LINGER: Duration = Duration::from_millis(500);
-
 /// What a shard is made of.
 pub struct ShardParts {
     /// Its lanes to the others.
@@ -102,34 +90,6 @@ pub struct Shard {
     draining: bool,
 }
 
-struct Door {
-    protocol: Protocol,
-    connections: usize,
-    accepted: u64,
-    refused: u64,
-    by_address: HashMap<IpAddr, usize>,
-    /// When it last said that accepting failed.
-    alarmed: Option<Now>,
-}
-
-struct Peer {
-    id: SocketId,
-    door: usize,
-    address: IpAddr,
-    /// What the hub knows of it.
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// The hub talks to it.
-    Open,
-    /// It will move; the hub waits for its receive to end.
-    Quieting,
-    /// The hub has forgotten it; it may still read the last word.
-    Lingering,
-}
-
 impl Shard {
     /// Builds the shard on the thread that will run it.
     ///
@@ -141,14 +101,7 @@ impl Shard {
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
             ring.listen(listener, index as u64);
-            rows.push(Door {
-                protocol,
-                connections: 0,
-                accepted: 0,
-                refused: 0,
-                by_address: HashMap::new(),
-                alarmed: None,
-            });
+            rows.push(Door::new(protocol));
         }
         let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
         let hub = Hub::new(mesh.core(), cores, settings.clone());
@@ -443,189 +396,5 @@ impl Shard {
                 self.take_answers(now);
             }
         }
-    }
-
-    fn accepted(&mut self, door: usize, socket: OwnedFd, now: Now) {
-        let Ok(peer) = tcp::peer_address(socket.as_fd()) else { return };
-        let DoorLimits { connections, connections_per_address, .. } = self.settings.doors;
-        // Each core admits its share; the kernel spreads connections evenly over the listeners.
-        let share = |limit: usize| limit.div_ceil(usize::from(self.cores));
-        let row = &mut self.doors[door];
-        let from_there = row.by_address.get(&peer.ip()).copied().unwrap_or(0);
-        let full = row.connections >= share(connections) || from_there >= share(connections_per_address);
-        if full || self.draining {
-            row.refused += 1;
-            return;
-        }
-        let open = row.protocol.open;
-        let name = row.protocol.name;
-        match self.ring.add(socket) {
-            Ok(id) => {
-                row.accepted += 1;
-                let connection = self.enter(id, door, peer.ip());
-                let session = open(&self.settings.doors, now);
-                self.hub.handle(Input::Connected { connection, door: name, peer, session }, now);
-                self.ring.receive(id);
-            }
-            Err(_) => row.refused += 1,
-        }
-    }
-
-    /// A conversation without a peer gets a socket whose other end nobody holds a word for: everything else about it is
-    /// like any other connection.
-    fn host(&mut self, protocol: &Protocol, now: Now) {
-        let Ok((ours, theirs)) = UnixStream::pair() else { return };
-        self.hosted.push(theirs.into());
-        if let Ok(id) = self.ring.add(ours.into()) {
-            let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let connection = self.enter(id, usize::MAX, peer.ip());
-            let session = (protocol.open)(&self.settings.doors, now);
-            self.hub.handle(Input::Connected { connection, door: protocol.name, peer, session }, now);
-            self.ring.receive(id);
-        }
-    }
-
-    fn accept_failed(&mut self, door: usize, error: &io::Error, now: Now) {
-        // Descriptors are exhausted, as a rule. Trying again at once would spin; closing connections helps, time does.
-        if self.resting_doors.iter().all(|(_, resting)| *resting != door) {
-            self.resting_doors.push((now.after(ACCEPT_REST), door));
-        }
-        let told = &mut self.doors[door].alarmed;
-        if told.is_some_and(|told| now.since(told) < ACCEPT_ALARM_INTERVAL) {
-            return;
-        }
-        *told = Some(now);
-        let text = format!("cannot accept, and tries again each {} ms: {error}", ACCEPT_REST.as_millis());
-        (self.notices)(Notice {
-            level: shardcast_engine::hub::Level::Alarm,
-            peer: None,
-            door: self.doors[door].protocol.name,
-            stream: None,
-            text,
-            at: None,
-        });
-    }
-
-    fn receive_ended(&mut self, socket: SocketId, how: End, now: Now) {
-        let connection = connection_of(socket);
-        let Some(peer) = self.peer(connection) else { return };
-        match (peer.stage, how) {
-            (Stage::Lingering, _) => {
-                self.lingering.retain(|(_, id)| *id != socket);
-                self.forget(socket);
-            }
-            (Stage::Quieting, End::Cancelled) => self.hub.handle(Input::Quiet { connection }, now),
-            (_, End::Cancelled) => {}
-            (_, End::Eof) => self.hub.handle(Input::Closed { connection, how: Lost::Eof }, now),
-            (_, End::Failed(error)) => {
-                let how = Lost::Failed(word_for(&error));
-                self.hub.handle(Input::Closed { connection, how }, now);
-            }
-        }
-    }
-
-    /// The hub has forgotten the connection. The peer may read what was sent, but not for long.
-    fn close(&mut self, connection: ConnectionId, now: Now) {
-        let Some(peer) = self.peer(connection) else { return };
-        let id = peer.id;
-        peer.stage = Stage::Lingering;
-        if self.ring.is_receiving(id) && self.ring.finish(id).is_ok() {
-            self.lingering.push_back((now.after(LINGER), id));
-        } else {
-            self.forget(id);
-        }
-    }
-
-    fn enter(&mut self, id: SocketId, door: usize, address: IpAddr) -> ConnectionId {
-        let connection = connection_of(id);
-        let slot = connection.slot as usize;
-        if self.peers.len() <= slot {
-            self.peers.resize_with(slot + 1, || None);
-        }
-        self.peers[slot] = Some(Peer { id, door, address, stage: Stage::Open });
-        if let Some(door) = self.doors.get_mut(door) {
-            door.connections += 1;
-            *door.by_address.entry(address).or_default() += 1;
-        }
-        connection
-    }
-
-    fn leave(&mut self, connection: ConnectionId) -> Option<Peer> {
-        let slot = self.peers.get_mut(connection.slot as usize)?;
-        let peer = slot.take_if(|peer| connection_of(peer.id) == connection)?;
-        if let Some(door) = self.doors.get_mut(peer.door) {
-            door.connections -= 1;
-            if let Some(count) = door.by_address.get_mut(&peer.address) {
-                *count -= 1;
-                if *count == 0 {
-                    door.by_address.remove(&peer.address);
-                }
-            }
-        }
-        Some(peer)
-    }
-
-    fn forget(&mut self, id: SocketId) {
-        self.leave(connection_of(id));
-        self.ring.close(id);
-    }
-
-    fn peer(&mut self, connection: ConnectionId) -> Option<&mut Peer> {
-        let peer = self.peers.get_mut(connection.slot as usize)?.as_mut()?;
-        (connection_of(peer.id) == connection).then_some(peer)
-    }
-
-    fn socket(&mut self, connection: ConnectionId) -> Option<SocketId> {
-        self.peer(connection).map(|peer| peer.id)
-    }
-}
-
-/// The hub's number for a socket of the ring.
-fn connection_of(id: SocketId) -> ConnectionId {
-    let (slot, generation) = id.parts();
-    ConnectionId { slot, generation }
-}
-
-/// A word for what a socket's error means, for the log.
-fn word_for(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset => "reset by the peer",
-        io::ErrorKind::BrokenPipe => "the peer reads no more",
-        io::ErrorKind::TimedOut => "the network timed out",
-        _ => "the socket failed",
-    }
-}
-
-/// What ended a sleep.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Woken {
-    Ring,
-    Time,
-    Bell,
-}
-
-/// Decides whether receives are taken as they come or on a tick.
-struct Harvest {
-    ticking: bool,
-    window_began: Now,
-    wakes: u32,
-    receives: u64,
-}
-
-impl Harvest {
-    fn new() -> Self {
-        Harvest { ticking: false, window_began: Now(0), wakes: 0, receives: 0 }
-    }
-
-    fn note(&mut self, woken: Woken, receives: u64, now: Now) {
-        self.wakes += u32::from(woken == Woken::Ring);
-        if now.since(self.window_began) < HARVEST_WINDOW {
-            return;
-        }
-        // In a window: waking for each event at least as often as the tick would, or receiving at least that often.
-        let came = receives - self.receives;
-        self.ticking =
-            if self.ticking { came >= u64::from(HARVEST_WAKES) } else { self.wakes >= HARVEST_WAKES };
-        (self.window_began, self.wakes, self.receives) = (now, 0, receives);
     }
 }

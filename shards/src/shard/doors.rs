@@ -1,0 +1,226 @@
+//! Who is at this core's doors: accepting within the bounds, the table of sockets, and closing so that the last word is
+//! heard.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::Duration,
+};
+
+use shardcast_engine::{
+    hub::{ConnectionId, Input, Level, Lost, Notice},
+    limits::DoorLimits,
+    protocol::Protocol,
+    time::Now,
+};
+use shardcast_io::{
+    ring::{End, SocketId},
+    tcp,
+};
+
+use super::Shard;
+
+/// How long accepting rests after it failed for want of descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(200);
+/// How often a door says that accepting failed. It is tried five times a second, and goes on for as long as the crowd.
+const ACCEPT_ALARM_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a closed connection may take to hear the last word. Closing at once would reset it when bytes of its own are
+/// still unread here, and the reset can overtake the word.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// One door of a shard.
+pub(super) struct Door {
+    pub(super) protocol: Protocol,
+    pub(super) connections: usize,
+    pub(super) accepted: u64,
+    pub(super) refused: u64,
+    pub(super) by_address: HashMap<IpAddr, usize>,
+    /// When it last said that accepting failed.
+    pub(super) alarmed: Option<Now>,
+}
+
+/// A connection, as the driver knows it.
+pub(super) struct Peer {
+    pub(super) id: SocketId,
+    pub(super) door: usize,
+    pub(super) address: IpAddr,
+    /// What the hub knows of it.
+    pub(super) stage: Stage,
+}
+
+/// What the hub knows of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The hub talks to it.
+    Open,
+    /// It will move; the hub waits for its receive to end.
+    Quieting,
+    /// The hub has forgotten it; it may still read the last word.
+    Lingering,
+}
+
+impl Door {
+    /// A door that nobody has come to yet.
+    pub(super) fn new(protocol: Protocol) -> Self {
+        Door { protocol, connections: 0, accepted: 0, refused: 0, by_address: HashMap::new(), alarmed: None }
+    }
+}
+
+impl Shard {
+    /// A peer has come in by a door.
+    pub(super) fn accepted(&mut self, door: usize, socket: OwnedFd, now: Now) {
+        let Ok(peer) = tcp::peer_address(socket.as_fd()) else { return };
+        let DoorLimits { connections, connections_per_address, .. } = self.settings.doors;
+        // Each core admits its share; the kernel spreads connections evenly over the listeners.
+        let share = |limit: usize| limit.div_ceil(usize::from(self.cores));
+        let row = &mut self.doors[door];
+        let from_there = row.by_address.get(&peer.ip()).copied().unwrap_or(0);
+        let full = row.connections >= share(connections) || from_there >= share(connections_per_address);
+        if full || self.draining {
+            row.refused += 1;
+            return;
+        }
+        let open = row.protocol.open;
+        let name = row.protocol.name;
+        match self.ring.add(socket) {
+            Ok(id) => {
+                row.accepted += 1;
+                let connection = self.enter(id, door, peer.ip());
+                let session = open(&self.settings.doors, now);
+                self.hub.handle(Input::Connected { connection, door: name, peer, session }, now);
+                self.ring.receive(id);
+            }
+            Err(_) => row.refused += 1,
+        }
+    }
+
+    /// A conversation without a peer gets a socket whose other end nobody holds a word for: everything else about it is
+    /// like any other connection.
+    pub(super) fn host(&mut self, protocol: &Protocol, now: Now) {
+        let Ok((ours, theirs)) = UnixStream::pair() else { return };
+        self.hosted.push(theirs.into());
+        if let Ok(id) = self.ring.add(ours.into()) {
+            let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let connection = self.enter(id, usize::MAX, peer.ip());
+            let session = (protocol.open)(&self.settings.doors, now);
+            self.hub.handle(Input::Connected { connection, door: protocol.name, peer, session }, now);
+            self.ring.receive(id);
+        }
+    }
+
+    pub(super) fn accept_failed(&mut self, door: usize, error: &io::Error, now: Now) {
+        // Descriptors are exhausted, as a rule. Trying again at once would spin; closing connections helps, time does.
+        if self.resting_doors.iter().all(|(_, resting)| *resting != door) {
+            self.resting_doors.push((now.after(ACCEPT_REST), door));
+        }
+        let told = &mut self.doors[door].alarmed;
+        if told.is_some_and(|told| now.since(told) < ACCEPT_ALARM_INTERVAL) {
+            return;
+        }
+        *told = Some(now);
+        let text = format!("cannot accept, and tries again each {} ms: {error}", ACCEPT_REST.as_millis());
+        (self.notices)(Notice {
+            level: Level::Alarm,
+            peer: None,
+            door: self.doors[door].protocol.name,
+            stream: None,
+            text,
+            at: None,
+        });
+    }
+
+    /// A peer sends no more, or its receive was stopped.
+    pub(super) fn receive_ended(&mut self, socket: SocketId, how: End, now: Now) {
+        let connection = connection_of(socket);
+        let Some(peer) = self.peer(connection) else { return };
+        match (peer.stage, how) {
+            (Stage::Lingering, _) => {
+                self.lingering.retain(|(_, id)| *id != socket);
+                self.forget(socket);
+            }
+            (Stage::Quieting, End::Cancelled) => self.hub.handle(Input::Quiet { connection }, now),
+            (_, End::Cancelled) => {}
+            (_, End::Eof) => self.hub.handle(Input::Closed { connection, how: Lost::Eof }, now),
+            (_, End::Failed(error)) => {
+                let how = Lost::Failed(word_for(&error));
+                self.hub.handle(Input::Closed { connection, how }, now);
+            }
+        }
+    }
+
+    /// The hub has forgotten the connection. The peer may read what was sent, but not for long.
+    pub(super) fn close(&mut self, connection: ConnectionId, now: Now) {
+        let Some(peer) = self.peer(connection) else { return };
+        let id = peer.id;
+        peer.stage = Stage::Lingering;
+        if self.ring.is_receiving(id) && self.ring.finish(id).is_ok() {
+            self.lingering.push_back((now.after(LINGER), id));
+        } else {
+            self.forget(id);
+        }
+    }
+
+    pub(super) fn enter(&mut self, id: SocketId, door: usize, address: IpAddr) -> ConnectionId {
+        let connection = connection_of(id);
+        let slot = connection.slot as usize;
+        if self.peers.len() <= slot {
+            self.peers.resize_with(slot + 1, || None);
+        }
+        self.peers[slot] = Some(Peer { id, door, address, stage: Stage::Open });
+        if let Some(door) = self.doors.get_mut(door) {
+            door.connections += 1;
+            *door.by_address.entry(address).or_default() += 1;
+        }
+        connection
+    }
+
+    pub(super) fn leave(&mut self, connection: ConnectionId) -> Option<Peer> {
+        let slot = self.peers.get_mut(connection.slot as usize)?;
+        let peer = slot.take_if(|peer| connection_of(peer.id) == connection)?;
+        if let Some(door) = self.doors.get_mut(peer.door) {
+            door.connections -= 1;
+            if let Some(count) = door.by_address.get_mut(&peer.address) {
+                *count -= 1;
+                if *count == 0 {
+                    door.by_address.remove(&peer.address);
+                }
+            }
+        }
+        Some(peer)
+    }
+
+    pub(super) fn forget(&mut self, id: SocketId) {
+        self.leave(connection_of(id));
+        self.ring.close(id);
+    }
+
+    pub(super) fn peer(&mut self, connection: ConnectionId) -> Option<&mut Peer> {
+        let peer = self.peers.get_mut(connection.slot as usize)?.as_mut()?;
+        (connection_of(peer.id) == connection).then_some(peer)
+    }
+
+    pub(super) fn socket(&mut self, connection: ConnectionId) -> Option<SocketId> {
+        self.peer(connection).map(|peer| peer.id)
+    }
+}
+
+/// The hub's number for a socket of the ring.
+pub(super) fn connection_of(id: SocketId) -> ConnectionId {
+    let (slot, generation) = id.parts();
+    ConnectionId { slot, generation }
+}
+
+/// A word for what a socket's error means, for the log.
+pub(super) fn word_for(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "reset by the peer",
+        io::ErrorKind::BrokenPipe => "the peer reads no more",
+        io::ErrorKind::TimedOut => "the network timed out",
+        _ => "the socket failed",
+    }
+}
