@@ -300,7 +300,11 @@ impl Track {
         if configuration.is_empty() || same {
             return Ok(());
         }
-        self.set(Parameters::parse(codec, configuration)?, at, emit);
+        let parameters = Parameters::parse(codec, configuration)?;
+        // What was sent may be a shorter spelling of what is kept.
+        if known.is_none_or(|known| **known != parameters) {
+            self.set(parameters, at, emit);
+        }
         Ok(())
     }
 
@@ -312,10 +316,10 @@ impl Track {
 
     fn picture(&mut self, codec: Codec, key: bool, data: Bytes, at: At, emit: &mut dyn FnMut(Event)) {
         // AV1 samples have no temporal delimiter (AV1-ISOBMFF 2.4), but some encoders leave it in.
-        let data = match codec {
-            Codec::Av1 if data.starts_with(TEMPORAL_DELIMITER) => data.slice(TEMPORAL_DELIMITER.len()..),
-            _ => data,
-        };
+        let mut data = data;
+        while codec == Codec::Av1 && data.starts_with(TEMPORAL_DELIMITER) {
+            data = data.slice(TEMPORAL_DELIMITER.len()..);
+        }
         if !data.is_empty() && self.can_decode(codec, emit) {
             emit(at.frame(Payload::Video { codec, key, data }));
         }

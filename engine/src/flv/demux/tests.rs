@@ -196,6 +196,27 @@ fn enhanced_bodies_are_read_in_all_their_packet_types() {
 }
 
 #[test]
+fn a_configuration_that_is_spelled_shorter_says_nothing_new() {
+    use TagKind::Video;
+    // vpcC without its four bytes of version and flags: profile 0, level 3.1, 8 bits, 4:2:0.
+    let events = demux(&[
+        (Video, b"\x90vp09\x00\x1f\x80\x02\x02\x02\x00\x00"),
+        (Video, b"\x90vp09\x00\x1f\x80\x02\x02\x02\x00\x00"),
+    ]);
+    assert_eq!(frames(&events.unwrap()).len(), 1);
+}
+
+#[test]
+fn temporal_delimiters_are_not_part_of_an_av1_sample_however_many_there_are() {
+    use TagKind::Video;
+    let events =
+        demux(&[(Video, b"\x90av01\x81\x04\x0c\x00"), (Video, b"\x91av01\x12\x00\x12\x00\x32\x01\x10")])
+            .unwrap();
+    let last = frames(&events).pop().unwrap();
+    assert!(matches!(&last.payload, Payload::Video { data, .. } if &data[..] == b"\x32\x01\x10"), "{last:?}");
+}
+
+#[test]
 fn what_is_not_supported_says_what_it_is() {
     use TagKind::{Audio, Video};
     for (kind, body, why) in [
