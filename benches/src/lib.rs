@@ -1,4 +1,5 @@
 //! What the benches share: a hub with a publisher and viewers, without sockets.
+#![forbid(unsafe_code)]
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,5 @@
 //! Marries the machines of the engine with the kernel of io: one executor per core, drivers, mesh, control thread.
+#![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod commands;

@@ -1,4 +1,5 @@
 //! The binary `shardcast`.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
 //! Tests that need more than one room: the simulated world, real clients, the rules of the house.
+#![forbid(unsafe_code)]
 
 pub mod clients;
 pub mod sim;

@@ -1,3 +1,5 @@
+//! Scans of what recorders wrote: what is whole, what is torn, where to cut.
+
 use proptest::prelude::*;
 
 use super::*;

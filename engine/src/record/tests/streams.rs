@@ -1,3 +1,5 @@
+//! Streams as they come: what was sent stands in the files.
+
 use proptest::prelude::*;
 
 use super::*;

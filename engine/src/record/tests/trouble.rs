@@ -1,3 +1,5 @@
+//! Disks that fail, fill or are slow, and names that are taken.
+
 use super::*;
 
 #[test]
