@@ -15,6 +15,7 @@ packages() {
     cat <<'LIST'
 gcc|cc|links the Rust programs
 libc6-dev|-|C headers and start files, for linking
+git|git|glommio's build script calls it
 LIST
     [ "$1" = build ] && return
     cat <<'LIST'
