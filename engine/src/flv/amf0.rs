@@ -161,6 +161,7 @@ impl<'a> Decoder<'a> {
             .map(|(_, rest)| rest)
     }
     /// Leaves out `len` bytes that another decoder has read.
+    #[cfg(feature = "rtmp")]
     pub(crate) fn skip(&mut self, len: usize) -> Result<(), Error> {
         self.reader.skip(len, "AMF value")
     }

@@ -21,6 +21,7 @@ impl Gather {
         Gather { bytes: Vec::with_capacity(len.min(arrived.max(FIRST_BYTES))), len }
     }
     /// Bytes that have come.
+    #[cfg(feature = "rtmp")]
     pub(crate) const fn gathered(&self) -> usize {
         self.bytes.len()
     }
