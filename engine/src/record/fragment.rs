@@ -126,16 +126,11 @@ impl Fragment {
         len
     }
 
-    /// Pads to a multiple of `block`.
+    /// Pads to a multiple of `block`. There is always room for the head of a box: it is the last thing of a fragment that
+    /// is not zeros, by which a scan knows that the media before it have arrived, whatever they end with.
     pub(super) fn pad(&mut self, block: usize) {
         assert!(block.is_power_of_two());
-        let short = self.content.next_multiple_of(block) - self.content;
-        // A rest that is too small for the head of a box takes one block more.
-        self.padding =
-            if short == 0 || short >= BOX_HEAD_BYTES { short } else { short + block.max(BOX_HEAD_BYTES) };
-        if block < BOX_HEAD_BYTES {
-            self.padding = 0;
-        }
+        self.padding = (self.content + BOX_HEAD_BYTES).next_multiple_of(block) - self.content;
     }
     /// Bytes that it keeps alive.
     pub(super) fn held_bytes(&self) -> usize {

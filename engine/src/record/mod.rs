@@ -293,14 +293,17 @@ impl Recorder {
     fn learn(&mut self, id: TrackId, announced: &Arc<Parameters>) {
         let known = Known { id, announced: announced.clone(), parameters: announced.clone() };
         match self.tracks.binary_search_by_key(&id, |track| track.id) {
-            Ok(place) if self.tracks[place].announced == *announced => {}
+            Ok(place) if self.tracks[place].announced == *announced => return,
             Ok(place) => self.tracks[place] = known,
             Err(place) if self.tracks.len() < limits::RECORDING_TRACKS_MAX => {
                 self.tracks.insert(place, known)
             }
             // Frames of a track whose parameters are not known are left out, and counted.
-            Err(_) => {}
+            Err(_) => return,
         }
+        // Known now and not only at the track's next frame, a new file begins at the very next entrance, and nothing that
+        // comes behind that has to be left out.
+        self.stale |= self.file.as_ref().is_some_and(|file| !file.takes(id, announced));
     }
 
     /// The parameters of a frame's track, with what the frame itself adds to them.
@@ -385,7 +388,8 @@ impl Recorder {
         if file.is_empty() {
             return;
         }
-        if file.segment().is_none() {
+        let begins = file.segment().is_none();
+        if begins {
             let since = self.presence.video.or(self.presence.first).unwrap_or(now);
             let waiting = now.since(since) <= limits::RECORDING_VIDEO_WAIT && !self.finished;
             let announced = self.tracks.iter().any(|track| track.parameters.codec.is_video());
@@ -404,7 +408,8 @@ impl Recorder {
         }
         let segment = file.segment().expect("sealed above");
         let Some(fragment) = file.cut(next) else { return };
-        if !self.sink.has_room(now) {
+        // The first fragment holds the head of the file: whoever opened a file for it has room for it.
+        if !begins && !self.sink.has_room(now) {
             self.dropping = true;
             return self.lose(fragment.frames(), fragment.from());
         }

@@ -114,6 +114,8 @@ const WINDOW: usize = 64 << 10;
 /// The unit in which a write that a crash cut off is there or not. Disks promise less (512), but what lies above them
 /// moves whole pages.
 const TORN_UNIT: u64 = 4096;
+/// Bytes of the head of the box that pads a fragment; every fragment of ours has one.
+const PADDING_HEAD_BYTES: u64 = 8;
 const TORN: &str = "a part of a fragment is missing";
 /// Fragments at the end of a file that a crash may have torn: those in flight and the one before them.
 const SUSPECTS: usize = limits::FRAGMENTS_IN_FLIGHT_MAX + 1;
@@ -405,10 +407,12 @@ impl<'f, F: ReadAt + ?Sized> Scan<'f, F> {
         Ok(())
     }
 
-    /// True when a whole block of the fragment's media is zeros: it never reached the disk. No codec makes that many
-    /// zeros in a row (H.264 and HEVC cannot at all), and our own fragments have no block without media or a head.
+    /// True when what a block holds of the fragment is zeros: it never reached the disk. No codec makes that many zeros in
+    /// a row (H.264 and HEVC cannot at all), and our own fragments have no block without media or a head. What another
+    /// fragment has in the same block says nothing: it may have come with another write.
     fn is_torn(&self, suspect: &Suspect) -> Result<bool, F::Error> {
         let (start, end) = suspect.media;
+        let own = suspect.start..end.saturating_add(PADDING_HEAD_BYTES);
         let mut block = start / TORN_UNIT * TORN_UNIT;
         let mut window = vec![0; WINDOW];
         while block < end {
@@ -417,11 +421,12 @@ impl<'f, F: ReadAt + ?Sized> Scan<'f, F> {
             if len == 0 {
                 break;
             }
-            // The part of a block that stands before the media or behind it counts too: it holds the head of the
-            // fragment, or that of the padding.
+            // The heads of the fragment and of its padding, before and behind the media, count too.
             let mut blocks = read.chunks(TORN_UNIT as usize).zip(0..);
             let missing = |(bytes, index): (&[u8], u64)| {
-                block + index * TORN_UNIT < end && bytes.iter().all(|byte| *byte == 0)
+                let at = block + index * TORN_UNIT;
+                let zeros = bytes.iter().zip(at..).all(|(byte, at)| *byte == 0 || !own.contains(&at));
+                at < end && zeros
             };
             if blocks.any(missing) {
                 return Ok(true);
