@@ -121,3 +121,38 @@ fn a_disk_that_fails_to_the_end_leaves_no_file_and_a_gap() {
     assert_eq!(world.counters().lost, frames.len() as u64);
     assert!(matches!(world.told.last(), Some(Output::Gap { frames: 125, .. })), "{:?}", world.told);
 }
+
+#[test]
+fn a_file_begins_with_its_head_however_slowly_files_are_closed() {
+    let name = StreamName::parse("live/cam").unwrap();
+    let mut recorder = Recorder::new(name, &Settings { segment: Duration::from_secs(2) });
+    let zero = MediaTime::from_millis(0);
+    let payload = Payload::Parameters(Arc::new(h264()));
+    recorder.frame(&Frame { track: TrackId::VIDEO, dts: zero, pts: zero, payload }, Now(0), BEGIN);
+    let mut begun = 0;
+    let mut closing = Vec::new();
+    for frame in stream(0..60_000, 500).iter().filter(|frame| frame.is_video()) {
+        let now = Now(u64::try_from(frame.dts.as_nanos()).unwrap());
+        recorder.frame(frame, now, Wall(BEGIN.0 + now.0));
+        while let Some(output) = recorder.poll() {
+            match output {
+                Output::Open { segment, .. } => recorder.opened(segment, Ok(4096), now),
+                Output::Append { segment, offset, fragment } => {
+                    let mut bytes = vec![0; fragment.len()];
+                    fragment.write_into(&mut bytes);
+                    assert_eq!(offset == 0, &bytes[4..8] == b"ftyp", "at {offset} of {segment:?}");
+                    begun += u32::from(offset == 0);
+                    recorder.appended(segment, Ok(()), now);
+                }
+                Output::Finish { segment, .. } => {
+                    closing.push((now.after(Duration::from_millis(8300)), segment))
+                }
+                Output::Alarm { .. } | Output::Gap { .. } => {}
+            }
+        }
+        if let Some(at) = closing.iter().position(|(due, _)| *due <= now) {
+            recorder.finished(closing.remove(at).1, Ok(()));
+        }
+    }
+    assert!(begun > 10, "{begun} files were begun");
+}
