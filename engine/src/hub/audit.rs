@@ -18,6 +18,8 @@ pub struct Census {
     pub streams: usize,
     /// Words that wait for room in a lane.
     pub backlog: usize,
+    /// Recorders, until their last file is closed.
+    pub recorders: usize,
 }
 
 type Verdict = Result<(), String>;
@@ -29,7 +31,12 @@ fn verdict(holds: bool, broken: impl FnOnce() -> String) -> Verdict {
 impl Hub {
     /// What it holds.
     pub fn census(&self) -> Census {
+        #[cfg(feature = "record")]
+        let recorders = self.recordings.len();
+        #[cfg(not(feature = "record"))]
+        let recorders = 0;
         Census {
+            recorders,
             connections: self.connections.iter().flatten().count(),
             streams: self.streams.len(),
             backlog: self.backlog.values().map(std::collections::VecDeque::len).sum(),

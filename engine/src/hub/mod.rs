@@ -4,8 +4,9 @@
 //! It is driven like everything else here: one [`Input`] and the time, [`poll`](Hub::poll) until nothing is left,
 //! [`deadline`](Hub::deadline). A connection is a number that the driver chose; its socket is the driver's business.
 //!
-//! `connection.rs` holds what one peer is to the hub, `publish.rs` the way of a frame in, `play.rs` the way out,
-//! `neighbour.rs` what crosses between cores, `recording.rs` the recorder of an owned stream.
+//! `connection.rs` holds what one peer is to the hub and `connection/leaving.rs` how it leaves, `publish.rs` the way of a
+//! frame in, `play.rs` the way out, `neighbour.rs` what crosses between cores, `recording.rs` the recorder of an owned
+//! stream.
 
 mod audit;
 mod connection;

@@ -29,6 +29,10 @@ pub struct Recordings {
 }
 
 impl Recordings {
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
