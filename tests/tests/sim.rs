@@ -74,7 +74,8 @@ fn every_seed_keeps_every_promise() {
     reports.iter().for_each(|report| tally.add(&report.tally));
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     eprintln!(
-        "{} seeds, {} steps: {tally:?}, {} moves, {} jumps, {} late copies, {} groups let go, {} stalls",
+        "{} seeds, {} steps: {tally:?}, {} moves, {} jumps, {} late copies, {} groups let go, {} stalls, {} frames \
+         from disks, {} gaps",
         reports.len(),
         sum(|report| report.steps),
         sum(|report| report.moves),
@@ -82,6 +83,8 @@ fn every_seed_keeps_every_promise() {
         sum(|report| report.replicas_late),
         sum(|report| report.groups_let_go),
         sum(|report| report.stalls),
+        sum(|report| report.frames_read),
+        sum(|report| report.gaps),
     );
     for failure in failures.iter().take(10) {
         eprintln!("{failure}");
@@ -100,6 +103,8 @@ fn every_seed_keeps_every_promise() {
             ("jumps of viewers", sum(|report| report.viewer_jumps)),
             ("late copies", sum(|report| report.replicas_late)),
             ("groups let go", sum(|report| report.groups_let_go)),
+            ("frames read from disks", sum(|report| report.frames_read)),
+            ("gaps in recordings", sum(|report| report.gaps)),
             ("stalls", sum(|report| report.stalls)),
         ] {
             assert!(number > 0, "in {count} worlds there were no {what}");

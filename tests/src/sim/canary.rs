@@ -18,6 +18,8 @@ pub enum Canary {
     MoveLosesBytes,
     /// A driver does not bring a deadline any more.
     ClockStops,
+    /// A disk acknowledges what it wrote in part.
+    DiskLies,
     /// The engine makes a lagging viewer jump in the middle of a frame.
     Engine(shardcast_engine::canary::Canary),
 }
@@ -33,6 +35,7 @@ impl Canary {
             Canary::RefusedLeaks,
             Canary::MoveLosesBytes,
             Canary::ClockStops,
+            Canary::DiskLies,
         ];
         all.extend(shardcast_engine::canary::Canary::ALL.iter().copied().map(Canary::Engine));
         all

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use shardcast_engine::{
     hub::{ConnectionId, Hub, Input, Lost, Output},
-    media::StreamName,
     message::{CoreId, Message, Parcel},
     session::{Answer, Refusal},
     time::Now,
@@ -14,6 +13,7 @@ use shardcast_engine::{
 
 use super::{
     canary::Canary,
+    disk::Disk,
     judge::{Policy, Verdict},
     plain,
     socket::{Place, Receiving, Socket},
@@ -33,6 +33,8 @@ pub struct Core {
     pub parcels: VecDeque<(Now, Parcel, usize)>,
     /// Words that found their lane full.
     pub undelivered: VecDeque<(Message, CoreId)>,
+    /// Where its streams are recorded.
+    pub disk: Disk,
     /// The driver stopped before the hub had said everything.
     pub has_outputs: bool,
     /// Who sits where: the socket of each slot, and how often it was used.
@@ -50,6 +52,7 @@ impl Core {
             lanes: (0..cores).map(|_| VecDeque::new()).collect(),
             parcels: VecDeque::new(),
             undelivered: VecDeque::new(),
+            disk: Disk::default(),
             has_outputs: false,
             slots: Vec::new(),
             resumes: 0,
@@ -197,6 +200,15 @@ impl World {
         self.tell(core, Input::Closed { connection: id, how })
     }
 
+    pub(super) fn bring_answer(&mut self, core: usize) -> Verdict {
+        let (now, canary) = (self.now, self.canary);
+        let disk = &mut self.cores[core].disk;
+        match disk.answer(now, &mut self.random, canary, &mut self.sung) {
+            Some((recording, answer)) => self.tell(core, Input::Recorded { recording, answer }),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn bring_quiet(&mut self, socket: usize) -> Verdict {
         let Place::Held { core, id } = self.sockets[socket].place else { return Ok(()) };
         if self.quiet_at(&self.sockets[socket]).is_none_or(|at| at > self.now) {
@@ -294,9 +306,11 @@ impl World {
             }
             Output::Move { connection, to, parcel } => self.hand_over(core, connection, to, parcel),
             Output::Mail(message, to) => self.mail(core, message, to),
+            Output::Record { recording, task } => {
+                self.cores[core].disk.ask(recording, task, &mut self.random, self.now);
+                Ok(())
+            }
             Output::Notice(_) => Ok(()),
-            #[allow(unreachable_patterns, reason = "what a recorder wants is carried out by the disk")]
-            _ => Ok(()),
         }
     }
 
@@ -420,8 +434,8 @@ impl World {
     /// A viewer is not refused a stream that has been live all the time.
     fn check_refusal(&mut self, core: usize, socket: usize, refusal: Refusal) -> Verdict {
         let Some((name, wished)) = self.judge.wish_of(socket) else { return Ok(()) };
-        let name: StreamName = name;
-        let Some(since) = self.judge.live_since(&name) else { return Ok(()) };
+        let idle = self.settings.default.limits.publisher_idle;
+        let Some(since) = self.judge.live_since(&name, idle, self.now) else { return Ok(()) };
         let owner = self.owner(&name);
         let patience = self.settings.default.limits.wait_for_publisher;
         let patience = if patience.is_zero() { std::time::Duration::from_secs(5) } else { patience };

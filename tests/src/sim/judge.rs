@@ -238,7 +238,7 @@ impl Judge {
             }
             What::Ended => {
                 self.sockets.entry(socket).or_default().busy = false;
-                self.ended(socket)
+                self.ended(socket, policy, now)
             }
             What::Stop => {
                 self.sockets.entry(socket).or_default().busy = false;
@@ -308,10 +308,10 @@ impl Judge {
         Ok(())
     }
 
-    /// Since when a stream has been live without a break, if it is.
-    pub fn live_since(&self, name: &StreamName) -> Option<Now> {
+    /// Since when a stream has been live without a break, if it is and its publisher is not silent for long.
+    pub fn live_since(&self, name: &StreamName, idle: Duration, now: Now) -> Option<Now> {
         let truth = self.streams.get(name)?;
-        truth.publisher.map(|_| truth.since)
+        truth.publisher.filter(|_| truth.last_word.after(idle / 2) > now).map(|_| truth.since)
     }
 
     /// Another publisher has taken this one's stream.
@@ -375,13 +375,14 @@ impl Judge {
     }
 
     /// A session was told that its viewer's stream has ended.
-    fn ended(&mut self, socket: usize) -> Verdict {
+    fn ended(&mut self, socket: usize, policy: Policy, now: Now) -> Verdict {
         let Some(watching) = self.sockets.get(&socket).and_then(|watched| watched.watching.as_ref()) else {
             return Ok(());
         };
         let truth = &self.streams[&watching.stream];
         let same_life = watching.last.is_some_and(|last| truth.frames[last].life == truth.life);
-        verdict(!(same_life && truth.publisher.is_some()), || {
+        let published = truth.publisher.is_some() && now.since(truth.last_word) + policy.slack <= policy.idle;
+        verdict(!(same_life && published), || {
             format!("{} ended for a viewer while it was being published", watching.stream)
         })
     }
@@ -542,6 +543,7 @@ impl Judge {
         let offset = dts_millis - taken.dts_millis;
         if let Some(before) = watching.offset_millis
             && !watching.discontinuity
+            && !watching.refreshed
             && excuse.plain
             && watching.last.is_some_and(|last| last + 1 == index)
         {
@@ -555,6 +557,21 @@ impl Judge {
         watching.discontinuity = false;
         watching.refreshed = false;
         verdict(taken.at <= now, || format!("{} came before it was sent", place()))
+    }
+
+    /// Which frame of `stream` it is, if it was taken for that stream.
+    pub fn place_of(&self, stream: &StreamName, stamp: Stamp) -> Option<usize> {
+        self.taken.get(&stamp).filter(|(whose, _)| whose == stream).map(|(_, index)| *index)
+    }
+
+    /// Nothing changes in `stream` between two frames: one publisher, one set of parameters, no break.
+    pub fn is_smooth(&self, stream: &StreamName, from: usize, to: usize) -> bool {
+        let frames = &self.streams[stream].frames[from..=to];
+        frames.windows(2).all(|pair| {
+            pair[0].known == pair[1].known
+                && pair[0].stamp.publisher == pair[1].stamp.publisher
+                && pair[0].life == pair[1].life
+        })
     }
 
     /// In a calm world a viewer that takes what comes has all that was taken until `until`.

@@ -8,8 +8,10 @@
 //! network, `peer.rs` for publishers and viewers. `plain/` is a protocol of this world's own. `canary.rs` breaks what the
 //! judge must find.
 
+mod archive;
 pub mod canary;
 pub mod client;
+mod disk;
 mod driver;
 pub mod judge;
 pub mod peer;
@@ -52,6 +54,10 @@ pub struct Report {
     pub replicas_late: u64,
     /// Groups that were let go.
     pub groups_let_go: u64,
+    /// Frames that were read from disks after a crash or at the end.
+    pub frames_read: u64,
+    /// Gaps in recordings.
+    pub gaps: u64,
     /// Peers that were closed because they took nothing.
     pub stalls: u64,
     /// The canary did its work.
@@ -130,14 +136,21 @@ fn play(scenario: &mut Scenario) -> Verdict {
         world.run(DRAIN)?;
     }
     world.dismiss();
+    world.mend_disks();
     world.run(SILENCE)?;
-    world.check_silence()
+    world.check_silence()?;
+    world.check_archive()
 }
 
 fn report(scenario: &Scenario) -> Report {
     let world = &scenario.world;
-    let mut report =
-        Report { tally: world.judge.tally, steps: world.steps, sung: world.sung, ..Report::default() };
+    let mut report = Report {
+        tally: world.judge.tally,
+        steps: world.steps,
+        sung: world.sung,
+        frames_read: world.frames_read,
+        ..Report::default()
+    };
     for core in &world.cores {
         let stats = core.hub.stats();
         report.moves += stats.moves;
@@ -145,6 +158,7 @@ fn report(scenario: &Scenario) -> Report {
         report.replicas_late += stats.replicas_late;
         report.groups_let_go += stats.groups_let_go;
         report.stalls += stats.stalls;
+        report.gaps += stats.recording_gaps;
     }
     report
 }

@@ -12,6 +12,7 @@ use shardcast_engine::{
 
 use super::{
     client::Wish,
+    disk::Temper,
     peer::{Act, Pace, Peer, Publisher, ROOM, Role, Viewer},
     plain,
     random::Random,
@@ -51,14 +52,22 @@ pub fn of_seed(seed: u64) -> Scenario {
     let tight = random.chance(20);
     let limits = limits(&mut random, tight);
     let climate = climate(&mut random);
-    let mut settings = Settings { default: AppSettings { limits, record: false }, ..Settings::default() };
+    let mut settings =
+        Settings { default: AppSettings { limits, record: random.chance(40) }, ..Settings::default() };
     settings.doors.idle = millis(5000);
+    settings.segment = millis(random.pick(&[500, 3000, 3000, 600_000]));
     let end = random.pick(&[End::Leave, End::Drain, End::DrainInTheMiddle]);
     if random.chance(10) {
         settings.doors.streams = usize::try_from(random.between(1, 3)).expect("it is at most 3");
     }
     let mut world = World::new(random.fork(), cores, climate, settings);
     world.tight = tight;
+    for core in &mut world.cores {
+        let block = random.pick(&[1, 512, 4096]);
+        // A core that sleeps for long wakes up to more than its recorders may have in flight.
+        core.disk.has_struggled = world.climate.core_pause >= millis(500);
+        core.disk.temper = Temper { block, ahead: random.pick(&[0, 65_536]), ..Temper::default() };
+    }
     let rough = millis(random.between(5_000, 20_000));
     let streams = random.between(1, 3);
     let mut serial = 0;

@@ -9,12 +9,15 @@ use shardcast_engine::{
     hub::{Census, Hub},
     media::StreamName,
     message::{CoreId, owner_of},
+    record::Fault,
     settings::Settings,
     time::{Now, Wall},
 };
 
 use super::{
+    archive::{self, Occasion},
     canary::Canary,
+    disk::Temper,
     driver::Core,
     judge::{Judge, Verdict},
     peer::Peer,
@@ -65,6 +68,10 @@ pub struct World {
     /// When the lane from one core to another was last full: `[from][to]`.
     pub lane_full: Vec<Vec<Option<Now>>>,
     pub next_pause: Now,
+    pub next_mood: Now,
+    pub next_crash: Now,
+    /// Frames that were read from disks, in all crashes and at the end.
+    pub frames_read: u64,
     /// No fault is made any more, so that what must come in the end can be seen to come.
     pub calm: bool,
     pub draining: bool,
@@ -103,12 +110,23 @@ pub enum Work {
     Act(usize),
     /// A peer can read.
     Read(usize),
+    /// A disk has an answer.
+    Disk(usize),
     /// A core falls asleep.
     Pause,
+    /// A disk gets another temper.
+    Mood,
+    /// Power fails, and somebody looks at what is on the disks. In this world it goes on nonetheless.
+    Crash,
 }
 
 /// Steps at one instant that only a machine can need that asks to be woken for ever.
 const STEPS_PER_INSTANT_MAX: u32 = 200_000;
+
+/// How often some disk changes its temper, on average.
+const MOOD_EVERY: Duration = Duration::from_secs(3);
+/// How often power fails, on average.
+const CRASH_EVERY: Duration = Duration::from_millis(1500);
 
 impl World {
     /// A world of `cores` hubs in which nobody is yet.
@@ -138,6 +156,9 @@ impl World {
             sung: false,
             lane_full: vec![vec![None; usize::from(cores)]; usize::from(cores)],
             next_pause,
+            next_mood: now,
+            next_crash: now.after(CRASH_EVERY),
+            frames_read: 0,
             calm: false,
             draining: false,
             tight: false,
@@ -199,6 +220,16 @@ impl World {
             Work::Quiet(socket) => self.bring_quiet(socket),
             Work::Act(peer) => self.act(peer),
             Work::Read(peer) => self.read(peer),
+            Work::Disk(core) => self.bring_answer(core),
+            Work::Mood => {
+                self.change_mood();
+                Ok(())
+            }
+            Work::Crash => {
+                let gap = self.up_to(CRASH_EVERY * 2);
+                self.next_crash = self.now.after(gap);
+                self.crash()
+            }
             Work::Pause => {
                 self.pause();
                 Ok(())
@@ -226,6 +257,7 @@ impl World {
             for (from, lane) in core.lanes.iter().enumerate() {
                 offer(lane.front().map(|(at, _)| awake(*at)), Work::Letter(index, from));
             }
+            offer(core.disk.ready().map(awake), Work::Disk(index));
             offer(core.parcels.front().map(|(at, _, _)| awake(*at)), Work::Parcel(index));
         }
         for (index, socket) in self.sockets.iter().enumerate() {
@@ -248,6 +280,12 @@ impl World {
             offer(self.act_at(index), Work::Act(index));
             offer(self.read_at(index), Work::Read(index));
         }
+        if self.settings.default.record && !self.draining {
+            offer(Some(self.next_crash), Work::Crash);
+            if !self.calm {
+                offer(Some(self.next_mood), Work::Mood);
+            }
+        }
         if !self.calm && !self.climate.core_pause.is_zero() {
             offer(Some(self.next_pause), Work::Pause);
         }
@@ -268,6 +306,56 @@ impl World {
         self.next_pause = self.now.after(pause + gap.max(Duration::from_millis(50)));
     }
 
+    /// A disk changes its mind about how fast it is and whether it works.
+    fn change_mood(&mut self) {
+        let core = self.random.index(self.cores.len());
+        let fault = match self.random.below(10) {
+            0 => Some((Fault::Full, 100)),
+            1 => Some((Fault::Failed, 100)),
+            2 => Some((Fault::Failed, 20)),
+            _ => None,
+        };
+        let delay = Duration::from_millis(self.random.pick(&[0, 1, 1, 20, 20, 300, 3000]));
+        self.cores[core].disk.temper = Temper { fault, delay, ..self.cores[core].disk.temper };
+        let gap = self.up_to(MOOD_EVERY * 2);
+        self.next_mood = self.now.after(gap);
+    }
+
+    /// Looks at what would be left if power failed now.
+    fn crash(&mut self) -> Verdict {
+        for core in &self.cores {
+            let occasion = if core.disk.has_struggled { Occasion::CrashOfABadDisk } else { Occasion::Crash };
+            for (path, file) in core.disk.crash(&mut self.random) {
+                self.frames_read += archive::check(&path, &file, occasion, &self.judge)?.frames;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at every file once all are closed.
+    ///
+    /// # Errors
+    /// What was promised and does not hold.
+    pub fn check_archive(&mut self) -> Verdict {
+        for core in &self.cores {
+            let occasion = if core.disk.has_struggled { Occasion::EndOnABadDisk } else { Occasion::End };
+            let mut holes = 0;
+            for (path, file) in &core.disk.files {
+                if !file.closed {
+                    return Err(format!("{path} was never closed"));
+                }
+                let found = archive::check(path, file, occasion, &self.judge)?;
+                self.frames_read += found.frames;
+                holes += found.holes;
+            }
+            let told = core.hub.stats().recording_gaps;
+            if holes > 0 && told == 0 {
+                return Err(format!("recordings have {holes} gaps, and nobody was told"));
+            }
+        }
+        Ok(())
+    }
+
     /// Any time up to `most`.
     pub fn up_to(&mut self, most: Duration) -> Duration {
         Duration::from_nanos(self.random.between(0, u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)))
@@ -283,6 +371,14 @@ impl World {
     pub fn dismiss(&mut self) {
         for peer in 0..self.peers.len() {
             self.hang_up(peer);
+        }
+    }
+
+    /// From here on every disk works and is quick.
+    pub fn mend_disks(&mut self) {
+        self.calm = true;
+        for core in &mut self.cores {
+            core.disk.temper = Temper { fault: None, delay: Duration::from_millis(1), ..core.disk.temper };
         }
     }
 
