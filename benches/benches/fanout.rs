@@ -1,6 +1,6 @@
 //! What one frame costs the hub when 1, 100 and 1000 viewers are to get it: the machine alone, without a kernel.
 
-use shardcast_bench::Room;
+use shardcast_bench::room::Room;
 
 fn main() {
     divan::main();

@@ -84,6 +84,28 @@ pub fn configure(socket: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<
     Ok(())
 }
 
+/// Takes up to `most` bytes that have come and throws them away, without copying them to user space (MSG_TRUNC, tcp(7)).
+/// Never waits. 0 is the end of the stream.
+///
+/// # Errors
+/// `WouldBlock` when nothing has come; anything else means that the connection broke.
+pub fn discard(socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+    // SAFETY: with MSG_TRUNC on a TCP socket the kernel writes nothing, so that no memory need stand behind the length.
+    let taken = unsafe {
+        libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), most, libc::MSG_TRUNC | libc::MSG_DONTWAIT)
+    };
+    usize::try_from(taken).map_err(|_| io::Error::last_os_error())
+}
+
+/// How many bytes may wait in a connection's socket until they are read (SO_RCVBUF). The kernel doubles it for its own
+/// needs, and caps it at net.core.rmem_max.
+///
+/// # Errors
+/// The descriptor is no socket.
+pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes)
+}
+
 /// The congestion control in force on a socket.
 pub fn congestion(socket: BorrowedFd<'_>) -> io::Result<String> {
     let mut name = [0u8; CONGESTION_NAME_BYTES];
@@ -238,6 +260,23 @@ mod tests {
         assert_eq!(read_option(accepted, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT), 20_000);
         assert_eq!(read_option(accepted, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
         assert_eq!(congestion(accepted).unwrap(), congestion(first.as_fd()).unwrap());
+    }
+
+    #[test]
+    fn discarded_bytes_are_counted_and_gone() {
+        use std::io::{Read, Write};
+        let listener = bind(loopback()).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        assert_eq!(discard(client.as_fd(), 1 << 20).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        accepted.write_all(&[7; 1000]).unwrap();
+        accepted.write_all(b"rest").unwrap();
+        assert_eq!(discard(client.as_fd(), 1000).unwrap(), 1000);
+        let mut rest = [0; 4];
+        client.read_exact(&mut rest).unwrap();
+        assert_eq!(&rest, b"rest");
+        drop(accepted);
+        assert_eq!(discard(client.as_fd(), 1000).unwrap(), 0);
     }
 
     #[test]

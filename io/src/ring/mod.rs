@@ -238,6 +238,30 @@ impl Ring {
         }
     }
 
+    /// Submits what was queued and sleeps until the kernel has something to report or `pause` has passed: one system
+    /// call. It blocks the thread, so it is for threads that do nothing else, as a load generator's; a shard has
+    /// [`ready`](Self::ready).
+    ///
+    /// # Errors
+    /// The kernel refuses the ring.
+    pub fn wait(&mut self, pause: Duration) -> io::Result<()> {
+        self.receive_again_where_starved();
+        self.push_backlog();
+        let idle = self.backlog.is_empty() && self.ready.is_empty() && self.reaped.is_empty();
+        if idle && self.uring.completion().is_empty() {
+            let pause = types::Timespec::from(pause);
+            self.stats.enters += 1;
+            let result =
+                self.uring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&pause));
+            self.queued = self.uring.submission().len();
+            return match result {
+                Err(error) if error.raw_os_error() == Some(libc::ETIME) || is_transient(&error) => Ok(()),
+                result => result.map(drop),
+            };
+        }
+        self.submit()
+    }
+
     /// What this ring has done so far.
     pub fn stats(&self) -> RingStats {
         self.stats

@@ -97,6 +97,27 @@ fn watched(length: usize) -> (Bytes, Arc<AtomicBool>) {
     (Bytes::from_owner(Watched { bytes: vec![5; length], dropped: Arc::clone(&dropped) }), dropped)
 }
 
+#[test]
+fn a_blocking_wait_ends_with_a_completion_or_with_the_pause() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let began = Instant::now();
+    ring.wait(Duration::from_millis(30)).unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(29), "nothing came, so it slept all of it");
+    assert!(ring.next().is_none());
+    let (socket, mut client) = pair();
+    let id = ring.add(socket).unwrap();
+    ring.receive(id);
+    let writer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        client.write_all(b"now").unwrap();
+        client
+    });
+    ring.wait(Duration::from_secs(10)).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "the bytes ended it");
+    assert!(matches!(ring.next(), Some(Completion::Received { bytes, .. }) if &bytes[..] == b"now"));
+    drop(writer.join().unwrap());
+}
+
 /// Echoes what each connection sends until `connections` have come and gone; returns the ring's counters.
 async fn echo(listener: TcpListener, connections: usize, config: RingConfig) -> RingStats {
     #[derive(Default)]
