@@ -82,6 +82,15 @@ impl Message {
     pub const fn may_be_late(&self) -> bool {
         matches!(self, Message::Frames { .. } | Message::Opening { .. } | Message::KeyframeWanted { .. })
     }
+
+    /// How many frames cross with it.
+    pub fn frames(&self) -> usize {
+        match self {
+            Message::Frames { frames, .. } => frames.len(),
+            Message::Opening { start, .. } => start.frames.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// A publisher's connection on its way to the core that owns its stream. Its descriptor travels beside it.

@@ -1,4 +1,4 @@
-//! Plain counters and gauges of one core. A core counts for itself; the control thread asks for a copy and merges.
+//! Plain counters, gauges and histograms of one core. A core counts for itself; the control thread asks for a copy and merges.
 
 use std::sync::Arc;
 
@@ -129,8 +129,20 @@ stats! {
     recorded_bytes: Counter,
     /// Gaps in recordings, for want of space or speed.
     recording_gaps: Counter,
+    /// Messages that were put on the lanes to other cores.
+    lane_messages: Counter,
+    /// Frames that were put on the lanes, once per frame and interested core.
+    lane_frames: Counter,
+    /// Messages that found their lane full.
+    lane_refusals: Counter,
     /// Rounds of the shard's loop; with nothing to do it makes none.
     rounds: Counter,
+    /// Sleeps of the shard's loop that the ring ended: a peer did something.
+    sleeps_ring: Counter,
+    /// Sleeps that a deadline ended: a flush, a harvest of receives, a timeout.
+    sleeps_time: Counter,
+    /// Sleeps that the doorbell ended: another core or the control thread had something to say.
+    sleeps_bell: Counter,
     /// CPU time of the shard's thread, in nanoseconds.
     cpu_nanoseconds: Counter,
 }
@@ -191,9 +203,97 @@ impl ShardStats {
     }
 }
 
+/// How often a number was how large: `N` bounds, a count for each, and one for what is beyond the last.
+///
+/// To record is a search among a dozen numbers and two additions, so it may stand on the path of a send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram<const N: usize> {
+    bounds: &'static [u64; N],
+    counts: [u64; N],
+    beyond: u64,
+    sum: u64,
+}
+
+impl<const N: usize> Histogram<N> {
+    /// An empty one. The bounds rise, and each is the largest number that its bucket takes.
+    pub const fn new(bounds: &'static [u64; N]) -> Self {
+        let mut index = 1;
+        while index < N {
+            assert!(bounds[index - 1] < bounds[index], "bounds rise");
+            index += 1;
+        }
+        Histogram { bounds, counts: [0; N], beyond: 0, sum: 0 }
+    }
+
+    /// Takes note of a number.
+    #[inline]
+    pub fn record(&mut self, value: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        *self.counts.get_mut(bucket).unwrap_or(&mut self.beyond) += 1;
+        self.sum = self.sum.wrapping_add(value);
+    }
+
+    /// Adds another's, which has the same bounds.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!(self.bounds, other.bounds, "numbers of one kind have the same bounds");
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.beyond += other.beyond;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    /// Each bound, and how many numbers were not above it: what an exposition wants.
+    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.bounds.iter().zip(&self.counts).scan(0, |below, (bound, count)| {
+            *below += count;
+            Some((*bound, *below))
+        })
+    }
+
+    /// How many numbers there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum::<u64>() + self.beyond
+    }
+
+    /// What they add up to.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    static BOUNDS: [u64; 3] = [0, 10, 1000];
+
+    #[test]
+    fn a_number_at_a_bound_belongs_below_it_and_none_is_lost_beyond_the_last() {
+        let mut histogram = Histogram::new(&BOUNDS);
+        for value in [0, 1, 10, 11, 1000, 1001, 1 << 40] {
+            histogram.record(value);
+        }
+        assert_eq!(histogram.cumulative().collect::<Vec<_>>(), [(0, 1), (10, 3), (1000, 5)]);
+        assert_eq!((histogram.count(), histogram.sum()), (7, 2023 + (1 << 40)));
+    }
+
+    #[test]
+    fn histograms_merged_are_one_that_saw_everything() {
+        let (mut one, mut other, mut both) =
+            (Histogram::new(&BOUNDS), Histogram::new(&BOUNDS), Histogram::new(&BOUNDS));
+        for value in 0..3000 {
+            if value % 3 == 0 {
+                one.record(value)
+            } else {
+                other.record(value)
+            }
+            both.record(value);
+        }
+        one.merge(&other);
+        assert_eq!(one, both);
+        assert_eq!(one.count(), 3000);
+    }
 
     #[test]
     fn merging_adds_every_number() {

@@ -9,5 +9,6 @@ pub mod disk;
 pub mod doctor;
 pub mod mesh;
 pub mod node;
+pub mod profile;
 pub mod shard;
 pub mod status;

@@ -20,8 +20,31 @@ pub enum Mail {
 pub struct Mesh {
     core: CoreId,
     out: Vec<Option<Lane>>,
-    incoming: Vec<Option<Receiver<Mail>>>,
+    incoming: Vec<Option<Incoming>>,
     bell: Arc<Doorbell>,
+    counts: Counts,
+}
+
+/// What one shard has put on its lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Words and connections.
+    pub messages: u64,
+    /// Frames in them.
+    pub frames: u64,
+    /// Words that found their lane full and were given back.
+    pub refusals: u64,
+}
+
+/// How full one core's lanes with another core are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneDepth {
+    /// The other core.
+    pub core: CoreId,
+    /// Messages to it that it has not taken yet.
+    pub out: u64,
+    /// The most messages from it that were found waiting at once.
+    pub incoming_max: u64,
 }
 
 struct Lane {
@@ -31,6 +54,11 @@ struct Lane {
     pushed: bool,
     /// Connections that found the lane full. They cannot be left out, and there are never more of them than sockets.
     waiting: VecDeque<(Parcel, OwnedFd)>,
+}
+
+struct Incoming {
+    receiver: Receiver<Mail>,
+    depth_max: usize,
 }
 
 impl Mesh {
@@ -43,6 +71,7 @@ impl Mesh {
                 out: (0..cores).map(|_| None).collect(),
                 incoming: (0..cores).map(|_| None).collect(),
                 bell: bells[usize::from(core)].clone(),
+                counts: Counts::default(),
             })
             .collect();
         for from in 0..usize::from(cores) {
@@ -50,7 +79,7 @@ impl Mesh {
                 let (sender, receiver) = lane(limits::LANE_SLOTS);
                 let bell = bells[to].clone();
                 meshes[from].out[to] = Some(Lane { sender, bell, pushed: false, waiting: VecDeque::new() });
-                meshes[to].incoming[from] = Some(receiver);
+                meshes[to].incoming[from] = Some(Incoming { receiver, depth_max: 0 });
             }
         }
         meshes
@@ -68,20 +97,26 @@ impl Mesh {
 
     /// Sends a word, or gives it back when the lane is full.
     pub fn send(&mut self, message: Message, to: CoreId) -> Result<(), Message> {
-        let Some(lane) = self.lane(to) else { return Ok(()) };
+        let Some(Some(lane)) = self.out.get_mut(usize::from(to.0)) else { return Ok(()) };
+        let frames = message.frames() as u64;
         match lane.sender.push(Mail::Word(message)) {
             Ok(()) => {
                 lane.pushed = true;
+                self.counts.messages += 1;
+                self.counts.frames += frames;
                 Ok(())
             }
-            Err(Mail::Word(message)) => Err(message),
+            Err(Mail::Word(message)) => {
+                self.counts.refusals += 1;
+                Err(message)
+            }
             Err(Mail::Connection(..)) => unreachable!("a lane gives back what it was given"),
         }
     }
 
     /// Sends a connection; it waits here while the lane is full.
     pub fn send_connection(&mut self, parcel: Parcel, socket: OwnedFd, to: CoreId) {
-        if let Some(lane) = self.lane(to) {
+        if let Some(Some(lane)) = self.out.get_mut(usize::from(to.0)) {
             lane.waiting.push_back((parcel, socket));
         }
         self.push_waiting();
@@ -96,6 +131,7 @@ impl Mesh {
                 let pushed = lane.sender.push(Mail::Connection(parcel, socket));
                 debug_assert!(pushed.is_ok(), "there was room");
                 lane.pushed = true;
+                self.counts.messages += 1;
             }
             waiting |= !lane.waiting.is_empty();
         }
@@ -111,25 +147,52 @@ impl Mesh {
         }
     }
 
+    /// Takes note of how much waits. Called before taking: a lane is never fuller than then.
+    pub fn sound(&mut self) {
+        for lane in self.incoming.iter_mut().flatten() {
+            lane.depth_max = lane.depth_max.max(lane.receiver.len());
+        }
+    }
+
     /// The next thing from another core.
     pub fn take(&mut self) -> Option<(Mail, CoreId)> {
-        self.incoming.iter_mut().zip(0..).find_map(|(lane, from)| Some((lane.as_mut()?.pop()?, CoreId(from))))
+        let mut lanes = self.incoming.iter_mut().zip(0..);
+        lanes.find_map(|(lane, from)| Some((lane.as_mut()?.receiver.pop()?, CoreId(from))))
     }
 
     /// True when something has come.
     pub fn has_mail(&self) -> bool {
-        self.incoming.iter().flatten().any(|lane| !lane.is_empty())
+        self.incoming.iter().flatten().any(|lane| !lane.receiver.is_empty())
     }
 
-    fn lane(&mut self, to: CoreId) -> Option<&mut Lane> {
-        self.out.get_mut(usize::from(to.0))?.as_mut()
+    /// What this shard has put on its lanes since the start.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How full the lanes are.
+    pub fn depths(&self) -> impl Iterator<Item = LaneDepth> {
+        let lanes = self.out.iter().zip(&self.incoming).zip(0..);
+        lanes.filter_map(|((out, incoming), core)| {
+            let (out, incoming) = (out.as_ref()?, incoming.as_ref()?);
+            Some(LaneDepth {
+                core: CoreId(core),
+                out: (limits::LANE_SLOTS - out.sender.room()) as u64,
+                incoming_max: incoming.depth_max as u64,
+            })
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shardcast_engine::media::StreamName;
+    use bytes::Bytes;
+    use shardcast_engine::{
+        media::{Frame, Payload, StreamName, TrackId},
+        stream::{Numbered, Place},
+        time::MediaTime,
+    };
 
     #[test]
     fn every_core_reaches_every_other_and_a_full_lane_gives_back() {
@@ -148,7 +211,37 @@ mod tests {
         }
         let returned = meshes[2].send(word(9999), CoreId(0)).expect_err("the lane is full");
         assert!(matches!(returned, Message::KeyframeWanted { name } if name.stream() == "cam9999"));
+        let slots = limits::LANE_SLOTS as u64;
+        assert_eq!(meshes[2].counts(), Counts { messages: slots, frames: 0, refusals: 1 });
+        meshes[0].sound();
         assert!(meshes[0].take().is_some());
+        let depths: Vec<_> = meshes[2].depths().map(|lane| (lane.core.0, lane.out)).collect();
+        assert_eq!(depths, [(0, slots - 1), (1, 0)]);
+        let depths: Vec<_> = meshes[0].depths().map(|lane| (lane.core.0, lane.incoming_max)).collect();
+        assert_eq!(depths, [(1, 0), (2, slots)]);
         assert!(meshes[2].send(word(1), CoreId(0)).is_ok());
+    }
+
+    #[test]
+    fn a_frame_is_counted_once_for_each_core_that_it_goes_to() {
+        let mut meshes = Mesh::new(3);
+        let name = StreamName::new("live", "cam").expect("a legal name");
+        let payload = Payload::Metadata(Bytes::new());
+        let frame = Numbered {
+            place: Place { group: 1, index: 0 },
+            frame: Frame {
+                track: TrackId(0),
+                dts: MediaTime::from_millis(0),
+                pts: MediaTime::from_millis(0),
+                payload,
+            },
+        };
+        let frames: Arc<[Numbered]> = Arc::from(vec![frame.clone(), frame]);
+        for to in [1, 2] {
+            let (name, frames) = (name.clone(), frames.clone());
+            let message = Message::Frames { name, subscription: 1, after: None, frames };
+            assert!(meshes[0].send(message, CoreId(to)).is_ok());
+        }
+        assert_eq!(meshes[0].counts(), Counts { messages: 2, frames: 4, refusals: 0 });
     }
 }

@@ -34,12 +34,13 @@ use shardcast_io::{
 
 use self::{
     doors::{Door, Peer, Stage, connection_of, word_for},
-    harvest::{HARVEST_TICK, Harvest, Woken},
+    harvest::{HARVEST_TICK, Harvest},
 };
 use crate::{
     control::link::{Port, Report, Request},
     disk::{Disk, Recordings},
     mesh::{Mail, Mesh},
+    profile::{LoopStats, Woken},
 };
 
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
@@ -86,7 +87,7 @@ pub struct Shard {
     hosted: Vec<OwnedFd>,
     resting_doors: Vec<(Now, usize)>,
     refused: u64,
-    rounds: u64,
+    profile: LoopStats,
     draining: bool,
 }
 
@@ -120,7 +121,7 @@ impl Shard {
             hosted: Vec::new(),
             resting_doors: Vec::new(),
             refused: 0,
-            rounds: 0,
+            profile: LoopStats::default(),
             draining: false,
         };
         if let Some(protocol) = guest {
@@ -136,8 +137,8 @@ impl Shard {
     pub async fn run(mut self) -> io::Result<()> {
         let mut harvest = Harvest::new();
         loop {
-            let now = self.clock();
-            self.rounds += 1;
+            let began = self.clock();
+            let now = began;
             self.hub.set_wall(Wall(clock::wall()), now);
             self.take_mail(now);
             self.take_requests(now);
@@ -149,12 +150,14 @@ impl Shard {
                 return Ok(());
             }
             let now = self.clock();
+            self.profile.round(now.since(began));
             let mut deadline = self.deadline();
             if harvest.ticking {
                 let tick = now.after(HARVEST_TICK);
                 deadline = Some(deadline.map_or(tick, |deadline| deadline.min(tick)));
             }
             let woken = self.sleep(!harvest.ticking, deadline, now).await;
+            self.profile.woken(woken);
             harvest.note(woken, self.ring.stats().receives, self.clock());
         }
     }
@@ -164,7 +167,7 @@ impl Shard {
         if self.ring.pending() > 0 || deadline.is_some_and(|deadline| deadline <= now) {
             // There is more to do; the others get their turn first.
             glommio::executor().yield_task_queue_now().await;
-            return Woken::Time;
+            return Woken::Busy;
         }
         let pause = deadline.map(|deadline| deadline.since(now));
         let mut timer = pause.map(Timer::new);
@@ -203,6 +206,7 @@ impl Shard {
     }
 
     fn take_mail(&mut self, now: Now) {
+        self.mesh.sound();
         while let Some((mail, from)) = self.mesh.take() {
             match mail {
                 Mail::Word(message) => self.hub.handle(Input::Mail(message, from), now),
@@ -244,7 +248,14 @@ impl Shard {
     fn report(&self) -> Report {
         let mut stats = self.hub.stats();
         stats.connections_refused += self.refused + self.doors.iter().map(|door| door.refused).sum::<u64>();
-        stats.rounds = self.rounds;
+        stats.rounds = self.profile.rounds.count();
+        stats.sleeps_ring = self.profile.sleeps_ring;
+        stats.sleeps_time = self.profile.sleeps_time;
+        stats.sleeps_bell = self.profile.sleeps_bell;
+        let lanes = self.mesh.counts();
+        stats.lane_messages = lanes.messages;
+        stats.lane_frames = lanes.frames;
+        stats.lane_refusals = lanes.refusals;
         stats.cpu_nanoseconds = clock::thread_cpu();
         let ring = self.ring.stats();
         stats.sends_short = ring.sends_short;
@@ -257,7 +268,13 @@ impl Shard {
             accepted: door.accepted,
             refused: door.refused,
         });
-        Report { stats, doors: doors.collect(), streams: self.hub.streams() }
+        Report {
+            stats,
+            profile: self.profile.clone(),
+            doors: doors.collect(),
+            lanes: self.mesh.depths().collect(),
+            streams: self.hub.streams(),
+        }
     }
 
     /// What the disk has done, for the recorders.
@@ -312,7 +329,11 @@ impl Shard {
                 sends += usize::from(matches!(output, Output::Send { .. }));
                 self.act(output, now);
             }
+            let enters = self.ring.stats().enters;
             self.ring.submit()?;
+            if self.ring.stats().enters > enters {
+                self.profile.sends_per_enter.record(sends as u64);
+            }
             let mut completions = 0;
             while let Some(completion) = self.ring.next() {
                 completions += 1;
@@ -383,6 +404,9 @@ impl Shard {
             }
             Completion::ReceiveEnded { socket, how } => self.receive_ended(socket, how, now),
             Completion::Sent { socket, result } => {
+                if let Ok(bytes) = result {
+                    self.profile.send_bytes.record(bytes as u64);
+                }
                 let result = result.map_err(|error| Lost::Failed(word_for(&error)));
                 let connection = connection_of(socket);
                 if self.peer(connection).is_some_and(|peer| peer.stage != Stage::Lingering) {

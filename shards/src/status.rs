@@ -120,7 +120,7 @@ mod tests {
     use crate::control::link::Report;
 
     fn report(stats: ShardStats) -> Option<Report> {
-        Some(Report { stats, doors: Vec::new(), streams: Vec::new() })
+        Some(Report { stats, ..Report::default() })
     }
 
     #[test]

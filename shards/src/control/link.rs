@@ -24,6 +24,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use crate::{mesh::LaneDepth, profile::LoopStats};
+
 /// Requests that may wait for one shard. A shard that has left so many unread is stuck, and is told no more.
 pub const REQUESTS_MAX: usize = 32;
 /// How long a shard may take to answer before it counts as stuck.
@@ -43,12 +45,16 @@ pub enum Request {
 }
 
 /// How a shard stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Its counters and gauges.
     pub stats: ShardStats,
+    /// Where its loop's time goes.
+    pub profile: LoopStats,
     /// Its doors.
     pub doors: Vec<DoorStats>,
+    /// Its lanes with every other core.
+    pub lanes: Vec<LaneDepth>,
     /// The streams that it owns or has viewers of.
     pub streams: Vec<StreamStats>,
 }

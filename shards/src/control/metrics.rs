@@ -1,13 +1,13 @@
 //! The text that Prometheus reads (exposition format 0.0.4).
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use shardcast_engine::{
     codec::{Parameters, Shape},
-    stats::{DoorStats, Kind, StreamStats},
+    stats::{DoorStats, Histogram, Kind, StreamStats},
 };
 
-use super::link::{Phase, Snapshot};
+use super::link::{Phase, Report, Snapshot};
 
 /// What a reply of [`expose`] is called in HTTP.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -30,43 +30,121 @@ pub fn expose(snapshot: &Snapshot, phase: Phase, log_lines_lost: u64) -> String 
     page.family("shardcast_log_lines_lost_total", "counter", "Log lines that their reader was too slow for.");
     page.sample("shardcast_log_lines_lost_total", &[], log_lines_lost);
     expose_shards(snapshot, &mut page);
+    expose_loops(snapshot, &mut page);
+    expose_lanes(snapshot, &mut page);
     expose_doors(snapshot, &mut page);
     expose_streams(snapshot.streams().values(), &mut page);
     page.text
 }
 
-/// Errors are one family, told apart by a label.
-const ERRORS_PREFIX: &str = "errors_";
+/// Numbers whose names begin alike are one family, told apart by a label.
+struct Kindred {
+    prefix: &'static str,
+    family: &'static str,
+    label: &'static str,
+    help: &'static str,
+}
+
+const KINDRED: [Kindred; 2] = [
+    Kindred {
+        prefix: "errors_",
+        family: "shardcast_errors_total",
+        label: "kind",
+        help: "Connections closed for a fault, by kind.",
+    },
+    Kindred {
+        prefix: "sleeps_",
+        family: "shardcast_sleeps_total",
+        label: "ended_by",
+        help: "Sleeps of the shard's loop, by what ended them.",
+    },
+];
 
 fn expose_shards(snapshot: &Snapshot, page: &mut Page) {
-    let shards: Vec<_> = snapshot
-        .reports
-        .iter()
-        .enumerate()
-        .filter_map(|(shard, report)| Some((shard.to_string(), report.as_ref()?.stats.fields())))
-        .collect();
+    let shards: Vec<_> = present(snapshot).map(|(shard, report)| (shard, report.stats.fields())).collect();
     let Some((_, fields)) = shards.first() else { return };
-    let mut errors_opened = false;
+    let mut opened = "";
     for (index, field) in fields.iter().enumerate() {
-        let kind = field.name.strip_prefix(ERRORS_PREFIX);
-        let family = match (kind, field.kind) {
-            (Some(_), _) => "shardcast_errors_total".to_owned(),
+        let kindred = KINDRED.iter().find_map(|row| Some((row, field.name.strip_prefix(row.prefix)?)));
+        let family = match (&kindred, field.kind) {
+            (Some((row, _)), _) => row.family.to_owned(),
             (None, Kind::Counter) => format!("shardcast_{}_total", field.name),
             (None, Kind::Gauge) => format!("shardcast_{}", field.name),
         };
-        if kind.is_none() {
-            page.family(&family, if field.kind == Kind::Counter { "counter" } else { "gauge" }, field.help);
-        } else if !std::mem::replace(&mut errors_opened, true) {
-            page.family(&family, "counter", "Connections closed for a fault, by kind.");
+        match &kindred {
+            // The first of them; they stand together.
+            Some((row, _)) if opened != row.family => {
+                page.family(&family, "counter", row.help);
+                opened = row.family;
+            }
+            Some(_) => {}
+            None => {
+                let kind = if field.kind == Kind::Counter { "counter" } else { "gauge" };
+                page.family(&family, kind, field.help);
+            }
         }
         for (shard, fields) in &shards {
             let Some(field) = fields.get(index) else { continue };
-            match kind {
-                Some(kind) => page.sample(&family, &[("shard", shard), ("kind", kind)], field.value),
+            match &kindred {
+                Some((row, kind)) => {
+                    page.sample(&family, &[("shard", shard), (row.label, kind)], field.value);
+                }
                 None => page.sample(&family, &[("shard", shard)], field.value),
             }
         }
     }
+}
+
+/// Nanoseconds as the seconds that Prometheus counts in.
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+fn expose_loops(snapshot: &Snapshot, page: &mut Page) {
+    let shards: Vec<_> = present(snapshot).collect();
+    page.family("shardcast_round_seconds", "histogram", "Busy time of the shard's loop between two sleeps.");
+    for (shard, report) in &shards {
+        page.histogram("shardcast_round_seconds", shard, &report.profile.rounds, seconds);
+    }
+    page.family(
+        "shardcast_sends_per_enter",
+        "histogram",
+        "Sends that the kernel got with one system call into the ring.",
+    );
+    for (shard, report) in &shards {
+        page.histogram("shardcast_sends_per_enter", shard, &report.profile.sends_per_enter, |sends| sends);
+    }
+    page.family("shardcast_send_bytes", "histogram", "Bytes that a peer's socket took with one send.");
+    for (shard, report) in &shards {
+        page.histogram("shardcast_send_bytes", shard, &report.profile.send_bytes, |bytes| bytes);
+    }
+}
+
+fn expose_lanes(snapshot: &Snapshot, page: &mut Page) {
+    page.family("shardcast_lane_depth", "gauge", "Messages that wait in the lane from one core to another.");
+    for (from, report) in present(snapshot) {
+        for lane in &report.lanes {
+            let to = lane.core.0.to_string();
+            page.sample("shardcast_lane_depth", &[("from", &from), ("to", &to)], lane.out);
+        }
+    }
+    page.family(
+        "shardcast_lane_depth_max",
+        "gauge",
+        "The most messages that the receiving core has found waiting since the start.",
+    );
+    for (to, report) in present(snapshot) {
+        for lane in &report.lanes {
+            let from = lane.core.0.to_string();
+            page.sample("shardcast_lane_depth_max", &[("from", &from), ("to", &to)], lane.incoming_max);
+        }
+    }
+}
+
+/// The shards that answered, with their numbers.
+fn present(snapshot: &Snapshot) -> impl Iterator<Item = (String, &Report)> {
+    let shards = snapshot.reports.iter().enumerate();
+    shards.filter_map(|(shard, report)| Some((shard.to_string(), report.as_ref()?)))
 }
 
 fn expose_doors(snapshot: &Snapshot, page: &mut Page) {
@@ -154,7 +232,7 @@ impl Page {
         );
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(name);
         for (index, (label, text)) in labels.iter().enumerate() {
             let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -163,16 +241,34 @@ impl Page {
         let close = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(self.text, "{close} {value}");
     }
+
+    fn histogram<const N: usize, T: Display>(
+        &mut self,
+        name: &str,
+        shard: &str,
+        histogram: &Histogram<N>,
+        unit: fn(u64) -> T,
+    ) {
+        let buckets = format!("{name}_bucket");
+        for (bound, count) in histogram.cumulative() {
+            let bound = unit(bound).to_string();
+            self.sample(&buckets, &[("shard", shard), ("le", &bound)], count);
+        }
+        self.sample(&buckets, &[("shard", shard), ("le", "+Inf")], histogram.count());
+        self.sample(&format!("{name}_sum"), &[("shard", shard)], unit(histogram.sum()));
+        self.sample(&format!("{name}_count"), &[("shard", shard)], histogram.count());
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, sync::Arc};
+    use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
     use bytes::Bytes;
-    use shardcast_engine::{codec::Codec, media::StreamName, stats::ShardStats};
+    use shardcast_engine::{codec::Codec, media::StreamName, message::CoreId, stats::ShardStats};
 
-    use super::{super::link::Report, *};
+    use super::*;
+    use crate::{mesh::LaneDepth, profile::LoopStats};
 
     fn snapshot() -> Snapshot {
         let stream = StreamStats {
@@ -191,11 +287,30 @@ mod tests {
             StreamStats { published: false, viewers: 4, bytes: 0, tracks: vec![], ..stream.clone() };
         let stats = ShardStats { viewers: 3, sent_bytes: 7, errors_malformed: 2, ..ShardStats::default() };
         let door = DoorStats { name: "rtmp", connections: 5, accepted: 9, refused: 4 };
-        let other = ShardStats { viewers: 4, ..ShardStats::default() };
+        let other = ShardStats { viewers: 4, sleeps_bell: 6, ..ShardStats::default() };
+        let mut profile = LoopStats::default();
+        for busy in [40, 60, 600, 300_000] {
+            profile.round(Duration::from_micros(busy));
+        }
+        profile.sends_per_enter.record(0);
+        profile.sends_per_enter.record(128);
+        profile.send_bytes.record(16 << 10);
+        let lane = |core, out, incoming_max| LaneDepth { core: CoreId(core), out, incoming_max };
         Snapshot {
             reports: vec![
-                Some(Report { stats, doors: vec![door], streams: vec![stream] }),
-                Some(Report { stats: other, doors: vec![], streams: vec![replica] }),
+                Some(Report {
+                    stats,
+                    profile,
+                    doors: vec![door],
+                    lanes: vec![lane(1, 2, 9)],
+                    streams: vec![stream],
+                }),
+                Some(Report {
+                    stats: other,
+                    lanes: vec![lane(0, 0, 7)],
+                    streams: vec![replica],
+                    ..Report::default()
+                }),
                 None,
             ],
         }
@@ -213,6 +328,20 @@ mod tests {
             "shardcast_viewers{shard=\"1\"} 4",
             "shardcast_sent_bytes_total{shard=\"0\"} 7",
             "shardcast_errors_total{shard=\"0\",kind=\"malformed\"} 2",
+            "shardcast_sleeps_total{shard=\"1\",ended_by=\"bell\"} 6",
+            "shardcast_round_seconds_bucket{shard=\"0\",le=\"0.00005\"} 1",
+            "shardcast_round_seconds_bucket{shard=\"0\",le=\"0.0001\"} 2",
+            "shardcast_round_seconds_bucket{shard=\"0\",le=\"0.25\"} 3",
+            "shardcast_round_seconds_bucket{shard=\"0\",le=\"+Inf\"} 4",
+            "shardcast_round_seconds_sum{shard=\"0\"} 0.3007",
+            "shardcast_round_seconds_count{shard=\"0\"} 4",
+            "shardcast_sends_per_enter_bucket{shard=\"0\",le=\"0\"} 1",
+            "shardcast_send_bytes_bucket{shard=\"0\",le=\"8192\"} 0",
+            "shardcast_send_bytes_bucket{shard=\"0\",le=\"16384\"} 1",
+            "shardcast_send_bytes_sum{shard=\"0\"} 16384",
+            "shardcast_lane_depth{from=\"0\",to=\"1\"} 2",
+            "shardcast_lane_depth_max{from=\"0\",to=\"1\"} 7",
+            "shardcast_lane_depth_max{from=\"1\",to=\"0\"} 9",
             "shardcast_door_connections{shard=\"0\",door=\"rtmp\"} 5",
             "shardcast_door_refused_total{shard=\"0\",door=\"rtmp\"} 4",
             "# TYPE shardcast_sent_bytes_total counter",
@@ -228,17 +357,46 @@ mod tests {
     fn each_family_is_opened_once_and_before_its_samples() {
         let text = expose(&snapshot(), Phase::Draining, 0);
         let mut opened = BTreeSet::new();
-        let mut current = "";
+        let (mut current, mut kind) = ("", "");
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
-                current = rest.split(' ').next().unwrap();
+                (current, kind) = rest.split_once(' ').unwrap();
                 assert!(opened.insert(current), "{current} twice");
             } else if !line.starts_with('#') {
                 let name = line.split(['{', ' ']).next().unwrap();
-                assert_eq!(name, current, "{line}");
-                assert!(line.rsplit(' ').next().unwrap().parse::<u64>().is_ok(), "{line}");
+                let suffix = name.strip_prefix(current).unwrap_or_else(|| panic!("{line} in {current}"));
+                let allowed: &[&str] =
+                    if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+                assert!(allowed.contains(&suffix), "{line} in {current}");
+                assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
             }
         }
         assert!(opened.len() > 30, "{opened:?}");
+    }
+
+    #[test]
+    fn buckets_rise_and_the_last_holds_the_count() {
+        let text = expose(&snapshot(), Phase::Serving, 0);
+        let number = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        let mut histograms = 0;
+        for (shard, family) in ["0", "1"].into_iter().flat_map(|shard| {
+            ["round_seconds", "sends_per_enter", "send_bytes"].map(|family| (shard, family))
+        }) {
+            let start = format!("shardcast_{family}_bucket{{shard=\"{shard}\",le=\"");
+            let buckets: Vec<(f64, f64)> = text
+                .lines()
+                .filter_map(|line| {
+                    let bound = line.strip_prefix(&start)?.split('"').next()?;
+                    Some((bound.parse().unwrap(), number(line)))
+                })
+                .collect();
+            assert!(buckets.len() > 9, "{family}: {buckets:?}");
+            assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{family}: {buckets:?}");
+            let count = format!("shardcast_{family}_count{{shard=\"{shard}\"}} ");
+            let count = text.lines().find(|line| line.starts_with(&count)).unwrap();
+            assert_eq!(buckets.last(), Some(&(f64::INFINITY, number(count))), "{family}");
+            histograms += 1;
+        }
+        assert_eq!(histograms, 6);
     }
 }

@@ -39,7 +39,7 @@ impl Shard {
                     Some(Request::Report(answer)) => {
                         asked += 1;
                         let stats = ShardStats { rounds: asked, ..ShardStats::default() };
-                        let _ = answer.send(Report { stats, doors: Vec::new(), streams: Vec::new() });
+                        let _ = answer.send(Report { stats, ..Report::default() });
                     }
                     Some(Request::Settings(new)) => settings = Some(new),
                     Some(Request::Drain) => break,

@@ -4,19 +4,14 @@ use std::time::Duration;
 
 use shardcast_engine::time::Now;
 
+use crate::profile::Woken;
+
 /// How often receives are harvested while many come: a wake costs more than a receive.
 pub(super) const HARVEST_TICK: Duration = Duration::from_millis(4);
 /// Wakes by the ring within [`HARVEST_WINDOW`] that make the loop harvest on the tick instead, and below which it goes
 /// back. At this rate both cost the same.
 const HARVEST_WAKES: u32 = 20;
 const HARVEST_WINDOW: Duration = Duration::from_millis(80);
-/// What ended a sleep.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Woken {
-    Ring,
-    Time,
-    Bell,
-}
 
 /// Decides whether receives are taken as they come or on a tick.
 pub(super) struct Harvest {
