@@ -14,5 +14,9 @@
 //! - [`room`] is a hub without sockets, for the micro benches.
 #![forbid(unsafe_code)]
 
+pub mod comparison;
 pub mod outcome;
+pub mod progress;
+pub mod report;
 pub mod room;
+pub mod verdict;
