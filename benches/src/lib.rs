@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod comparison;
+pub mod floor;
 pub mod outcome;
 pub mod progress;
 pub mod report;
