@@ -14,10 +14,22 @@
 //! - [`room`] is a hub without sockets, for the micro benches.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod clip;
 pub mod comparison;
 pub mod floor;
+pub mod histogram;
+pub mod load;
+pub mod measure;
 pub mod outcome;
+pub mod process;
 pub mod progress;
+pub mod prometheus;
+pub mod recordings;
 pub mod report;
 pub mod room;
+pub mod scenario;
+pub mod server;
+pub mod stamp;
+pub mod units;
 pub mod verdict;

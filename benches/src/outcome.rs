@@ -21,6 +21,9 @@ pub struct Outcome {
     pub settings: BTreeMap<String, String>,
     /// Why the figures mean nothing, one sentence each. Empty for a run that counts.
     pub void: Vec<String>,
+    /// What went wrong with publishers, viewers or recordings, the first few of it, in words.
+    #[serde(default)]
+    pub trouble: Vec<String>,
     /// Length of the window in which everything below was measured, seconds.
     pub seconds: f64,
     /// What was published and delivered.
@@ -79,8 +82,8 @@ pub struct Traffic {
     pub delivered_bytes: u64,
     /// The same in 10^9 bits per second.
     pub delivered_gbit_per_second: f64,
-    /// Bytes that healthy viewers were delivered less than a viewer of the same stream that parses, beyond what half a
-    /// second of the stream can explain.
+    /// Bytes that healthy viewers were delivered less than the viewer of the same stream that was delivered most, where it
+    /// is more than half a second of the stream can explain.
     pub missing_bytes: u64,
 }
 
@@ -232,6 +235,9 @@ pub struct LoadSide {
     pub publisher_held: u64,
     /// How long one round of the load's loop took, milliseconds.
     pub round: Quantiles,
+    /// CPU seconds per second that neither the server nor an idle core can account for: what other programs took of the
+    /// server's cores.
+    pub others_share: f64,
 }
 
 /// One second of the window.

@@ -1,0 +1,167 @@
+//! One publisher: a clip at its own pace, by RTMP or as FLV by plain TCP.
+
+use bytes::Bytes;
+use shardcast_engine::{
+    flv,
+    limits::DoorLimits,
+    rtmp::{self, Client},
+    session::{Answer, Event, Input, Output, Session, Wire},
+    time::Now,
+};
+
+use super::{outbox::Outbox, target_of};
+use crate::{clip::Playback, histogram::Histogram, server::Url};
+
+/// One publisher without its socket.
+pub struct Publisher {
+    talk: Talk,
+    wire: Box<dyn Wire>,
+    playback: Playback,
+    /// When the clip's first frame was due.
+    started: Option<Now>,
+    stopped: bool,
+    /// How much later than it could it starts, so that not all have their key frames at once.
+    stagger: std::time::Duration,
+    out: Outbox,
+    /// Frames published so far.
+    pub frames: u64,
+    /// Bytes that the kernel has taken so far.
+    pub bytes: u64,
+    /// Frames that were due while the ones before were still on their way.
+    pub held: u64,
+}
+
+enum Talk {
+    Rtmp(Box<Client>),
+    Flv,
+}
+
+impl Publisher {
+    /// A publisher of `playback` to `url`.
+    ///
+    /// # Errors
+    /// The URL is none that can be published to.
+    pub fn new(
+        url: &Url,
+        playback: Playback,
+        stagger: std::time::Duration,
+        now: Now,
+    ) -> Result<Publisher, String> {
+        let (talk, wire) = match url.scheme.as_str() {
+            "rtmp" => {
+                let (target, name) = target_of(url)?;
+                let client = Client::push(target, name, &DoorLimits::default(), now);
+                (Talk::Rtmp(Box::new(client)), (rtmp::FORM.open)())
+            }
+            "flv" => (Talk::Flv, (flv::FORM.open)()),
+            scheme => return Err(format!("nothing is published by {scheme}://")),
+        };
+        let mut publisher = Publisher {
+            talk,
+            wire,
+            playback,
+            started: None,
+            stopped: false,
+            stagger,
+            out: Outbox::default(),
+            frames: 0,
+            bytes: 0,
+            held: 0,
+        };
+        match publisher.talk {
+            Talk::Rtmp(_) => drop(publisher.listen(now)?),
+            Talk::Flv => publisher.start(now),
+        }
+        Ok(publisher)
+    }
+
+    /// The server has said something.
+    ///
+    /// # Errors
+    /// It has refused the stream, or broken the protocol.
+    pub fn received(&mut self, bytes: &[u8], now: Now) -> Result<(), String> {
+        if let Talk::Rtmp(client) = &mut self.talk {
+            client.handle(Input::Received(bytes), now).map_err(|error| error.to_string())?;
+            return self.listen(now);
+        }
+        Ok(())
+    }
+
+    /// Whether the server has granted the stream.
+    pub fn is_publishing(&self) -> bool {
+        self.started.is_some()
+    }
+
+    /// When the next frame is due.
+    pub fn due(&self) -> Option<Now> {
+        let started = self.started.filter(|_| !self.stopped)?;
+        Some(Now(started.0 + self.playback.due()))
+    }
+
+    /// No frame is due any more.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Whether the kernel has taken everything.
+    pub fn is_sent(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Muxes every frame that is due by `now`.
+    pub fn work(&mut self, now: Now, lateness: &mut Histogram) {
+        while let Some(due) = self.due().filter(|due| *due <= now) {
+            // Read anew for each: what many publishers send in one round leaves one after the other.
+            let moment = Now(shardcast_io::clock::monotonic());
+            lateness.record(moment.since(due));
+            self.held += u64::from(self.out.is_sending());
+            let frame = self.playback.take(moment.0);
+            self.frames += 1;
+            self.wire.frame(&frame, self.out.waiting());
+        }
+    }
+
+    /// What is to be sent now.
+    pub fn next(&mut self) -> Option<Bytes> {
+        self.out.next()
+    }
+
+    /// The socket has taken so many bytes; gives what is to be sent next.
+    pub fn sent(&mut self, bytes: usize) -> Option<Bytes> {
+        self.bytes += bytes as u64;
+        self.out.sent(bytes)
+    }
+
+    /// Pictures published so far.
+    pub fn pictures(&self) -> u64 {
+        self.playback.pictures()
+    }
+
+    fn listen(&mut self, now: Now) -> Result<(), String> {
+        let Talk::Rtmp(client) = &mut self.talk else { return Ok(()) };
+        let mut granted = false;
+        while let Some(output) = client.poll() {
+            match output {
+                Output::Send(bytes) => self.out.waiting().extend_from_slice(&bytes),
+                Output::Event(Event::Play { .. }) => {
+                    client.handle(Input::Answer(Answer::Playing), now).map_err(|error| error.to_string())?;
+                    granted = true;
+                }
+                Output::Event(_) => {}
+                Output::Close => return Err("the server has ended the stream".to_owned()),
+            }
+        }
+        if granted {
+            self.start(now);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, now: Now) {
+        let clip = self.playback.clip();
+        if let Some(first) = clip.parts().first() {
+            self.wire.header(clip.opening(), &first.frame, self.out.waiting());
+        }
+        self.started = Some(now.after(self.stagger));
+    }
+}

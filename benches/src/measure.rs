@@ -1,0 +1,426 @@
+//! One run: a server is started, loaded, measured for a while and ended.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use shardcast_engine::time::{Now, Wall};
+use shardcast_io::clock;
+
+use crate::{
+    clip::Clip,
+    load::{Load, Report},
+    outcome::{Cpu, LoadSide, Machine, Memory, Outcome, Recording, Second},
+    process::{self, Watched},
+    prometheus, recordings,
+    scenario::Scenario,
+    server::{self, Place, Server, ServerFile},
+};
+
+/// How a run is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where and how the server runs.
+    pub place: Place,
+    /// The core of the load.
+    pub load_core: usize,
+}
+
+/// What a run tells while it goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'a> {
+    /// What it is doing.
+    pub phase: &'a str,
+    /// Viewers that play.
+    pub viewers: u64,
+    /// Delivered in the last second, 10^9 bits.
+    pub gbit: f64,
+    /// The server's CPU share in the last second.
+    pub cpu: f64,
+}
+
+/// How long publishers may take until all publish.
+const PUBLISH_MAX: Duration = Duration::from_secs(10);
+/// How long the last viewers may take until they have a picture.
+const JOIN_MAX: Duration = Duration::from_secs(8);
+/// How long a server is left alone before its memory is looked at.
+const SETTLE: Duration = Duration::from_millis(800);
+/// From when all publish until memory is looked at: as long as the clip's groups, so that one is kept of each stream.
+const PUBLISHED_SETTLE: Duration = Duration::from_millis(2500);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Bounds of a load side that can be believed: how late publishers may be, how much of its core it may need, how much
+/// others may take of the server's cores.
+const LATENESS_P99_MAX_MS: f64 = 5.0;
+const LATENESS_MAX_MS: f64 = 100.0;
+const LOAD_SHARE_MAX: f64 = 0.95;
+const OTHERS_SHARE_MAX: f64 = 0.10;
+const PUBLISHED_SHARE_MIN: f64 = 0.98;
+
+/// Makes one run.
+///
+/// # Errors
+/// The server cannot be started or ends, a publisher is lost, or the load cannot be made: there is nothing to report.
+pub fn run(
+    scenario: &Scenario,
+    file: &ServerFile,
+    options: &Options,
+    clip: &Clip,
+    tell: &mut dyn FnMut(Live<'_>),
+) -> Result<Outcome, String> {
+    let mut variables = scenario.server.clone();
+    variables.insert("bitrate".to_owned(), format!("{}bit", scenario.publish.bitrate));
+    variables.insert("streams".to_owned(), scenario.publish.streams.to_string());
+    let server = file.start(&variables, &options.place)?;
+    server::pin(&[options.load_core])?;
+    let load = Load::new(scenario.clone(), server.doors.clone(), file.floor, clip)?;
+    let watched = Watched::new(server.pid());
+    let cores = options.place.cores.clone();
+    let mut run = Run { scenario, server, load, watched, cores, tell, seen: Seen::default() };
+    let outcome = run.go(file.floor.viewers_first);
+    let mut outcome = outcome.map_err(|why| {
+        let said = run.server.output();
+        let ended =
+            run.server.ended().map(|how| format!("; the server has ended: {how}")).unwrap_or_default();
+        let last: Vec<_> = said.lines().rev().take(8).collect();
+        let last: Vec<_> = last.into_iter().rev().collect();
+        format!("{}: {why}{ended}\n{}", file.name, last.join("\n"))
+    })?;
+    outcome.server.clone_from(&file.name);
+    outcome.machine = machine(&options.place);
+    Ok(outcome)
+}
+
+struct Run<'a> {
+    scenario: &'a Scenario,
+    server: Server,
+    load: Load,
+    watched: Watched,
+    cores: Vec<usize>,
+    tell: &'a mut dyn FnMut(Live<'_>),
+    /// The last look, for what is told while the run goes on.
+    seen: Seen,
+}
+
+/// What stood where at some moment.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    at: Now,
+    delivered: u64,
+    cpu: Duration,
+    resident: u64,
+}
+
+impl Run<'_> {
+    fn go(&mut self, viewers_first: bool) -> Result<Outcome, String> {
+        let mut memory = Memory::default();
+        self.pass("starting", SETTLE)?;
+        memory.idle = self.watched.sample().resident;
+        if viewers_first {
+            self.join()?;
+            self.pass("joining", SETTLE)?;
+            self.publish()?;
+            memory.published = memory.idle;
+        } else {
+            self.publish()?;
+            self.pass("publishing", PUBLISHED_SETTLE)?;
+            memory.published = self.watched.sample().resident;
+            if self.scenario.time.join_within {
+                self.load.join();
+            } else {
+                self.join()?;
+            }
+        }
+        self.pass("warming up", self.scenario.time.warm)?;
+        let mut outcome = self.measure(&mut memory)?;
+        if self.server.variables.get("record").is_some_and(|record| record == "true") {
+            self.check_recordings(&mut outcome)?;
+        }
+        Ok(outcome)
+    }
+
+    fn publish(&mut self) -> Result<(), String> {
+        self.load.publish()?;
+        self.until("publishing", PUBLISH_MAX, |load| load.is_published())?;
+        if self.load.is_published() {
+            Ok(())
+        } else {
+            Err("the server has not let all publishers publish".into())
+        }
+    }
+
+    fn join(&mut self) -> Result<(), String> {
+        self.load.join();
+        let asked = self.scenario.watch.viewers as u64;
+        let rate = f64::from(self.scenario.watch.join_rate);
+        let limit = Duration::from_secs_f64(asked as f64 / rate) + JOIN_MAX;
+        self.until("joining", limit, |load| load.is_joined() && load.playing() >= asked)
+    }
+
+    fn measure(&mut self, memory: &mut Memory) -> Result<Outcome, String> {
+        let recordings = self.recordings_folder();
+        let written = |folder: &Option<PathBuf>| folder.as_deref().map_or(0, recordings::bytes_below);
+        let metrics = self.scrape();
+        let (written_before, cache_before) = (written(&recordings), process::page_cache_bytes());
+        let first = self.watched.sample();
+        let busy = process::busy(&self.cores);
+        let began = Wall(clock::wall());
+        self.load.begin_window();
+        self.seen = Seen { at: now(), delivered: self.load.delivered(), cpu: first.cpu, resident: 0 };
+        let start = now();
+        let mut series = Vec::new();
+        while now().since(start) < self.scenario.time.measure {
+            let left = self.scenario.time.measure.saturating_sub(now().since(start));
+            self.turn_for(SECOND.min(left))?;
+            // A short rest at the end says little by itself.
+            if left >= SECOND / 2 {
+                let second = self.load.second();
+                let (gbit, cpu) = self.look("measuring");
+                series.push(Second {
+                    at: now().since(start).as_secs_f64(),
+                    gbit,
+                    cpu,
+                    memory: self.seen.resident,
+                    viewers: self.load.playing(),
+                    latency_p50: second.quantile(0.5),
+                    latency_p99: second.quantile(0.99),
+                });
+            }
+        }
+        let report = self.load.end_window();
+        let last = self.watched.sample();
+        let others = process::busy(&self.cores).saturating_sub(busy).saturating_sub(last.cpu - first.cpu);
+        let cache = process::page_cache_bytes() as i64 - cache_before as i64;
+        let grown = grown(&metrics, &self.scrape());
+        (memory.first, memory.last, memory.peak) = (first.resident, last.resident, self.watched.peak());
+        let cpu = (last.cpu - first.cpu).as_secs_f64();
+        let per_gb = |bytes: u64| if bytes == 0 { 0.0 } else { cpu * 1e9 / bytes as f64 };
+        let recording = recordings.as_deref().map(|folder| {
+            let written_bytes = grown.get("shardcast_recorded_bytes_total").map_or_else(
+                || recordings::bytes_below(folder).saturating_sub(written_before),
+                |n| *n as u64,
+            );
+            Recording {
+                written_bytes,
+                cpu_per_written_gb: per_gb(written_bytes),
+                page_cache_growth: cache,
+                ..Recording::default()
+            }
+        });
+        if report.viewers.playing > 0 && !self.scenario.time.join_within {
+            memory.per_viewer =
+                memory.first.saturating_sub(memory.published) as f64 / report.viewers.playing as f64;
+        }
+        let Report { seconds, traffic, viewers, first_key, latency, checks, mut load, trouble } = report;
+        load.others_share = others.as_secs_f64() / seconds;
+        let mut outcome = Outcome {
+            scenario: self.scenario.name.clone(),
+            began: began.to_string(),
+            settings: self.settings(),
+            seconds,
+            cpu: Cpu {
+                seconds: cpu,
+                share: cpu / seconds,
+                per_delivered_gb: per_gb(traffic.delivered_bytes),
+                per_published_gb: per_gb(traffic.published_bytes),
+            },
+            traffic,
+            viewers,
+            first_key: first_key.quantiles(),
+            latency: latency.quantiles(),
+            latency_histogram: latency.filled(),
+            checks,
+            memory: *memory,
+            recording,
+            metrics: grown,
+            load,
+            series,
+            ..Outcome::default()
+        };
+        outcome.void = self.reasons_to_doubt(&outcome);
+        outcome.trouble = trouble;
+        Ok(outcome)
+    }
+
+    fn reasons_to_doubt(&self, outcome: &Outcome) -> Vec<String> {
+        let mut void = Vec::new();
+        let LoadSide { publisher_lateness, cpu_share, others_share, .. } = outcome.load;
+        if publisher_lateness.p99 > LATENESS_P99_MAX_MS || publisher_lateness.max > LATENESS_MAX_MS {
+            void.push(format!(
+                "the load's publishers were late: {:.1} ms at p99, {:.1} ms at most",
+                publisher_lateness.p99, publisher_lateness.max
+            ));
+        }
+        if cpu_share > LOAD_SHARE_MAX {
+            void.push(format!("the load needed {:.0} % of its core", cpu_share * 100.0));
+        }
+        if others_share > OTHERS_SHARE_MAX * self.cores.len() as f64 && !self.shares_cores() {
+            void.push(format!("other programs took {:.0} % of the server's cores", others_share * 100.0));
+        }
+        let clip_bits = self.scenario.publish.bitrate as f64 * self.scenario.publish.streams as f64;
+        let wanted = clip_bits / 8.0 * outcome.seconds;
+        if outcome.traffic.publishers > 0
+            && (outcome.traffic.published_bytes as f64) < wanted * PUBLISHED_SHARE_MIN
+            // The clip's pictures have different sizes, so a short window may fall on a thin part of it.
+            && outcome.load.publisher_held > 0
+        {
+            void.push(format!(
+                "publishers could send only {:.0} % of what was due",
+                100.0 * outcome.traffic.published_bytes as f64 / wanted
+            ));
+        }
+        if outcome.viewers.asked > 0 && outcome.viewers.playing == 0 {
+            void.push("no viewer was sent a picture".to_owned());
+        }
+        void
+    }
+
+    /// Whether the load runs on one of the server's cores.
+    fn shares_cores(&self) -> bool {
+        self.cores.len() > 1
+    }
+
+    fn settings(&self) -> BTreeMap<String, String> {
+        let Scenario { publish, watch, time, .. } = self.scenario;
+        let own = ["here", "dir", "cache", "bin", "record_dir"];
+        let mut settings: BTreeMap<String, String> = self
+            .server
+            .variables
+            .iter()
+            .filter(|(name, _)| !own.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        settings.extend([
+            ("streams".to_owned(), publish.streams.to_string()),
+            ("bitrate".to_owned(), format!("{} Mbit/s", publish.bitrate as f64 / 1e6)),
+            ("viewers".to_owned(), watch.viewers.to_string()),
+            ("viewers by".to_owned(), format!("{:?}", watch.by)),
+            ("measured".to_owned(), format!("{} s", time.measure.as_secs_f64())),
+        ]);
+        settings
+    }
+
+    /// All that was published must be in the files once the publishers have gone and the server has ended.
+    fn check_recordings(&mut self, outcome: &mut Outcome) -> Result<(), String> {
+        let Some(folder) = self.recordings_folder() else { return Ok(()) };
+        self.load.stop_publishing();
+        self.until("ending", JOIN_MAX, |load| load.is_sent())?;
+        // What the kernel has taken, the server still has to read.
+        self.pass("ending", SETTLE)?;
+        let published = self.load.pictures_by_stream();
+        self.server.stop();
+        let found = recordings::read(&folder);
+        let recording = outcome.recording.get_or_insert_default();
+        (recording.files, recording.bytes) = (found.files, found.bytes);
+        for (stream, pictures) in published {
+            let numbers = found.pictures.get(&stream);
+            let there =
+                numbers.map_or(0, |numbers| numbers.iter().filter(|number| **number < pictures).count());
+            recording.pictures += there as u64;
+            recording.missing_pictures += pictures - there as u64;
+        }
+        outcome.trouble.extend(found.unreadable);
+        Ok(())
+    }
+
+    fn recordings_folder(&self) -> Option<PathBuf> {
+        let variables = &self.server.variables;
+        variables.get("record").filter(|record| *record == "true")?;
+        variables.get("record_dir").map(PathBuf::from)
+    }
+
+    fn scrape(&self) -> BTreeMap<String, f64> {
+        self.server.doors.metrics.as_deref().map(prometheus::scrape).unwrap_or_default()
+    }
+
+    /// Lets the load go on for some time.
+    fn pass(&mut self, phase: &str, time: Duration) -> Result<(), String> {
+        self.until(phase, time, |_| false)
+    }
+
+    /// Lets the load go on until something holds, or for some time.
+    fn until(&mut self, phase: &str, most: Duration, holds: impl Fn(&Load) -> bool) -> Result<(), String> {
+        let deadline = now().after(most);
+        self.look(phase);
+        while now() < deadline && !holds(&self.load) {
+            self.load.turn()?;
+            if now().since(self.seen.at) >= SECOND {
+                self.look(phase);
+            }
+        }
+        Ok(())
+    }
+
+    fn turn_for(&mut self, time: Duration) -> Result<(), String> {
+        let deadline = now().after(time);
+        while now() < deadline {
+            self.load.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Tells how things stand; gives the rate and the CPU share since the last look.
+    fn look(&mut self, phase: &str) -> (f64, f64) {
+        let sample = self.watched.sample();
+        let seen =
+            Seen { at: now(), delivered: self.load.delivered(), cpu: sample.cpu, resident: sample.resident };
+        let time = seen.at.since(self.seen.at).as_secs_f64().max(1e-9);
+        let gbit = (seen.delivered - self.seen.delivered) as f64 * 8.0 / 1e9 / time;
+        let cpu = seen.cpu.saturating_sub(self.seen.cpu).as_secs_f64() / time;
+        let first = self.seen.at == Now(0);
+        self.seen = seen;
+        let (gbit, cpu) = if first { (0.0, 0.0) } else { (gbit, cpu) };
+        (self.tell)(Live { phase, viewers: self.load.playing(), gbit, cpu });
+        (gbit, cpu)
+    }
+}
+
+fn grown(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let growth = |(name, value): (&String, &f64)| {
+        // What does not only grow is given as it stood at the end.
+        let counts = ["_total", "_sum", "_count"].iter().any(|suffix| name.ends_with(suffix));
+        (name.clone(), if counts { value - before.get(name).copied().unwrap_or(0.0) } else { *value })
+    };
+    after.iter().map(growth).collect()
+}
+
+fn now() -> Now {
+    Now(clock::monotonic())
+}
+
+/// Where this runs.
+fn machine(place: &Place) -> Machine {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let memory = field(&read("/proc/meminfo"), "MemTotal").unwrap_or_default();
+    let kilobytes: u64 = memory.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    let loopback = place.address.parse::<IpAddr>().map_or_else(
+        |_| place.address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback()),
+        |address| address.is_loopback(),
+    );
+    let mtu =
+        if loopback { read("/sys/class/net/lo/mtu") } else { mtu_of_others(Path::new("/sys/class/net")) };
+    Machine {
+        kernel: read("/proc/sys/kernel/osrelease"),
+        processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
+        // Not those of this thread, which has been pinned to one.
+        cores: read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count(),
+        memory_bytes: kilobytes * 1024,
+        network: format!("{}, MTU {mtu}", place.address),
+    }
+}
+
+/// The MTU of the first interface that is not loopback.
+fn mtu_of_others(folder: &Path) -> String {
+    let interfaces = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut others = interfaces.filter(|entry| entry.file_name() != "lo");
+    let mtu = others.next().and_then(|entry| fs::read_to_string(entry.path().join("mtu")).ok());
+    mtu.map_or_else(|| "unknown".to_owned(), |mtu| mtu.trim().to_owned())
+}

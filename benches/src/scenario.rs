@@ -1,0 +1,235 @@
+//! What is published, who watches, and for how long: a small TOML file.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use serde::Deserialize;
+
+use crate::units::{read_bitrate, read_duration};
+
+/// A scenario as its file says it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Scenario {
+    /// Its name, for reports.
+    pub name: String,
+    /// One sentence: what it shows.
+    pub about: String,
+    /// What is published.
+    pub publish: Publish,
+    /// Who watches.
+    #[serde(default)]
+    pub watch: Watch,
+    /// For how long.
+    #[serde(default)]
+    pub time: Time,
+    /// Variables for the server file, in place of its own.
+    #[serde(default)]
+    pub server: BTreeMap<String, String>,
+}
+
+/// What is published.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Publish {
+    /// Publishers, each with a stream of its own.
+    pub streams: usize,
+    /// Bits per second of each.
+    #[serde(deserialize_with = "read_bitrate")]
+    pub bitrate: u64,
+}
+
+/// Who watches.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Watch {
+    /// Viewers that are there at once, over all streams in turn.
+    pub viewers: usize,
+    /// By which door.
+    pub by: Door,
+    /// Viewers that join per second.
+    pub join_rate: u32,
+    /// How many of them parse everything, and measure latency; the others are drained.
+    pub parse: usize,
+    /// How many take nothing after their first key frame.
+    pub stall: usize,
+    /// How many take bytes at half of their stream's rate.
+    pub slow: usize,
+    /// Viewers per second that leave and are replaced by new ones.
+    pub churn: u32,
+}
+
+/// A door that viewers come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Door {
+    /// `rtmp://`
+    Rtmp,
+    /// `http://....flv`
+    HttpFlv,
+}
+
+/// For how long.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Time {
+    /// From when everyone is there until measuring begins.
+    #[serde(deserialize_with = "read_duration")]
+    pub warm: Duration,
+    /// How long is measured.
+    #[serde(deserialize_with = "read_duration")]
+    pub measure: Duration,
+    /// Whether viewers join within what is measured instead of before it.
+    pub join_within: bool,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Watch { viewers: 0, by: Door::HttpFlv, join_rate: 500, parse: 8, stall: 0, slow: 0, churn: 0 }
+    }
+}
+
+impl Default for Time {
+    fn default() -> Self {
+        Time { warm: Duration::from_secs(3), measure: Duration::from_secs(10), join_within: false }
+    }
+}
+
+/// Scenarios that come with the tool: name and file.
+pub const BUILT_IN: &[(&str, &str)] = &[
+    ("hot-stream", include_str!("../scenarios/hot-stream.toml")),
+    ("many-streams", include_str!("../scenarios/many-streams.toml")),
+    ("stall", include_str!("../scenarios/stall.toml")),
+    ("join-storm", include_str!("../scenarios/join-storm.toml")),
+    ("churn", include_str!("../scenarios/churn.toml")),
+    ("record", include_str!("../scenarios/record.toml")),
+    ("two-shards", include_str!("../scenarios/two-shards.toml")),
+    ("publish", include_str!("../scenarios/publish.toml")),
+    ("latency", include_str!("../scenarios/latency.toml")),
+    ("memory", include_str!("../scenarios/memory.toml")),
+    ("smoke", include_str!("../scenarios/smoke.toml")),
+];
+
+impl Scenario {
+    /// Reads a built-in scenario by its name, or a file.
+    ///
+    /// # Errors
+    /// There is no such file, or what is wrong in it and where.
+    pub fn load(name: &str) -> Result<Scenario, String> {
+        let text = match BUILT_IN.iter().find(|(known, _)| *known == name) {
+            Some((_, text)) => (*text).to_owned(),
+            None => std::fs::read_to_string(Path::new(name)).map_err(|error| {
+                let known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+                format!("{name}: {error}. Built in are: {}", known.join(", "))
+            })?,
+        };
+        Self::parse(&text).map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// Parses a scenario's text.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn parse(text: &str) -> Result<Scenario, String> {
+        let scenario: Scenario = toml::from_str(text).map_err(|error| error.to_string())?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Changes one key, written as in the file with a dot: `watch.viewers=2000`. Without a dot it is a variable of the
+    /// server.
+    ///
+    /// # Errors
+    /// There is no such key, or the value does not fit.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let count = || value.parse::<usize>().map_err(|_| format!("{key}={value}: not a whole number"));
+        let rate = || value.parse::<u32>().map_err(|_| format!("{key}={value}: not a whole number"));
+        match key {
+            "publish.streams" => self.publish.streams = count()?,
+            "publish.bitrate" => self.publish.bitrate = crate::units::bitrate(value)?,
+            "watch.viewers" => self.watch.viewers = count()?,
+            "watch.by" => {
+                self.watch.by = match value {
+                    "rtmp" => Door::Rtmp,
+                    "http-flv" => Door::HttpFlv,
+                    _ => return Err(format!("{key}={value}: rtmp or http-flv")),
+                }
+            }
+            "watch.join-rate" => self.watch.join_rate = rate()?,
+            "watch.parse" => self.watch.parse = count()?,
+            "watch.stall" => self.watch.stall = count()?,
+            "watch.slow" => self.watch.slow = count()?,
+            "watch.churn" => self.watch.churn = rate()?,
+            "time.warm" => self.time.warm = crate::units::duration(value)?,
+            "time.measure" => self.time.measure = crate::units::duration(value)?,
+            _ if key.contains('.') => return Err(format!("{key}: a scenario has no such key")),
+            _ => drop(self.server.insert(key.to_owned(), value.to_owned())),
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Watch { viewers, parse, stall, slow, join_rate, .. } = self.watch;
+        if self.publish.streams == 0 {
+            return Err("publish.streams is 0: there is nothing to measure".into());
+        }
+        if self.time.measure < Duration::from_secs(1) {
+            return Err("time.measure is less than a second".into());
+        }
+        if viewers > 0 && join_rate == 0 {
+            return Err("watch.join-rate is 0: nobody would ever join".into());
+        }
+        if parse + stall + slow > viewers {
+            return Err("watch.parse, stall and slow together are more than watch.viewers".into());
+        }
+        Ok(())
+    }
+
+    /// How long a run takes at least.
+    pub fn length(&self) -> Duration {
+        let joining = match self.watch.viewers {
+            0 => Duration::ZERO,
+            viewers => Duration::from_secs_f64(viewers as f64 / f64::from(self.watch.join_rate)),
+        };
+        let before = if self.time.join_within { Duration::ZERO } else { joining };
+        before + self.time.warm + self.time.measure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_scenario_is_read_and_named_as_its_file() {
+        for (name, _) in BUILT_IN {
+            let scenario = Scenario::load(name).unwrap();
+            assert_eq!(scenario.name, *name);
+            assert!(scenario.about.ends_with('.'), "{name}: {}", scenario.about);
+            assert!(scenario.length() < Duration::from_secs(120), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_refused_with_its_place() {
+        let text = "name = \"x\"\nabout = \"y\"\n[publish]\nstreams = 1\nbitrate = \"4Mbit\"\nbitrat = 3\n";
+        let error = Scenario::parse(text).unwrap_err();
+        assert!(error.contains("bitrat") && error.contains("line 6"), "{error}");
+        assert!(Scenario::load("/no/such/file").unwrap_err().contains("hot-stream"));
+    }
+
+    #[test]
+    fn keys_can_be_changed_one_by_one_and_nonsense_is_refused() {
+        let mut scenario = Scenario::load("hot-stream").unwrap();
+        scenario.set("watch.viewers", "77").unwrap();
+        scenario.set("publish.bitrate", "500kbit").unwrap();
+        scenario.set("watch.by", "rtmp").unwrap();
+        scenario.set("flush", "100ms").unwrap();
+        assert_eq!((scenario.watch.viewers, scenario.publish.bitrate), (77, 500_000));
+        assert_eq!((scenario.watch.by, scenario.server["flush"].as_str()), (Door::Rtmp, "100ms"));
+        for (key, value) in
+            [("watch.viewers", "3"), ("watch.by", "smoke"), ("watch.colour", "1"), ("time.measure", "10")]
+        {
+            assert!(scenario.clone().set(key, value).is_err(), "{key}={value}");
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! A server under measurement: the TOML file that says how it is started and where its doors are, and the process.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{CpuSet, sched_setaffinity},
+};
+use serde::Deserialize;
+
+/// A server file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ServerFile {
+    /// Its name, for reports.
+    pub name: String,
+    /// One line: version, origin.
+    pub about: String,
+    /// A command that is run once before anything is measured: builds or installs what is missing.
+    #[serde(default)]
+    pub prepare: Vec<String>,
+    /// The server, in the foreground.
+    pub command: Vec<String>,
+    /// Values for `{name}` in the command and the files; a scenario or the command line puts others in their place.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// Files that are written into `{dir}` before the start: name and text.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// Where the server is reached.
+    pub doors: Doors,
+    /// What is special about a floor.
+    #[serde(default)]
+    pub floor: Floor,
+    /// The folder of the file.
+    #[serde(skip)]
+    pub here: PathBuf,
+}
+
+/// Where a server is reached; `{stream}` stands for the stream's name.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Doors {
+    /// `rtmp://` or, for floors, `flv://`: FLV by plain TCP.
+    pub publish: Option<String>,
+    /// `rtmp://`
+    pub rtmp: Option<String>,
+    /// `http://`
+    pub http_flv: Option<String>,
+    /// Metrics for Prometheus, if it has them.
+    pub metrics: Option<String>,
+}
+
+/// What is special about a floor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Floor {
+    /// It makes its bytes itself: nothing is published.
+    pub feeds_itself: bool,
+    /// What it sends is no stream: nobody parses it.
+    pub unparsed: bool,
+    /// It takes viewers only before the publisher comes.
+    pub viewers_first: bool,
+}
+
+/// Where and how a server is started.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Cores that it may use.
+    pub cores: Vec<usize>,
+    /// The address that it is to listen on.
+    pub address: String,
+    /// Words that stand before its command, for instance to enter a network namespace.
+    pub wrapper: Vec<String>,
+}
+
+/// A server that runs. Dropping it ends it.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    directory: PathBuf,
+    /// Its doors, with everything but `{stream}` filled in.
+    pub doors: Doors,
+    /// The variables that it was started with.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// How long a server may take from its start until its doors are open.
+const START_MAX: Duration = Duration::from_secs(20);
+/// How long it may take to end after SIGTERM.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+impl ServerFile {
+    /// Reads a server file.
+    ///
+    /// # Errors
+    /// There is no such file, or what is wrong in it and where.
+    pub fn load(path: &Path) -> Result<ServerFile, String> {
+        let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut file: ServerFile =
+            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        if file.command.is_empty() {
+            return Err(format!("{}: the command is empty", path.display()));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        file.here = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+        Ok(file)
+    }
+
+    /// Runs its `prepare`, if it has one.
+    ///
+    /// # Errors
+    /// It could not be run, or failed.
+    pub fn prepare(&self, place: &Place) -> Result<(), String> {
+        let Some(values) = (!self.prepare.is_empty()).then(|| self.values(&BTreeMap::new(), place, &cache()))
+        else {
+            return Ok(());
+        };
+        fs::create_dir_all(cache()).map_err(|error| format!("{}: {error}", cache().display()))?;
+        let words = fill_all(&self.prepare, &values)?;
+        let status = Command::new(&words[0])
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .status()
+            .map_err(|error| format!("{}: {error}", words[0]))?;
+        if status.success() { Ok(()) } else { Err(format!("{} cannot be prepared: {status}", self.name)) }
+    }
+
+    /// Starts the server on its cores and waits until its doors are open.
+    ///
+    /// # Errors
+    /// It could not be started, ended at once, or opened no door in time. What it printed last is part of the message.
+    pub fn start(&self, variables: &BTreeMap<String, String>, place: &Place) -> Result<Server, String> {
+        let directory = std::env::temp_dir().join(format!(
+            "shardcast-bench-{}-{}",
+            std::process::id(),
+            shardcast_io::clock::monotonic()
+        ));
+        fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let values = self.values(variables, place, &directory);
+        for (name, text) in &self.files {
+            let path = directory.join(name);
+            fs::write(&path, fill(text, &values)?).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        let doors = self.doors.filled(&values)?;
+        // Another server on the same port would be measured in its place.
+        for address in doors.addresses() {
+            if TcpStream::connect(&address).is_ok() {
+                return Err(format!("something already listens on {address}, where {} is to", self.name));
+            }
+        }
+        let mut words = place.wrapper.clone();
+        // It must not outlive us, however we end.
+        if has_setpriv() {
+            words.extend(["setpriv", "--pdeathsig", "TERM"].map(str::to_owned));
+        }
+        words.extend(fill_all(&self.command, &values)?);
+        let log = directory.join("output");
+        let output = fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+        let errors = output.try_clone().map_err(|error| error.to_string())?;
+        let child = on_cores(&place.cores, || {
+            Command::new(&words[0])
+                .args(&words[1..])
+                .current_dir(&directory)
+                .stdin(Stdio::null())
+                .stdout(output)
+                .stderr(errors)
+                .spawn()
+        })?
+        .map_err(|error| format!("{}: {error}", words[0]))?;
+        let mut server = Server { child, directory, doors, variables: values };
+        server.wait_until_open().map_err(|why| {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            let last: Vec<_> = said.lines().rev().take(8).collect();
+            let last: Vec<_> = last.into_iter().rev().collect();
+            format!("{} {why}. It said:\n{}", self.name, last.join("\n"))
+        })?;
+        Ok(server)
+    }
+
+    fn values(
+        &self,
+        variables: &BTreeMap<String, String>,
+        place: &Place,
+        directory: &Path,
+    ) -> BTreeMap<String, String> {
+        let mut values = self.variables.clone();
+        values.extend([
+            ("here".to_owned(), self.here.display().to_string()),
+            ("dir".to_owned(), directory.display().to_string()),
+            ("cache".to_owned(), cache().display().to_string()),
+            ("address".to_owned(), place.address.clone()),
+            ("bin".to_owned(), own_folder().display().to_string()),
+        ]);
+        values.entry("shards".to_owned()).or_insert_with(|| "1".to_owned());
+        values.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
+        // A variable may lean on those that are given, as in `{dir}/recordings`.
+        let known = values.clone();
+        for value in values.values_mut() {
+            if let Ok(filled) = fill(value, &known) {
+                *value = filled;
+            }
+        }
+        values
+    }
+}
+
+impl Doors {
+    fn filled(&self, values: &BTreeMap<String, String>) -> Result<Doors, String> {
+        let door = |door: &Option<String>| {
+            door.as_ref()
+                .map(|url| {
+                    let mut values = values.clone();
+                    values.insert("stream".to_owned(), "{stream}".to_owned());
+                    fill(url, &values)
+                })
+                .transpose()
+        };
+        Ok(Doors {
+            publish: door(&self.publish)?,
+            rtmp: door(&self.rtmp)?,
+            http_flv: door(&self.http_flv)?,
+            metrics: door(&self.metrics)?,
+        })
+    }
+
+    /// Host and port of each door, each once.
+    fn addresses(&self) -> Vec<String> {
+        let urls = [&self.publish, &self.rtmp, &self.http_flv, &self.metrics];
+        let mut addresses: Vec<String> =
+            urls.into_iter().flatten().filter_map(|url| Some(Url::parse(url)?.address)).collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+}
+
+impl Server {
+    /// The process that was started; the server may have children.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The folder that it was started in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<String> {
+        self.child.try_wait().ok().flatten().map(|status| status.to_string())
+    }
+
+    /// The lines that it has printed.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.directory.join("output")).unwrap_or_default()
+    }
+
+    /// Ends it: asks first, and waits.
+    pub fn stop(&mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if self.ended().is_none()
+            && let Some(pid) = pid
+        {
+            let _ = kill_process(pid, Signal::TERM);
+            let deadline = Instant::now() + STOP_MAX;
+            while self.ended().is_none() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(20));
+            }
+            if self.ended().is_none() {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+        }
+    }
+
+    fn wait_until_open(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + START_MAX;
+        let addresses = self.doors.addresses();
+        let mut closed = addresses.iter();
+        let mut next = closed.next();
+        while let Some(address) = next {
+            if let Some(how) = self.ended() {
+                return Err(format!("ended at once: {how}"));
+            }
+            if TcpStream::connect(address).is_ok() {
+                next = closed.next();
+            } else if Instant::now() > deadline {
+                return Err(format!("has not opened {address} within {} s", START_MAX.as_secs()));
+            } else {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        // A floor without a door, and one that has just opened its doors, may still be at its beginning.
+        thread::sleep(Duration::from_millis(200));
+        self.ended().map_or(Ok(()), |how| Err(format!("ended at once: {how}")))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The parts of a URL that a client needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// `rtmp`, `http`, `flv`.
+    pub scheme: String,
+    /// Host and port.
+    pub address: String,
+    /// From the first slash on; `/` when there is none.
+    pub path: String,
+}
+
+impl Url {
+    /// Splits a URL whose port stands there.
+    pub fn parse(url: &str) -> Option<Url> {
+        let (scheme, rest) = url.split_once("://")?;
+        let (address, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, "/"),
+        };
+        address.contains(':').then(|| Url {
+            scheme: scheme.to_owned(),
+            address: address.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// Does something with the calling thread on some cores, and puts it back where it was. What it starts stays there.
+fn on_cores<T>(cores: &[usize], act: impl FnOnce() -> T) -> Result<T, String> {
+    let before = rustix::thread::sched_getaffinity(None).map_err(|error| error.to_string())?;
+    pin(cores)?;
+    let result = act();
+    sched_setaffinity(None, &before).map_err(|error| error.to_string())?;
+    Ok(result)
+}
+
+/// Lets the calling thread run on these cores alone.
+///
+/// # Errors
+/// The system does not let it.
+pub fn pin(cores: &[usize]) -> Result<(), String> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    sched_setaffinity(None, &set).map_err(|error| format!("running on the cores {cores:?}: {error}"))
+}
+
+fn has_setpriv() -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|folder| folder.join("setpriv").is_file())
+}
+
+/// Where what `prepare` makes is kept between runs: beside the build.
+fn cache() -> PathBuf {
+    own_folder().parent().map_or_else(std::env::temp_dir, Path::to_owned).join("bench-servers")
+}
+
+fn own_folder() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let folder = own.parent().map(Path::to_owned).unwrap_or_default();
+    // Tests run from a folder below the one with the binaries.
+    if folder.ends_with("deps") { folder.parent().map(Path::to_owned).unwrap_or_default() } else { folder }
+}
+
+fn fill_all(words: &[String], values: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
+    words.iter().map(|word| fill(word, values)).collect()
+}
+
+/// Puts values in for `{name}`; `{{` and `}}` stand for braces.
+fn fill(text: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        if let Some(after) = from.strip_prefix("{{") {
+            out.push('{');
+            rest = after;
+        } else if let Some(after) = from.strip_prefix("}}") {
+            out.push('}');
+            rest = after;
+        } else {
+            let (name, after) = from
+                .strip_prefix('{')
+                .and_then(|inside| inside.split_once('}'))
+                .ok_or_else(|| format!("a brace alone at {:?}", from.chars().take(20).collect::<String>()))?;
+            let value = values.get(name).ok_or_else(|| format!("there is no value for {{{name}}}"))?;
+            out.push_str(value);
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        Place { cores: vec![0], address: "127.0.0.1".to_owned(), wrapper: vec![] }
+    }
+
+    #[test]
+    fn every_server_file_that_comes_with_the_tool_can_be_filled_in() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers");
+        let mut count = 0;
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let file = ServerFile::load(&path).unwrap();
+            assert_eq!(Some(file.name.as_str()), path.file_stem().and_then(|stem| stem.to_str()));
+            let scenario = BTreeMap::from([("bitrate".to_owned(), "4Mbit".to_owned())]);
+            let values = file.values(&scenario, &place(), Path::new("/tmp/x"));
+            fill_all(&file.command, &values).unwrap();
+            fill_all(&file.prepare, &values).unwrap();
+            file.files.values().for_each(|text| drop(fill(text, &values).unwrap()));
+            let doors = file.doors.filled(&values).unwrap();
+            let watched = doors.rtmp.or(doors.http_flv);
+            assert!(watched.is_some() || doors.publish.is_some() || file.floor.feeds_itself, "{path:?}");
+            count += 1;
+        }
+        assert!(count >= 2, "only {count} server files");
+    }
+
+    #[test]
+    fn placeholders_are_filled_in_and_unknown_ones_are_refused() {
+        let values = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+        assert_eq!(fill("x{a}{{a}}", &values).unwrap(), "x1{a}");
+        assert!(fill("{b}", &values).unwrap_err().contains("{b}"));
+        assert!(fill("{a", &values).is_err() && fill("a}", &values).is_err());
+    }
+
+    #[test]
+    fn a_url_has_its_parts() {
+        let url = Url::parse("http://127.0.0.1:8080/live/{stream}.flv").unwrap();
+        assert_eq!((url.address.as_str(), url.path.as_str()), ("127.0.0.1:8080", "/live/{stream}.flv"));
+        assert_eq!(Url::parse("flv://127.0.0.1:8071").unwrap().path, "/");
+        assert_eq!(Url::parse("rtmp://host/live"), None);
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_says_what_it_printed_and_leaves_nothing_behind() {
+        let file = ServerFile {
+            name: "broken".into(),
+            about: String::new(),
+            prepare: vec![],
+            command: ["sh", "-c", "echo no such luck; exit 3"].map(str::to_owned).to_vec(),
+            variables: BTreeMap::new(),
+            files: BTreeMap::new(),
+            doors: Doors { publish: Some("rtmp://127.0.0.1:1/x".into()), ..Doors::default() },
+            floor: Floor::default(),
+            here: PathBuf::from("/"),
+        };
+        let error = file.start(&BTreeMap::new(), &place()).unwrap_err();
+        assert!(error.contains("no such luck") && error.contains('3'), "{error}");
+    }
+}
