@@ -1,4 +1,4 @@
-//! Durations, bit rates and shares as a person writes them in a scenario: `"33ms"`, `"4Mbit"`.
+//! Durations, bit rates and sizes as a person writes them in a scenario or an argument: `"33ms"`, `"4Mbit"`, `"8GiB"`.
 
 use std::time::Duration;
 
@@ -23,6 +23,17 @@ pub fn bitrate(text: &str) -> Result<u64, String> {
     let units = [("bit", 1), ("kbit", 1_000), ("Mbit", 1_000_000), ("Gbit", 1_000_000_000)];
     scaled(text, &units).ok_or_else(|| {
         format!("{text:?} is no bit rate: write a whole number and bit, kbit, Mbit or Gbit, like \"4Mbit\"")
+    })
+}
+
+/// Parses a whole number and a unit: `B`, `KiB`, `MiB`, `GiB`, `TiB`.
+///
+/// # Errors
+/// What a size looks like.
+pub fn size(text: &str) -> Result<u64, String> {
+    let units = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    scaled(text, &units).ok_or_else(|| {
+        format!("{text:?} is no size: write a whole number and B, KiB, MiB, GiB or TiB, like \"8GiB\"")
     })
 }
 
@@ -53,8 +64,9 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(bitrate("500kbit"), Ok(500_000));
         assert_eq!(bitrate("4Mbit"), Ok(4_000_000));
+        assert_eq!(size("8GiB"), Ok(8 << 30));
         for bad in ["", "4", "Mbit", "4 Mbit", "-1s", "1.5s", "99999999999999999999Gbit", "20000000000Gbit"] {
-            assert!(duration(bad).is_err() && bitrate(bad).is_err(), "{bad}");
+            assert!(duration(bad).is_err() && bitrate(bad).is_err() && size(bad).is_err(), "{bad}");
         }
     }
 }

@@ -94,6 +94,7 @@ fn every_viewer_of_the_sender_gets_the_bit_rate() {
         listen: loopback(),
         bitrate: 8_000_000,
         flush: Duration::from_millis(20),
+        clip: None,
         bytes_per_send: Some(20_000),
     };
     let sender = send::Sender::open(&options).unwrap();
@@ -122,6 +123,7 @@ fn a_viewer_who_takes_nothing_delays_no_other() {
         listen: loopback(),
         bitrate: 200_000_000,
         flush: Duration::from_millis(10),
+        clip: None,
         bytes_per_send: None,
     };
     let sender = send::Sender::open(&options).unwrap();

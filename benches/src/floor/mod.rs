@@ -11,7 +11,6 @@
 pub mod receive;
 pub mod relay;
 pub mod send;
-pub mod units;
 pub mod write;
 
 use std::{

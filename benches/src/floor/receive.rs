@@ -16,7 +16,8 @@ use shardcast_io::{
     ring::{Completion, Ring, RingConfig},
 };
 
-use super::{Seconds, bind, units};
+use super::{Seconds, bind};
+use crate::units;
 
 /// How the floor is to receive.
 #[derive(Clone, Debug, clap::Args)]

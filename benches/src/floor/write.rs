@@ -18,7 +18,8 @@ use shardcast_io::{
     ring::{Completion, FileId, Ring, RingConfig},
 };
 
-use super::{SECOND, Seconds, units};
+use super::{SECOND, Seconds};
+use crate::units;
 
 /// How the floor is to write.
 #[derive(Clone, Debug, clap::Args)]
