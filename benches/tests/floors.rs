@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shardcast_bench::floor::{receive, relay, send, write};
+use shardcast_bench::{
+    floor::{receive, relay, send, write},
+    prometheus,
+};
 
 /// A floor that runs on a thread of its own.
 struct Running<T> {
@@ -233,12 +236,17 @@ fn the_writer_keeps_its_pace_and_its_bound() {
         fragment: Duration::from_millis(100),
         most: 4 * 5 * (52 << 10),
         remove: false,
+        metrics: Some(loopback()),
     };
     let writer = write::Writer::open(&options).unwrap();
     assert_eq!(writer.fragment_bytes(), 52 << 10);
+    let metrics = writer.metrics_address().unwrap();
     let running = Running::start(|stop, last| writer.run(stop, |report| *last = Some(*report)));
     thread::sleep(Duration::from_millis(1500));
+    let sums = prometheus::scrape(&format!("http://{metrics}/metrics"));
     let report = running.stop();
+    let told = sums["shardcast_recorded_bytes_total"];
+    assert!(told > 0.0 && told % f64::from(52 << 10) == 0.0, "{told}");
     // A first round of four at once, so to speak, and then forty a second.
     assert!((30..=90).contains(&report.writes), "{report:?}");
     assert_eq!((report.bytes, report.missed), (report.writes * (52 << 10), 0));

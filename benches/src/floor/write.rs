@@ -7,18 +7,20 @@
 
 use std::{
     fs, io,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
+use bytes::Bytes;
 use serde::Serialize;
 use shardcast_io::{
     clock, file,
     ring::{Completion, FileId, Ring, RingConfig},
 };
 
-use super::{SECOND, Seconds};
+use super::{SECOND, Seconds, bind};
 use crate::units;
 
 /// How the floor is to write.
@@ -42,6 +44,9 @@ pub struct Options {
     /// Let the files vanish with the process, however it ends: they lose their names at once
     #[arg(long)]
     pub remove: bool,
+    /// Where it says by HTTP, under the name that shardcast uses, how many bytes it has written
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What the floor has done since it began.
@@ -104,6 +109,7 @@ pub struct Writer {
     options: Options,
     files: Vec<file::Created>,
     paths: Vec<PathBuf>,
+    metrics: Option<TcpListener>,
     block: u64,
     direct: bool,
 }
@@ -112,19 +118,25 @@ impl Writer {
     /// Makes the files.
     ///
     /// # Errors
-    /// A file cannot be made, or there is no room for one fragment in each.
+    /// A file cannot be made, the port is taken, or there is no room for one fragment in each.
     pub fn open(options: &Options) -> io::Result<Writer> {
+        let metrics = options.metrics.map(bind).transpose()?;
         let path = |number| options.dir.join(format!("floor-{}-{number}", std::process::id()));
         let paths: Vec<PathBuf> = (0..options.files).map(path).collect();
         let files = paths.iter().map(|path| create(path, options.remove)).collect::<io::Result<Vec<_>>>()?;
         let block = files.iter().map(|file| u64::from(file.block)).max().unwrap_or(1);
         let direct = files.iter().all(|file| file.direct);
-        let writer = Writer { options: options.clone(), files, paths, block, direct };
+        let writer = Writer { options: options.clone(), files, paths, metrics, block, direct };
         if writer.fragment_bytes() > writer.share() {
             let words = format!("{} B are too few for a fragment in each of the files", options.most);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
         }
         Ok(writer)
+    }
+
+    /// Where it tells its metrics.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Bytes of one write: what the bit rate makes of a fragment's time, rounded up to whole blocks.
@@ -148,6 +160,9 @@ impl Writer {
         let (bytes, share) = (self.fragment_bytes(), self.share());
         let turns = Turns::new(self.options.files, fragment, share / bytes);
         let mut ring = Ring::new(&RingConfig::default())?;
+        if let Some(listener) = self.metrics {
+            ring.listen(listener, METRICS);
+        }
         let mut shelf = Shelf {
             files: Vec::new(),
             paths: self.paths,
@@ -170,7 +185,7 @@ impl Writer {
             }
             ring.submit()?;
             while let Some(completion) = ring.next() {
-                shelf.complete(&completion);
+                shelf.complete(completion, &mut ring);
             }
             let elapsed = clock::monotonic() - began;
             if seconds.passed(elapsed) {
@@ -178,7 +193,7 @@ impl Writer {
             }
             // Nobody waits for a write's end, so it is looked for when something is to be done anyway.
             let pause = turns.turn(next).due.min(seconds.next).saturating_sub(elapsed);
-            std::thread::sleep(Duration::from_nanos(pause).max(TICK));
+            std::thread::sleep(Duration::from_nanos(pause).clamp(TICK, REST_MAX));
         }
         Ok(())
     }
@@ -252,11 +267,27 @@ impl Shelf {
         Ok(())
     }
 
-    fn complete(&mut self, completion: &Completion) {
-        if let Completion::Written { result: Err(_), .. } = completion {
-            self.report.missed += 1;
+    fn complete(&mut self, completion: Completion, ring: &mut Ring) {
+        match completion {
+            Completion::Written { result: Err(_), .. } => self.report.missed += 1,
+            // Somebody wants the metrics, whatever it says.
+            Completion::Accepted { socket, .. } => {
+                if let Ok(id) = ring.add(socket) {
+                    ring.receive(id);
+                }
+            }
+            Completion::Received { socket, .. } if !ring.is_sending(socket) => {
+                let bytes = ring.stats().write_bytes;
+                let page = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n\r\n\
+                     # TYPE {METRIC} counter\n{METRIC} {bytes}\n"
+                );
+                ring.send(socket, Bytes::from(page));
+            }
+            Completion::Sent { socket, .. } | Completion::ReceiveEnded { socket, .. } => ring.close(socket),
+            // Room that could not be made is no fault yet: the write itself will say.
+            _ => {}
         }
-        // Room that could not be made is no fault yet: the write itself will say.
     }
 
     fn report(&self, ring: &Ring) -> Report {
@@ -276,12 +307,18 @@ fn create(path: &Path, remove: bool) -> io::Result<file::Created> {
 /// The tokens of the ring's operations on files.
 const ALLOCATION: u64 = 0;
 const FRAGMENT: u64 = 1;
+/// The listener's token.
+const METRICS: u64 = 0;
+/// As shardcast calls it, so that both are read alike.
+const METRIC: &str = "shardcast_recorded_bytes_total";
 /// Steps in which room is made ahead of the writer, as in a shard.
 const ALLOCATION_BYTES: u64 = 16 << 20;
 /// What is written.
 const CONTENT: u8 = 0x5a;
 /// The shortest sleep: with many files, several fragments leave together, as on a shard's tick.
 const TICK: Duration = Duration::from_millis(4);
+/// The longest: whoever asks for the metrics does not wait for ever.
+const REST_MAX: Duration = Duration::from_millis(100);
 /// What the ring's own table holds.
 const FILES_MAX: i64 = 4096;
 
