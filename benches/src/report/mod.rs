@@ -1,6 +1,7 @@
 //! What people read: [`text`] for a terminal, [`html`] for a browser. Both show an
 //! [`Outcome`](crate::outcome::Outcome) or a [`Comparison`](crate::comparison::Comparison) and decide nothing.
 
+pub mod html;
 pub mod text;
 
 /// `value` with about three digits that mean something, and commas between thousands.
