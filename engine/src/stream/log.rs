@@ -75,6 +75,8 @@ pub struct Log {
     form: &'static Form,
     wire: Box<dyn Wire>,
     pending: BytesMut,
+    /// About how long blocks are.
+    usual_bytes: usize,
     pending_ends: Vec<u32>,
     pending_entrance: Option<Entrance>,
     /// Grows with each frame that changed the opening.
@@ -101,6 +103,7 @@ impl Log {
             form,
             wire: (form.open)(),
             pending: BytesMut::new(),
+            usual_bytes: 0,
             pending_ends: Vec::new(),
             pending_entrance: None,
             opening: 0,
@@ -188,6 +191,12 @@ impl Log {
             return;
         }
         let length = self.pending.len();
+        // A block stays for seconds, and there are many: what its buffer has too much goes back at once, and the next one
+        // begins with room for what is usual.
+        self.usual_bytes = (3 * self.usual_bytes + length) / 4;
+        let mut bytes =
+            Vec::from(std::mem::replace(&mut self.pending, BytesMut::with_capacity(self.usual_bytes)));
+        bytes.shrink_to_fit();
         let entrance = self.pending_entrance.take();
         if entrance.is_some() {
             self.entrance = Some(self.next);
@@ -195,7 +204,7 @@ impl Log {
         }
         let block = Block {
             number: self.next,
-            bytes: self.pending.split().freeze(),
+            bytes: bytes.into(),
             ends: std::mem::take(&mut self.pending_ends).into_boxed_slice(),
             sealed: now,
             opening: self.opening,
