@@ -5,16 +5,23 @@ use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::{
     clip::Clip,
+    comparison::Comparison,
+    floor::{self, Floor},
     measure::{self, Options},
     outcome::Outcome,
+    progress::Progress,
+    report::{html, text},
     scenario::{BUILT_IN, Scenario},
     server::{Place, ServerFile},
+    verdict::Verdict,
 };
 
 /// Measures what a live-media server costs: publishers and viewers in, CPU, memory, latency and every lost frame out.
@@ -55,6 +62,9 @@ enum Command {
     },
     /// Lists the scenarios that come with the tool.
     Scenarios,
+    /// Is a floor: a bare sender, relay, receiver or writer, to be measured like a server.
+    #[command(subcommand)]
+    Floor(Floor),
 }
 
 /// How and where runs are made, and where their results go.
@@ -96,6 +106,9 @@ pub fn main() -> ExitCode {
             compare(&scenario, &servers, rounds, base.as_deref(), &how)
         }
         Command::Scenarios => list(),
+        Command::Floor(floor) => {
+            floor::run(floor).map(|()| ExitCode::SUCCESS).map_err(|error| format!("floor: {error}"))
+        }
     };
     match result {
         Ok(code) => code,
@@ -121,34 +134,88 @@ fn run(scenario: &str, server: &str, how: &How) -> Result<ExitCode, String> {
     let options = how.options(&scenario)?;
     raise_limits();
     file.prepare(&options.place)?;
-    let outcome = one(&scenario, &file, &options, &how.clip()?)?;
-    how.write(&serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?)?;
-    println!("{outcome:#?}");
-    Ok(verdict(std::slice::from_ref(&outcome)))
-}
-
-fn one(scenario: &Scenario, file: &ServerFile, options: &Options, clip: &Clip) -> Result<Outcome, String> {
-    let terminal = io::stderr().is_terminal();
-    measure::run(scenario, file, options, clip, &mut |live| {
-        let end = if terminal { "\r" } else { "\n" };
-        eprint!("{} {} viewers {:.2} Gbit/s {:.2}{end}", live.phase, live.viewers, live.gbit, live.cpu);
-        let _ = io::stderr().flush();
-    })
+    let mut progress = Progress::new(scenario.length(), io::stderr().is_terminal());
+    let outcome = one(&scenario, &file, &options, &how.clip()?, &mut progress)?;
+    progress.finish();
+    how.write(&outcome, || html::run(&outcome))?;
+    print(&text::run(&outcome, io::stdout().is_terminal()));
+    Ok(code_of([&outcome]))
 }
 
 fn compare(
-    _scenario: &str,
-    _servers: &[String],
-    _rounds: usize,
-    _base: Option<&str>,
-    _how: &How,
+    scenario: &str,
+    servers: &[String],
+    rounds: usize,
+    base: Option<&str>,
+    how: &How,
 ) -> Result<ExitCode, String> {
-    Err("".into())
+    let mut scenario = Scenario::load(scenario)?;
+    how.change(&mut scenario)?;
+    let clip = how.clip()?;
+    raise_limits();
+    let mut field = Vec::new();
+    for word in servers {
+        let (file, variables) = how.server(word)?;
+        let mut scenario = scenario.clone();
+        scenario.server.extend(variables);
+        let options = how.options(&scenario)?;
+        eprintln!("preparing {}", file.name);
+        file.prepare(&options.place)?;
+        field.push((file, scenario, options));
+    }
+    let total = field.iter().map(|(_, scenario, _)| scenario.length()).sum::<Duration>();
+    let mut progress =
+        Progress::new(total * u32::try_from(rounds).unwrap_or(u32::MAX), io::stderr().is_terminal());
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for _ in 0..rounds {
+        for (file, scenario, options) in &field {
+            let mut scenario = scenario.clone();
+            if file.variables.contains_key(SENDS_LIKE)
+                && let Some(bytes) = outcomes.iter().rev().find_map(bytes_per_send)
+            {
+                scenario.server.entry(SENDS_LIKE.to_owned()).or_insert_with(|| format!("{bytes:.0}"));
+            }
+            outcomes.push(one(&scenario, file, options, &clip, &mut progress)?);
+        }
+    }
+    progress.finish();
+    let base = base.unwrap_or(&field[0].0.name);
+    let comparison = Comparison::of(outcomes, base);
+    how.write(&comparison, || html::comparison(&comparison))?;
+    print(&text::comparison(&comparison, io::stdout().is_terminal()));
+    Ok(code_of(&comparison.outcomes))
 }
 
-fn verdict(outcomes: &[Outcome]) -> ExitCode {
-    let good = outcomes.iter().all(|outcome| outcome.void.is_empty());
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+/// The variable of a floor that is to put as many bytes into a send as the server that was measured before it did.
+const SENDS_LIKE: &str = "bytes_per_send";
+
+fn bytes_per_send(outcome: &Outcome) -> Option<f64> {
+    let number = |name: &str| outcome.metrics.get(name).copied().filter(|number| *number > 0.0);
+    Some(number("shardcast_sent_bytes_total")? / number("shardcast_sends_total")?)
+}
+
+fn one(
+    scenario: &Scenario,
+    file: &ServerFile,
+    options: &Options,
+    clip: &Clip,
+    progress: &mut Progress,
+) -> Result<Outcome, String> {
+    measure::run(scenario, file, options, clip, &mut |live| {
+        progress.phase(&format!("{}: {}", file.name, live.phase));
+        progress.tick(live.viewers, live.gbit, live.cpu);
+    })
+}
+
+/// A reader that has gone away, as `head` does, is no reason to fail.
+fn print(page: &str) {
+    let _ = io::stdout().write_all(page.as_bytes());
+}
+
+/// 0 when every run counts and found no fault.
+fn code_of<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> ExitCode {
+    let good = |outcome| matches!(Verdict::of(outcome), Verdict::Passed | Verdict::Unchecked);
+    if outcomes.into_iter().all(good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl How {
@@ -201,9 +268,13 @@ impl How {
         }
     }
 
-    fn write(&self, json: &str) -> Result<(), String> {
+    fn write(&self, result: &impl Serialize, page: impl FnOnce() -> String) -> Result<(), String> {
         if let Some(path) = &self.json {
-            fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()))?;
+            let text = serde_json::to_string_pretty(result).map_err(|error| error.to_string())?;
+            fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        if let Some(path) = &self.html {
+            fs::write(path, page()).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         Ok(())
     }

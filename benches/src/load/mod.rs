@@ -403,7 +403,8 @@ impl Load {
             return Kind::Slow;
         }
         // One more than even steps, so that they do not all fall on the same streams.
-        let parses = (0..watch.parse).any(|nth| (nth * healthy / watch.parse + nth) % healthy == index);
+        let parse = watch.parse.min(healthy);
+        let parses = (0..parse).any(|nth| (nth * healthy / parse + nth) % healthy == index);
         if parses && !self.floor.unparsed { Kind::Parse } else { Kind::Drain }
     }
 
