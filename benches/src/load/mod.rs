@@ -4,10 +4,12 @@
 //! first key frame. Then a few go on parsing, and are woken for each byte; the others leave the ring, and the kernel is
 //! told fifty times a second to throw away what has come for them, which costs next to nothing.
 
+mod drain;
 mod judge;
 mod outbox;
 mod publisher;
 mod viewer;
+mod window;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,26 +31,20 @@ pub use judge::{Findings, Judge};
 use outbox::Outbox;
 pub use publisher::Publisher;
 pub use viewer::{HttpFlv, Talk};
+pub use window::Report;
+use window::Window;
 
 use crate::{
     clip::{Clip, Playback},
     histogram::Histogram,
-    outcome::{Checks, LoadSide, Traffic, Viewers},
     scenario::{Door, Scenario},
     server::{Doors, Floor, Url},
 };
 
-/// How often what has come for a drained viewer is thrown away.
-const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 /// The longest sleep.
 const SLEEP_MAX: Duration = Duration::from_millis(5);
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// More than one read takes from a socket.
-const DISCARD_BYTES: usize = 1 << 30;
-/// What a viewer may have been delivered less than the luckiest one of its stream because of when the window began and
-/// ended for it.
-const SKEW: Duration = Duration::from_millis(500);
 
 /// The load of one run.
 pub struct Load {
@@ -92,18 +88,6 @@ struct Joining {
     joined: usize,
 }
 
-/// What stood where when the window began.
-struct Window {
-    began: Now,
-    delivered: u64,
-    published_frames: u64,
-    published_bytes: u64,
-    held: u64,
-    cpu: u64,
-    disconnected: u64,
-    closed_for_slowness: u64,
-}
-
 /// What a viewer does after its first key frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
@@ -134,27 +118,6 @@ enum State {
     /// Off the ring.
     Off(OwnedFd),
     Gone,
-}
-
-/// What one run's load has to say.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Length of the window.
-    pub seconds: f64,
-    /// What was published and delivered.
-    pub traffic: Traffic,
-    /// Who watched.
-    pub viewers: Viewers,
-    /// From connecting to the first key frame.
-    pub first_key: Histogram,
-    /// From publisher to viewer.
-    pub latency: Histogram,
-    /// What viewers that parse found.
-    pub checks: Checks,
-    /// How well time was kept.
-    pub load: LoadSide,
-    /// The first few things that went wrong, in words.
-    pub trouble: Vec<String>,
 }
 
 impl Load {
@@ -214,7 +177,7 @@ impl Load {
             let mut publisher = Publisher::new(&url, playback, stagger, now())?;
             let id = self.ring.add(socket).map_err(|(_, error)| error.to_string())?;
             self.ring.receive(id);
-            send(&mut self.ring, id, publisher.next());
+            send(&mut self.ring, id, publisher.take());
             self.owners.insert(id, Owner::Publisher(self.publishers.len()));
             self.publishers.push((publisher, id));
             self.turn()?;
@@ -269,78 +232,6 @@ impl Load {
     /// The latencies since the last call.
     pub fn second(&mut self) -> Histogram {
         std::mem::take(&mut self.findings.second)
-    }
-
-    /// What is measured begins.
-    pub fn begin_window(&mut self) {
-        self.drain_all();
-        for viewer in &mut self.viewers {
-            viewer.bytes_at_window = Some(viewer.bytes);
-        }
-        self.findings.latency = Histogram::default();
-        self.findings.second = Histogram::default();
-        self.lateness = Histogram::default();
-        self.rounds = Histogram::default();
-        self.churned = Some(now());
-        self.window = Some(Window {
-            began: now(),
-            delivered: self.delivered,
-            published_frames: self.published(|publisher| publisher.frames),
-            published_bytes: self.published(|publisher| publisher.bytes),
-            held: self.published(|publisher| publisher.held),
-            cpu: clock::thread_cpu(),
-            disconnected: self.disconnected,
-            closed_for_slowness: self.closed_for_slowness,
-        });
-    }
-
-    /// What is measured ends.
-    ///
-    /// # Panics
-    /// When it has not begun.
-    pub fn end_window(&mut self) -> Report {
-        self.drain_all();
-        let window = self.window.take().expect("a window that ends has begun");
-        let seconds = now().since(window.began).as_secs_f64();
-        let delivered = self.delivered - window.delivered;
-        self.look_at_stalled();
-        let count = |kind: Kind| self.viewers.iter().filter(|viewer| viewer.kind == kind).count() as u64;
-        let mut checks = self.findings.checks.clone();
-        checks.viewers = count(Kind::Parse);
-        Report {
-            seconds,
-            traffic: Traffic {
-                publishers: self.publishers.iter().filter(|(publisher, _)| publisher.is_publishing()).count()
-                    as u64,
-                published_frames: self.published(|publisher| publisher.frames) - window.published_frames,
-                published_bytes: self.published(|publisher| publisher.bytes) - window.published_bytes,
-                delivered_bytes: delivered,
-                delivered_gbit_per_second: delivered as f64 * 8.0 / 1e9 / seconds,
-                missing_bytes: self.missing_bytes(),
-            },
-            viewers: Viewers {
-                asked: self.plan.watch.viewers as u64,
-                joined: self.viewers.len() as u64,
-                playing: self.playing(),
-                parsing: count(Kind::Parse),
-                stalling: count(Kind::Stall),
-                slow: count(Kind::Slow),
-                refused: self.refused,
-                disconnected: self.disconnected - window.disconnected,
-                closed_for_slowness: self.closed_for_slowness - window.closed_for_slowness,
-            },
-            first_key: self.first_keys.clone(),
-            latency: self.findings.latency.clone(),
-            checks,
-            load: LoadSide {
-                cpu_share: (clock::thread_cpu() - window.cpu) as f64 / 1e9 / seconds,
-                publisher_lateness: self.lateness.quantiles(),
-                publisher_held: self.published(|publisher| publisher.held) - window.held,
-                round: self.rounds.quantiles(),
-                others_share: 0.0,
-            },
-            trouble: self.trouble.clone(),
-        }
     }
 
     /// One round: what is due, what has come, and a sleep until more is due or comes.
@@ -476,7 +367,7 @@ impl Load {
                 continue;
             }
             publisher.work(now, &mut self.lateness);
-            send(&mut self.ring, *id, publisher.next());
+            send(&mut self.ring, *id, publisher.take());
         }
     }
 
@@ -486,7 +377,7 @@ impl Load {
                 Some(Owner::Publisher(index)) => {
                     let (publisher, id) = &mut self.publishers[*index];
                     publisher.received(&bytes, now()).map_err(|why| format!("a publisher: {why}"))?;
-                    send(&mut self.ring, *id, publisher.next());
+                    send(&mut self.ring, *id, publisher.take());
                 }
                 Some(Owner::Viewer(index)) => self.viewer_received(*index, socket, &bytes),
                 None => {}
@@ -586,86 +477,6 @@ impl Load {
         }
     }
 
-    /// As many drained viewers as their turn is by now.
-    fn drain_due(&mut self, now: Now) {
-        let passed = now.since(self.drained_at);
-        let share = passed.as_secs_f64() / DRAIN_INTERVAL.as_secs_f64();
-        let count = (self.drained.len() as f64 * share.min(1.0)) as usize;
-        if count == 0 {
-            if self.drained.is_empty() {
-                self.drained_at = now;
-            }
-            return;
-        }
-        self.drained_at = now;
-        for _ in 0..count {
-            let Some(index) = self.drained.pop_front() else { return };
-            if self.drain(index) {
-                self.drained.push_back(index);
-            }
-        }
-    }
-
-    fn drain_all(&mut self) {
-        for _ in 0..self.drained.len() {
-            let Some(index) = self.drained.pop_front() else { return };
-            if self.drain(index) {
-                self.drained.push_back(index);
-            }
-        }
-    }
-
-    /// Throws away what has come for a viewer; false when it is gone.
-    fn drain(&mut self, index: usize) -> bool {
-        let viewer = &mut self.viewers[index];
-        let State::Off(socket) = &viewer.state else { return false };
-        let most = match viewer.kind {
-            Kind::Slow => {
-                // Half of what its stream has had since it joined.
-                let time = now().since(viewer.joined).as_secs_f64();
-                let due = (time * self.plan.publish.bitrate as f64 / 16.0) as u64;
-                usize::try_from(due.saturating_sub(viewer.bytes)).unwrap_or(0)
-            }
-            _ => DISCARD_BYTES,
-        };
-        if most == 0 {
-            return true;
-        }
-        match tcp::discard(socket.as_fd(), most) {
-            Ok(0) => {
-                self.lost(index, "the server has closed a viewer");
-                false
-            }
-            Ok(taken) => {
-                viewer.bytes += taken as u64;
-                self.delivered += taken as u64;
-                true
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                true
-            }
-            Err(error) => {
-                self.lost(index, &format!("a viewer was cut off: {error}"));
-                false
-            }
-        }
-    }
-
-    /// Whether those that stall were closed can only be seen by reading.
-    fn look_at_stalled(&mut self) {
-        for index in 0..self.viewers.len() {
-            if self.viewers[index].kind != Kind::Stall {
-                continue;
-            }
-            loop {
-                let before = self.delivered;
-                if !self.drain(index) || self.delivered == before {
-                    break;
-                }
-            }
-        }
-    }
-
     fn lost(&mut self, index: usize, why: &str) {
         match self.viewers[index].kind {
             Kind::Stall | Kind::Slow => self.closed_for_slowness += 1,
@@ -697,33 +508,6 @@ impl Load {
         if self.trouble.len() < TOLD_MAX && !self.trouble.contains(&what) {
             self.trouble.push(what);
         }
-    }
-
-    fn published(&self, number: impl Fn(&Publisher) -> u64) -> u64 {
-        self.publishers.iter().map(|(publisher, _)| number(publisher)).sum()
-    }
-
-    /// What healthy viewers that were there for the whole window are short of, against the one of their stream that was
-    /// delivered most.
-    fn missing_bytes(&self) -> u64 {
-        let healthy = |viewer: &&Viewer| {
-            matches!(viewer.kind, Kind::Parse | Kind::Drain) && !matches!(viewer.state, State::Gone)
-        };
-        let mut most = vec![0; self.streams.len()];
-        let delivered = |viewer: &Viewer| Some(viewer.bytes - viewer.bytes_at_window?);
-        for viewer in self.viewers.iter().filter(healthy) {
-            most[viewer.stream] = delivered(viewer).unwrap_or(0).max(most[viewer.stream]);
-        }
-        let skew = (self.plan.publish.bitrate as f64 / 8.0 * SKEW.as_secs_f64()) as u64;
-        let short = |viewer: &Viewer| {
-            let short = most[viewer.stream].saturating_sub(delivered(viewer)?);
-            (short > skew).then_some(short)
-        };
-        // When they join within the window the first of them would be the measure of all others.
-        if self.plan.time.join_within {
-            return 0;
-        }
-        self.viewers.iter().filter(healthy).filter_map(short).sum()
     }
 }
 

@@ -121,8 +121,8 @@ impl Publisher {
         }
     }
 
-    /// What is to be sent now.
-    pub fn next(&mut self) -> Option<Bytes> {
+    /// Takes what is to be sent now.
+    pub fn take(&mut self) -> Option<Bytes> {
         self.out.next()
     }
 

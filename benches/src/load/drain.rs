@@ -1,0 +1,95 @@
+//! Viewers that are only drained: the kernel is told to throw away what has come for them.
+
+use std::{io, os::fd::AsFd, time::Duration};
+
+use shardcast_engine::time::Now;
+use shardcast_io::tcp;
+
+use super::{Kind, Load, State, now};
+
+/// How often what has come for a drained viewer is thrown away.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+/// More than one read takes from a socket.
+const DISCARD_BYTES: usize = 1 << 30;
+
+impl Load {
+    /// As many drained viewers as their turn is by now.
+    pub(super) fn drain_due(&mut self, now: Now) {
+        let passed = now.since(self.drained_at);
+        let share = passed.as_secs_f64() / DRAIN_INTERVAL.as_secs_f64();
+        let count = (self.drained.len() as f64 * share.min(1.0)) as usize;
+        if count == 0 {
+            if self.drained.is_empty() {
+                self.drained_at = now;
+            }
+            return;
+        }
+        self.drained_at = now;
+        for _ in 0..count {
+            let Some(index) = self.drained.pop_front() else { return };
+            if self.drain(index) {
+                self.drained.push_back(index);
+            }
+        }
+    }
+
+    pub(super) fn drain_all(&mut self) {
+        for _ in 0..self.drained.len() {
+            let Some(index) = self.drained.pop_front() else { return };
+            if self.drain(index) {
+                self.drained.push_back(index);
+            }
+        }
+    }
+
+    /// Throws away what has come for a viewer; false when it is gone.
+    pub(super) fn drain(&mut self, index: usize) -> bool {
+        let viewer = &mut self.viewers[index];
+        let State::Off(socket) = &viewer.state else { return false };
+        let most = match viewer.kind {
+            Kind::Slow => {
+                // Half of what its stream has had since it joined.
+                let time = now().since(viewer.joined).as_secs_f64();
+                let due = (time * self.plan.publish.bitrate as f64 / 16.0) as u64;
+                usize::try_from(due.saturating_sub(viewer.bytes)).unwrap_or(0)
+            }
+            _ => DISCARD_BYTES,
+        };
+        if most == 0 {
+            return true;
+        }
+        match tcp::discard(socket.as_fd(), most) {
+            Ok(0) => {
+                self.lost(index, "the server has closed a viewer");
+                false
+            }
+            Ok(taken) => {
+                viewer.bytes += taken as u64;
+                self.delivered += taken as u64;
+                true
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                true
+            }
+            Err(error) => {
+                self.lost(index, &format!("a viewer was cut off: {error}"));
+                false
+            }
+        }
+    }
+
+    /// Whether those that stall were closed can only be seen by reading.
+    pub(super) fn look_at_stalled(&mut self) {
+        for index in 0..self.viewers.len() {
+            if self.viewers[index].kind != Kind::Stall {
+                continue;
+            }
+            loop {
+                let before = self.delivered;
+                if !self.drain(index) || self.delivered == before {
+                    break;
+                }
+            }
+        }
+    }
+}
