@@ -41,6 +41,9 @@ enum Command {
         /// A server file, or the name of one in benches/servers.
         #[arg(default_value = "shardcast")]
         server: String,
+        /// Measures this process, which runs already: the file's command is not started, nothing is ended.
+        #[arg(long, conflicts_with_all = ["server_cores", "wrap"])]
+        pid: Option<u32>,
         #[command(flatten)]
         how: How,
     },
@@ -62,6 +65,8 @@ enum Command {
     },
     /// Lists the scenarios that come with the tool.
     Scenarios,
+    /// Lists the server files that come with the tool.
+    Servers,
     /// Is a floor: a bare sender, relay, receiver or writer, to be measured like a server.
     #[command(subcommand)]
     Floor(Floor),
@@ -101,11 +106,12 @@ struct How {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Run { scenario, server, how } => run(&scenario, &server, &how),
+        Command::Run { scenario, server, pid, how } => run(&scenario, &server, pid, &how),
         Command::Compare { scenario, servers, rounds, base, how } => {
             compare(&scenario, &servers, rounds, base.as_deref(), &how)
         }
-        Command::Scenarios => list(),
+        Command::Scenarios => scenarios(),
+        Command::Servers => servers(),
         Command::Floor(floor) => {
             floor::run(floor).map(|()| ExitCode::SUCCESS).map_err(|error| format!("floor: {error}"))
         }
@@ -119,21 +125,45 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn list() -> Result<ExitCode, String> {
+fn scenarios() -> Result<ExitCode, String> {
+    let mut page = String::new();
     for (name, _) in BUILT_IN {
-        println!("{name:<14} {}", Scenario::load(name)?.about);
+        page.push_str(&format!("{name:<14} {}\n", Scenario::load(name)?.about));
     }
+    print(&page);
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(scenario: &str, server: &str, how: &How) -> Result<ExitCode, String> {
+fn servers() -> Result<ExitCode, String> {
+    let folder = servers_folder();
+    let entries = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    let place = Place { cores: Vec::new(), address: "127.0.0.1".to_owned(), wrapper: Vec::new() };
+    let mut page = String::new();
+    for path in paths {
+        let file = ServerFile::load(&path)?;
+        page.push_str(&format!("{:<18} {}\n", file.name, file.describe(&place)?));
+    }
+    print(&page);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn servers_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("servers")
+}
+
+fn run(scenario: &str, server: &str, pid: Option<u32>, how: &How) -> Result<ExitCode, String> {
     let mut scenario = Scenario::load(scenario)?;
     how.change(&mut scenario)?;
     let (file, variables) = how.server(server)?;
     scenario.server.extend(variables);
-    let options = how.options(&scenario)?;
+    let options = Options { attach: pid, ..how.options(&scenario)? };
     raise_limits();
-    file.prepare(&options.place)?;
+    if pid.is_none() {
+        file.prepare(&options.place)?;
+    }
     let mut progress = Progress::new(scenario.length(), io::stderr().is_terminal());
     let outcome = one(&scenario, &file, &options, &how.clip()?, &mut progress)?;
     progress.finish();
@@ -232,7 +262,7 @@ impl How {
         let (name, rest) = word.split_once(':').unwrap_or((word, ""));
         let path = match name.ends_with(".toml") {
             true => PathBuf::from(name),
-            false => Path::new(env!("CARGO_MANIFEST_DIR")).join("servers").join(format!("{name}.toml")),
+            false => servers_folder().join(format!("{name}.toml")),
         };
         let mut file = ServerFile::load(&path)?;
         let mut variables = Vec::new();
@@ -255,7 +285,11 @@ impl How {
         };
         let load_core = self.load_core.or(allowed.last().copied()).ok_or("this process may use no core")?;
         let wrapper = self.wrap.split_whitespace().map(str::to_owned).collect();
-        Ok(Options { place: Place { cores, address: self.address.clone(), wrapper }, load_core })
+        Ok(Options {
+            place: Place { cores, address: self.address.clone(), wrapper },
+            load_core,
+            attach: None,
+        })
     }
 
     fn clip(&self) -> Result<Clip, String> {

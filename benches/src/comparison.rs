@@ -143,6 +143,15 @@ impl Comparison {
         }
     }
 
+    /// What is known of each server that says something of itself, in their order.
+    pub fn legend(&self) -> Vec<(&str, &str)> {
+        let about = |standing: &Standing| {
+            let run = self.outcomes.iter().find(|outcome| outcome.server == standing.server)?;
+            (!run.about.is_empty()).then_some((run.server.as_str(), run.about.as_str()))
+        };
+        self.servers.iter().filter_map(about).collect()
+    }
+
     /// The figures that apply, in their order.
     pub fn figures(&self) -> Vec<Figure> {
         Figure::ALL.into_iter().filter(|figure| self.rows.iter().any(|row| row.figure == *figure)).collect()

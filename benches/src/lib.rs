@@ -1,16 +1,19 @@
 //! `shardcast-bench`: what any live-media server costs, measured from outside.
 //!
 //! A *scenario* says what is published and who watches; a *server file* says how a server is started and where its doors
-//! are. [`run`] starts the server on its cores and the load on another, and gives an [`outcome::Outcome`]; [`compare`]
+//! are. `run` starts the server on its cores and the load on another, and gives an [`outcome::Outcome`]; `compare`
 //! does so for several servers in turn. The *floors* are servers too: they send the same bytes with no server logic, so
 //! that every figure has something to be a ratio of.
 //!
-//! - [`scenario`] and [`server`] are the two kinds of file.
+//! - [`cli`] is the command line. [`scenario`] and [`server`] are the two kinds of file, [`units`] how durations, rates and
+//!   sizes are written in them.
 //! - [`clip`] and [`stamp`] are what is published: a recorded clip, each picture with its number and the time it left.
 //! - [`load`] is one thread with one ring: publishers, viewers that are only drained, and viewers that parse everything.
-//! - [`process`] reads what a server takes, from `/proc`.
+//! - [`measure`] makes one run and [`progress`] tells how it goes on; [`process`] reads from `/proc` what the server takes,
+//!   [`prometheus`] what it says of itself, [`recordings`] what it has written.
 //! - [`floor`] is the bare kernel: senders, relay, receiver, writer.
-//! - [`outcome`], [`comparison`] and [`report`] are what comes of it.
+//! - [`outcome`] is what comes of a run, with its quantiles by [`histogram`]; [`verdict`] says what it is worth,
+//!   [`comparison`] sets several side by side, [`report`] shows both as text and as a page.
 //! - [`room`] is a hub without sockets, for the micro benches.
 #![forbid(unsafe_code)]
 

@@ -28,6 +28,8 @@ pub struct Options {
     pub place: Place,
     /// The core of the load.
     pub load_core: usize,
+    /// A server that runs already and is measured in place of the one that the file would start.
+    pub attach: Option<u32>,
 }
 
 /// What a run tells while it goes on.
@@ -75,11 +77,13 @@ pub fn run(
     let mut variables = scenario.server.clone();
     variables.insert("bitrate".to_owned(), format!("{}bit", scenario.publish.bitrate));
     variables.insert("streams".to_owned(), scenario.publish.streams.to_string());
-    let server = file.start(&variables, &options.place)?;
+    let (server, cores) = match options.attach {
+        None => (file.start(&variables, &options.place)?, options.place.cores.clone()),
+        Some(pid) => (file.attach(&variables, &options.place, pid)?, server::cores_of(pid)),
+    };
     server::pin(&[options.load_core])?;
     let load = Load::new(scenario.clone(), server.doors.clone(), file.floor, clip)?;
     let watched = Watched::new(server.pid());
-    let cores = options.place.cores.clone();
     let mut run = Run { scenario, server, load, watched, cores, tell, seen: Seen::default() };
     let outcome = run.go(file.floor.viewers_first);
     let mut outcome = outcome.map_err(|why| {
@@ -91,6 +95,7 @@ pub fn run(
         format!("{}: {why}{ended}\n{}", file.name, last.join("\n"))
     })?;
     outcome.server.clone_from(&file.name);
+    outcome.about.clone_from(&run.server.about);
     outcome.machine = machine(&options.place);
     Ok(outcome)
 }
@@ -286,12 +291,12 @@ impl Run<'_> {
 
     fn settings(&self) -> BTreeMap<String, String> {
         let Scenario { publish, watch, time, .. } = self.scenario;
-        let own = ["here", "dir", "cache", "bin", "record_dir"];
+        let own = ["here", "dir", "cache", "bin", "binary", "record_dir"];
         let mut settings: BTreeMap<String, String> = self
             .server
             .variables
             .iter()
-            .filter(|(name, _)| !own.contains(&name.as_str()))
+            .filter(|(name, _)| !own.contains(&name.as_str()) && !name.ends_with("_port"))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         settings.extend([
@@ -307,6 +312,10 @@ impl Run<'_> {
     /// All that was published must be in the files once the publishers have gone and the server has ended.
     fn check_recordings(&mut self, outcome: &mut Outcome) -> Result<(), String> {
         let Some(folder) = self.recordings_folder() else { return Ok(()) };
+        if self.server.is_attached() {
+            outcome.trouble.push("recordings are not looked at: the server goes on writing them".to_owned());
+            return Ok(());
+        }
         self.load.stop_publishing();
         self.until("ending", JOIN_MAX, |load| load.is_sent())?;
         // What the kernel has taken, the server still has to read.
@@ -317,11 +326,9 @@ impl Run<'_> {
         let recording = outcome.recording.get_or_insert_default();
         (recording.files, recording.bytes) = (found.files, found.bytes);
         for (stream, pictures) in published {
-            let numbers = found.pictures.get(&stream);
-            let there =
-                numbers.map_or(0, |numbers| numbers.iter().filter(|number| **number < pictures).count());
-            recording.pictures += there as u64;
-            recording.missing_pictures += pictures - there as u64;
+            let there = found.of_first(&stream, pictures);
+            recording.pictures += there;
+            recording.missing_pictures += pictures - there;
         }
         outcome.trouble.extend(found.unreadable);
         Ok(())

@@ -13,6 +13,9 @@ pub struct Outcome {
     pub scenario: String,
     /// The server's name.
     pub server: String,
+    /// What the server's file says of it: version, origin, what was chosen.
+    #[serde(default)]
+    pub about: String,
     /// When measuring began, UTC, RFC 3339.
     pub began: String,
     /// Where it ran.

@@ -23,6 +23,13 @@ pub struct Found {
     pub unreadable: Vec<String>,
 }
 
+impl Found {
+    /// How many of the first `pictures` pictures of a stream are there.
+    pub fn of_first(&self, stream: &str, pictures: u64) -> u64 {
+        self.pictures.get(stream).map_or(0, |numbers| numbers.range(..pictures).count() as u64)
+    }
+}
+
 /// Bytes of all files below a folder; 0 when there is none.
 pub fn bytes_below(folder: &Path) -> u64 {
     files_below(folder).iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum()
@@ -88,4 +95,118 @@ fn numbers_of(file: &[u8]) -> io::Result<Vec<u64>> {
         at = end;
     }
     Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use shardcast_engine::{
+        media::StreamName,
+        record::{Output, Recorder, Settings},
+        time::{Now, Wall},
+    };
+
+    use crate::clip::{Clip, Playback};
+
+    /// A folder that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Folder {
+            let name =
+                format!("shardcast-bench-test-{}-{}", std::process::id(), shardcast_io::clock::monotonic());
+            Folder(std::env::temp_dir().join(name))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Does at once what the recorder asks for.
+    fn serve(recorder: &mut Recorder, folder: &Path, paths: &mut Vec<PathBuf>, now: Now) {
+        while let Some(output) = recorder.poll() {
+            match output {
+                Output::Open { segment, path, .. } => {
+                    let path = folder.join(path);
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(&path, []).unwrap();
+                    paths.push(path);
+                    recorder.opened(segment, Ok(4096), now);
+                }
+                Output::Append { segment, offset, fragment } => {
+                    let path = paths.last().unwrap();
+                    let mut file = fs::read(path).unwrap();
+                    assert_eq!(file.len() as u64, offset);
+                    let mut bytes = vec![0; fragment.len()];
+                    fragment.write_into(&mut bytes);
+                    file.extend(bytes);
+                    fs::write(path, file).unwrap();
+                    recorder.appended(segment, Ok(()), now);
+                }
+                Output::Finish { segment, .. } => recorder.finished(segment, Ok(())),
+                Output::Alarm { .. } | Output::Gap { .. } => panic!("nothing failed: {output:?}"),
+            }
+        }
+    }
+
+    /// Records so many pictures of the clip but one, in segments of two seconds.
+    fn record(folder: &Path, pictures: u64, left_out: Option<u64>) -> Vec<PathBuf> {
+        let mut playback = Playback::new(Clip::built_in().at_bitrate(1_000_000).unwrap());
+        let settings = Settings { segment: Duration::from_secs(2) };
+        let mut recorder = Recorder::new(StreamName::new("live", "bench0").unwrap(), &settings);
+        let mut paths = Vec::new();
+        for frame in &playback.clip().opening().parameters.clone() {
+            recorder.frame(frame, Now(0), Wall(1_795_333_500_000_000_000));
+        }
+        while playback.pictures() < pictures {
+            let (due, number) = (playback.due(), playback.pictures());
+            let frame = playback.take(due);
+            if !(frame.is_video() && left_out == Some(number)) {
+                recorder.frame(&frame, Now(due), Wall(1_795_333_500_000_000_000 + due));
+            }
+            serve(&mut recorder, folder, &mut paths, Now(due));
+        }
+        recorder.finish(Now(playback.due()));
+        serve(&mut recorder, folder, &mut paths, Now(playback.due()));
+        assert!(recorder.is_done());
+        paths
+    }
+
+    #[test]
+    fn exactly_the_picture_that_was_not_recorded_is_missing() {
+        let folder = Folder::new();
+        let files = record(&folder.0, 150, Some(77));
+        let found = read(&folder.0);
+        assert_eq!(found.unreadable, [""; 0]);
+        assert_eq!((found.files, files.len() > 1), (files.len() as u64, true));
+        assert_eq!(found.bytes, bytes_below(&folder.0));
+        let all: BTreeSet<u64> = (0..150).filter(|number| *number != 77).collect();
+        assert_eq!(found.pictures["bench0"], all);
+        assert_eq!(found.of_first("bench0", 150), 149);
+        assert_eq!(found.of_first("bench0", 77), 77);
+        assert_eq!(found.of_first("another", 150), 0);
+    }
+
+    #[test]
+    fn a_damaged_picture_is_missing_and_a_torn_file_is_told() {
+        let folder = Folder::new();
+        let files = record(&folder.0, 60, None);
+        assert_eq!(read(&folder.0).of_first("bench0", 60), 60);
+        let mut bytes = fs::read(&files[0]).unwrap();
+        // Filler of the first key frame, behind the file's head and the stamp.
+        let filler = bytes.windows(64).position(|window| window == [0xff; 64]).unwrap();
+        bytes[filler] = 0;
+        fs::write(&files[0], &bytes).unwrap();
+        let found = read(&folder.0);
+        assert_eq!(found.of_first("bench0", 60), 59);
+        fs::write(&files[0], &bytes[..bytes.len() / 2]).unwrap();
+        let found = read(&folder.0);
+        assert_eq!(found.unreadable.len(), 1, "{:?}", found.unreadable);
+        assert!(found.of_first("bench0", 60) < 59);
+    }
 }

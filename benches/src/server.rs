@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{
     process::{Pid, Signal, kill_process},
-    thread::{CpuSet, sched_setaffinity},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 use serde::Deserialize;
 
@@ -22,7 +22,7 @@ use serde::Deserialize;
 pub struct ServerFile {
     /// Its name, for reports.
     pub name: String,
-    /// One line: version, origin.
+    /// One line: version, origin, what was chosen; `{name}` stands for variables as in the command.
     pub about: String,
     /// A command that is run once before anything is measured: builds or installs what is missing.
     #[serde(default)]
@@ -82,15 +82,24 @@ pub struct Place {
     pub wrapper: Vec<String>,
 }
 
-/// A server that runs. Dropping it ends it.
+/// A server that runs. Dropping it ends it, unless somebody else started it.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
-    directory: PathBuf,
+    process: Process,
+    /// What its file says of it, filled in.
+    pub about: String,
     /// Its doors, with everything but `{stream}` filled in.
     pub doors: Doors,
     /// The variables that it was started with.
     pub variables: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+enum Process {
+    /// Started here, in a folder of its own.
+    Own { child: Child, directory: PathBuf },
+    /// It ran before, and goes on running.
+    Attached { pid: u32 },
 }
 
 /// How long a server may take from its start until its doors are open.
@@ -146,6 +155,7 @@ impl ServerFile {
         ));
         fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         let values = self.values(variables, place, &directory);
+        let about = fill(&self.about, &values)?;
         for (name, text) in &self.files {
             let path = directory.join(name);
             fs::write(&path, fill(text, &values)?).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -176,7 +186,8 @@ impl ServerFile {
                 .spawn()
         })?
         .map_err(|error| format!("{}: {error}", words[0]))?;
-        let mut server = Server { child, directory, doors, variables: values };
+        let process = Process::Own { child, directory };
+        let mut server = Server { process, about, doors, variables: values };
         server.wait_until_open().map_err(|why| {
             let said = fs::read_to_string(&log).unwrap_or_default();
             let last: Vec<_> = said.lines().rev().take(8).collect();
@@ -184,6 +195,38 @@ impl ServerFile {
             format!("{} {why}. It said:\n{}", self.name, last.join("\n"))
         })?;
         Ok(server)
+    }
+
+    /// Takes a server that runs already as it is: its doors must be where the file says, and it is never ended.
+    ///
+    /// # Errors
+    /// There is no such process, or nothing listens where a door should be.
+    pub fn attach(
+        &self,
+        variables: &BTreeMap<String, String>,
+        place: &Place,
+        pid: u32,
+    ) -> Result<Server, String> {
+        if !is_alive(pid) {
+            return Err(format!("there is no process {pid}"));
+        }
+        // What it was started in is not known: recordings are found only where the caller names their folder.
+        let values = self.values(variables, place, Path::new(""));
+        let doors = self.doors.filled(&values)?;
+        for address in doors.addresses() {
+            TcpStream::connect(&address)
+                .map_err(|error| format!("{address}, where {} should have a door: {error}", self.name))?;
+        }
+        let about = format!("{}; process {pid}, which ran before", fill(&self.about, &values)?);
+        Ok(Server { process: Process::Attached { pid }, about, doors, variables: values })
+    }
+
+    /// What it says of itself when nothing is changed.
+    ///
+    /// # Errors
+    /// It names a variable that has no value.
+    pub fn describe(&self, place: &Place) -> Result<String, String> {
+        fill(&self.about, &self.values(&BTreeMap::new(), place, Path::new("")))
     }
 
     fn values(
@@ -246,39 +289,52 @@ impl Doors {
 impl Server {
     /// The process that was started; the server may have children.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        match &self.process {
+            Process::Own { child, .. } => child.id(),
+            Process::Attached { pid } => *pid,
+        }
     }
 
-    /// The folder that it was started in.
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    /// Whether it ran before, and goes on running.
+    pub fn is_attached(&self) -> bool {
+        matches!(self.process, Process::Attached { .. })
     }
 
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<String> {
-        self.child.try_wait().ok().flatten().map(|status| status.to_string())
+        match &mut self.process {
+            Process::Own { child, .. } => child.try_wait().ok().flatten().map(|status| status.to_string()),
+            Process::Attached { pid } => (!is_alive(*pid)).then(|| format!("process {pid} is gone")),
+        }
     }
 
-    /// The lines that it has printed.
+    /// The lines that it has printed; none of one that was started elsewhere.
     pub fn output(&self) -> String {
-        fs::read_to_string(self.directory.join("output")).unwrap_or_default()
+        match &self.process {
+            Process::Own { directory, .. } => {
+                fs::read_to_string(directory.join("output")).unwrap_or_default()
+            }
+            Process::Attached { .. } => String::new(),
+        }
     }
 
-    /// Ends it: asks first, and waits.
+    /// Ends it, if it was started here: asks first, and waits.
     pub fn stop(&mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if self.ended().is_none()
-            && let Some(pid) = pid
-        {
+        let Process::Own { child, .. } = &mut self.process else { return };
+        let over = |child: &mut Child| matches!(child.try_wait(), Ok(Some(_)));
+        if over(child) {
+            return;
+        }
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
-            let deadline = Instant::now() + STOP_MAX;
-            while self.ended().is_none() && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(20));
-            }
-            if self.ended().is_none() {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-            }
+        }
+        let deadline = Instant::now() + STOP_MAX;
+        while !over(child) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        if !over(child) {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 
@@ -308,7 +364,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
-        let _ = fs::remove_dir_all(&self.directory);
+        if let Process::Own { directory, .. } = &self.process {
+            let _ = fs::remove_dir_all(directory);
+        }
     }
 }
 
@@ -339,9 +397,22 @@ impl Url {
     }
 }
 
+/// The cores that a process may run on; none when there is no such process.
+pub fn cores_of(pid: u32) -> Vec<usize> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let set = pid.and_then(|pid| sched_getaffinity(Some(pid)).ok());
+    set.map_or_else(Vec::new, |set| (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+}
+
+/// Whether a process is there. One that has ended and that nobody has asked about yet is gone, too: it has no memory.
+fn is_alive(pid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    text.split_whitespace().next().is_some_and(|pages| pages != "0")
+}
+
 /// Does something with the calling thread on some cores, and puts it back where it was. What it starts stays there.
 fn on_cores<T>(cores: &[usize], act: impl FnOnce() -> T) -> Result<T, String> {
-    let before = rustix::thread::sched_getaffinity(None).map_err(|error| error.to_string())?;
+    let before = sched_getaffinity(None).map_err(|error| error.to_string())?;
     pin(cores)?;
     let result = act();
     sched_setaffinity(None, &before).map_err(|error| error.to_string())?;
@@ -428,6 +499,7 @@ mod tests {
             let scenario = BTreeMap::from([("bitrate".to_owned(), "4Mbit".to_owned())]);
             let values = file.values(&scenario, &place(), Path::new("/tmp/x"));
             fill_all(&file.command, &values).unwrap();
+            assert!(!file.describe(&place()).unwrap().contains('{'), "{path:?}");
             fill_all(&file.prepare, &values).unwrap();
             file.files.values().for_each(|text| drop(fill(text, &values).unwrap()));
             let doors = file.doors.filled(&values).unwrap();

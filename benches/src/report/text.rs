@@ -19,6 +19,9 @@ pub fn run(outcome: &Outcome, terminal: bool) -> String {
         paint.bold(&plain(&format!("{} on {}", outcome.scenario, outcome.server))),
         paint.soft(&plain(&format!("   {}, {} s measured", outcome.began, number(outcome.seconds))))
     ));
+    if !outcome.about.is_empty() {
+        page.wrapped("  ", "  ", &outcome.about, |line| paint.soft(line));
+    }
     page.gap();
     for (words, paints) in verdict(outcome) {
         page.wrapped("  ", "    ", &words, |line| paint.with(paints, line));
@@ -49,6 +52,9 @@ pub fn comparison(comparison: &Comparison, terminal: bool) -> String {
     page.line(&paint.bold(&plain(&heading)));
     let how = format!("Ratios are to {}, run by run. Less is better unless said.", comparison.base);
     page.wrapped("", "", &how, |line| paint.soft(line));
+    for (server, about) in comparison.legend() {
+        page.wrapped("  ", "    ", &format!("{server}: {about}"), |line| paint.soft(line));
+    }
     page.gap();
     for caveat in &comparison.caveats {
         page.wrapped("  ! ", "    ", caveat, |line| paint.with(WARN, line));

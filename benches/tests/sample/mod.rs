@@ -6,6 +6,8 @@ use shardcast_bench::outcome::{Machine, Outcome, Quantiles, Recording, Second};
 #[derive(Clone, Copy)]
 pub struct Kind {
     pub name: &'static str,
+    /// What its file says of it.
+    pub about: &'static str,
     /// CPU seconds per GB.
     pub cost: f64,
     /// Median latency in milliseconds, and how far its tail reaches.
@@ -15,12 +17,38 @@ pub struct Kind {
     pub per_viewer: f64,
 }
 
-pub const FLOOR: Kind = Kind { name: "floor-send", cost: 0.312, latency: 0.0, tail: 0.0, per_viewer: 0.1 };
-pub const SHARDCAST: Kind =
-    Kind { name: "shardcast", cost: 0.357, latency: 17.2, tail: 1.9, per_viewer: 1.1 };
-pub const NGINX: Kind = Kind { name: "nginx-rtmp", cost: 1.02, latency: 3.1, tail: 3.0, per_viewer: 12.4 };
-pub const ARCLY: Kind =
-    Kind { name: "arcly-stream 0.8", cost: 1.11, latency: 6.4, tail: 5.5, per_viewer: 6.2 };
+pub const FLOOR: Kind = Kind {
+    name: "floor-send",
+    about: "the same bytes to the same sockets by a bare batched ring: no server logic",
+    cost: 0.312,
+    latency: 0.0,
+    tail: 0.0,
+    per_viewer: 0.1,
+};
+pub const SHARDCAST: Kind = Kind {
+    name: "shardcast",
+    about: "shardcast, flush 33ms, 1 shard(s)",
+    cost: 0.357,
+    latency: 17.2,
+    tail: 1.9,
+    per_viewer: 1.1,
+};
+pub const NGINX: Kind = Kind {
+    name: "nginx-rtmp",
+    about: "nginx 1.22 with libnginx-mod-rtmp 1.2.2, Debian 12, one worker",
+    cost: 1.02,
+    latency: 3.1,
+    tail: 3.0,
+    per_viewer: 12.4,
+};
+pub const ARCLY: Kind = Kind {
+    name: "arcly-stream 0.8",
+    about: "arcly-stream 0.8.3, 1 thread(s)",
+    cost: 1.11,
+    latency: 6.4,
+    tail: 5.5,
+    per_viewer: 6.2,
+};
 
 /// Chance that is the same each time.
 pub struct Chance(u64);
@@ -50,6 +78,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
     let mut outcome = Outcome {
         scenario: "hot-stream".into(),
         server: kind.name.into(),
+        about: kind.about.into(),
         began: format!("2026-11-22T07:{:02}:00Z", seed % 60),
         machine: Machine {
             kernel: "6.18.5".into(),
@@ -123,6 +152,7 @@ pub fn recorded(seed: u64) -> Outcome {
     let mut outcome = run(FLOOR, seed);
     outcome.scenario = "record".into();
     outcome.server = "shardcast".into();
+    outcome.about = SHARDCAST.about.into();
     outcome.viewers = Default::default();
     outcome.first_key = Default::default();
     outcome.latency = Default::default();

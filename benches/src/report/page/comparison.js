@@ -27,6 +27,7 @@ function swatch(names, server) {
 /** How many runs of each count, and whatever speaks against them. */
 function standings(comparison) {
   const names = comparison.servers.map((standing) => standing.server);
+  const about = (server) => outcomes.find((outcome) => outcome.server === server).about;
   const rows = comparison.servers.map((standing) => {
     const counting = standing.runs - standing.void;
     const passed = counting - standing.failed - standing.unchecked;
@@ -34,7 +35,8 @@ function standings(comparison) {
     const word = counting === 0 ? "✗ nothing counts" : standing.failed > 0 ? "✗ faults" 
       : standing.unchecked === counting ? "not checked" : standing.void > 0 ? "✓ some void" : "✓ passed";
     return { class: standing.unchecked === counting && counting > 0 ? "plain" : kind, cells: [
-      make("span", null, swatch(names, standing.server), standing.server, standing.server === comparison.base ? make("span", { class: "tag" }, " base") : null),
+      make("span", null, swatch(names, standing.server), standing.server, standing.server === comparison.base ? make("span", { class: "tag" }, " base") : null,
+        about(standing.server) ? make("div", { class: "small soft legend" }, about(standing.server)) : null),
       word, whole(standing.runs), whole(standing.void), whole(standing.failed), whole(standing.unchecked), whole(passed)] };
   });
   const reasons = comparison.servers.flatMap((standing) => [

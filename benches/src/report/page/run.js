@@ -149,10 +149,11 @@ const footer = () => make("footer", null,
   "Made by shardcast-bench. CPU and memory are the server's, of all its threads and processes. 1 GB is 10⁹ bytes, 1 MiB is 1,048,576.");
 
 if (!data.comparison) {
-  const { scenario, server, began, seconds } = data.outcome;
+  const { scenario, server, about, began, seconds } = data.outcome;
   document.body.append(make("main", null,
     make("header", null,
       make("h1", null, `${scenario} on ${server}`),
+      about ? make("p", null, about) : null,
       make("p", { class: "soft" }, `${began}, ${number(seconds)} s measured`)),
     ...runParts(0, tone(0))), footer());
   drawPlots();
