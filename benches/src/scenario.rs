@@ -205,6 +205,8 @@ mod tests {
             let scenario = Scenario::load(name).unwrap();
             assert_eq!(scenario.name, *name);
             assert!(scenario.about.ends_with('.'), "{name}: {}", scenario.about);
+            let row = format!("| `{name}` |");
+            assert!(include_str!("../README.md").contains(&row), "README.md has no row for {name}");
             assert!(scenario.length() < Duration::from_secs(120), "{name}");
         }
     }

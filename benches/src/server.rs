@@ -511,6 +511,17 @@ mod tests {
     }
 
     #[test]
+    fn the_server_file_that_the_readme_shows_can_be_filled_in() {
+        let readme = include_str!("../README.md");
+        let (_, from) = readme.split_once("```toml\n").unwrap();
+        let file: ServerFile = toml::from_str(from.split_once("```").unwrap().0).unwrap();
+        let values = file.values(&BTreeMap::new(), &place(), Path::new("/tmp/x"));
+        assert_eq!(file.describe(&place()).unwrap(), "mine 1.2, 1 worker(s)");
+        assert_eq!(fill(&file.files["mine.conf"], &values).unwrap(), "listen 127.0.0.1:1935; workers 1;");
+        assert!(fill_all(&file.command, &values).is_ok() && file.doors.filled(&values).is_ok());
+    }
+
+    #[test]
     fn placeholders_are_filled_in_and_unknown_ones_are_refused() {
         let values = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
         assert_eq!(fill("x{a}{{a}}", &values).unwrap(), "x1{a}");
