@@ -26,6 +26,7 @@ pub mod record;
 pub mod rtmp;
 pub mod session;
 pub mod settings;
+mod slab;
 pub mod stats;
 pub mod stream;
 pub mod time;

@@ -173,3 +173,9 @@ impl Default for DoorLimits {
         }
     }
 }
+
+/// A slab: what many frames, or many blocks of a wire log, share. Each publisher and each log holds one that is not full.
+pub const SLAB_BYTES: usize = 128 << 10;
+/// The largest piece of a slab; what is larger has memory of its own. What a slab cannot use at its end is less than this.
+pub const SLAB_PIECE_BYTES_MAX: usize = 32 << 10;
+const _: () = assert!(SLAB_PIECE_BYTES_MAX * 4 <= SLAB_BYTES);

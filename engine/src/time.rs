@@ -73,6 +73,15 @@ impl MediaTime {
         if self.rate == rate {
             return self.ticks;
         }
+        if rate.is_multiple_of(self.rate) {
+            return self.ticks.saturating_mul((rate / self.rate) as i64);
+        }
+        // Each frame is asked for its time a few times, and a division of 128 bits is slow.
+        if let Some(product) = self.ticks.checked_mul(rate as i64 * 2)
+            && let Some(scaled) = product.checked_add(self.rate as i64)
+        {
+            return scaled.div_euclid(self.rate as i64 * 2);
+        }
         let scaled = self.ticks as i128 * rate as i128 * 2 + self.rate as i128;
         let ticks = scaled.div_euclid(self.rate as i128 * 2);
         if ticks > i64::MAX as i128 {
@@ -161,5 +170,10 @@ mod tests {
         assert_eq!(MediaTime { ticks: -1, rate: 2 }.ticks_at(1000), -500);
         assert_eq!(MediaTime::from_millis(33).ticks_at(90000), 2970);
         assert_eq!(MediaTime { ticks: i64::MAX, rate: 1 }.ticks_at(1000), i64::MAX);
+        assert_eq!(MediaTime { ticks: i64::MIN, rate: 1 }.ticks_at(1000), i64::MIN);
+        assert_eq!(MediaTime { ticks: i64::MAX, rate: 7 }.ticks_at(1000), i64::MAX);
+        assert_eq!(MediaTime { ticks: i64::MAX - 1, rate: 1000 }.ticks_at(999), 9_214_148_664_817_921_030);
+        assert_eq!(MediaTime { ticks: 500_000, rate: 1_000_000_000 }.ticks_at(1000), 1);
+        assert_eq!(MediaTime { ticks: -500_000, rate: 1_000_000_000 }.ticks_at(1000), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! - [`tcp`] opens listening sockets and sets socket options.
 //! - [`file`] creates what is recorded into, with a helper thread for what would block a shard.
 //! - [`buffer`] is the memory that the kernel reads and writes.
+//! - `heap`, with the feature of that name, is where the binaries have their memory from.
 //! - [`lane`] carries messages to another core and wakes it.
 //! - [`cpu`] says which cores there are, and which of them shards take.
 //! - [`clock`] and [`probe`] say when it is and what this kernel offers.
@@ -12,6 +13,8 @@ pub mod buffer;
 pub mod clock;
 pub mod cpu;
 pub mod file;
+#[cfg(feature = "heap")]
+pub mod heap;
 pub mod lane;
 pub mod probe;
 pub mod ring;

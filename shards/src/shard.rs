@@ -34,7 +34,7 @@ use shardcast_io::{
 
 use self::{
     doors::{Door, Peer, Stage, connection_of, word_for},
-    harvest::{HARVEST_TICK, Harvest},
+    harvest::{HARVEST_COMPLETIONS, HARVEST_TICK, Harvest},
 };
 use crate::{
     control::link::{Port, Report, Request},
@@ -46,8 +46,8 @@ use crate::{
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
 /// milliseconds.
 const SENDS_PER_ENTER: usize = 128;
-/// With a deadline nearer than this the bell is not armed: what comes by a lane waits for the deadline, and its producer
-/// saves the system call.
+/// With a deadline nearer than this the thread sleeps in the ring itself, and the bell is not armed: what comes by a lane
+/// waits for the deadline, and its producer saves the system call.
 const NEAR: Duration = Duration::from_millis(50);
 /// What a shard is made of.
 pub struct ShardParts {
@@ -156,22 +156,26 @@ impl Shard {
                 let tick = now.after(HARVEST_TICK);
                 deadline = Some(deadline.map_or(tick, |deadline| deadline.min(tick)));
             }
-            let woken = self.sleep(!harvest.ticking, deadline, now).await;
+            let woken = self.sleep(!harvest.ticking, deadline, now).await?;
             self.profile.woken(woken);
             harvest.note(woken, self.ring.stats().receives, self.clock());
         }
     }
 
     /// The one sleep.
-    async fn sleep(&mut self, for_ring: bool, deadline: Option<Now>, now: Now) -> Woken {
+    async fn sleep(&mut self, for_ring: bool, deadline: Option<Now>, now: Now) -> io::Result<Woken> {
         if self.ring.pending() > 0 || deadline.is_some_and(|deadline| deadline <= now) {
             // There is more to do; the others get their turn first.
             glommio::executor().yield_task_queue_now().await;
-            return Woken::Busy;
+            return Ok(Woken::Busy);
         }
         let pause = deadline.map(|deadline| deadline.since(now));
+        if let Some((pause, deadline)) = pause.zip(deadline).filter(|(pause, _)| *pause <= NEAR) {
+            // Short of that the executor has nothing to do that could not wait, and its own sleep costs ten times this one.
+            self.ring.wait(if for_ring { 1 } else { HARVEST_COMPLETIONS }, pause)?;
+            return Ok(if self.clock() < deadline { Woken::Ring } else { Woken::Time });
+        }
         let mut timer = pause.map(Timer::new);
-        let near = pause.is_some_and(|pause| pause <= NEAR);
         let (mesh, port, disk, ring) = (&self.mesh, &self.port, &self.disk, &mut self.ring);
         let mut ring_wait = pin!(async {
             if for_ring && ring.in_flight() {
@@ -187,9 +191,6 @@ impl Shard {
             if timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(context).is_ready()) {
                 return Poll::Ready(Woken::Time);
             }
-            if near {
-                return Poll::Pending;
-            }
             mesh.bell()
                 .arm(context, || {
                     mesh.has_mail() || !port.is_empty() || disk.as_ref().is_some_and(Disk::has_replies)
@@ -198,7 +199,7 @@ impl Shard {
         })
         .await;
         self.mesh.bell().disarm();
-        woken
+        Ok(woken)
     }
 
     fn clock(&self) -> Now {

@@ -166,7 +166,7 @@ fn word(text: &str) -> &str {
     text.split(|character: char| !(character.is_alphanumeric() || character == '_')).next().unwrap_or("")
 }
 
-const BASE: &[&str] = &["bits", "canary", "error", "limits", "time"];
+const BASE: &[&str] = &["bits", "canary", "error", "limits", "slab", "time"];
 const MEDIA: &[&str] = &["codec", "media"];
 const CONTAINERS: &[&str] = &["flv", "fmp4"];
 
@@ -175,7 +175,7 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
     let base = BASE.to_vec();
     let media = [BASE, MEDIA].concat();
     Some(match room {
-        "bits" | "canary" | "error" | "limits" | "time" | "codec" => base,
+        "bits" | "canary" | "error" | "limits" | "slab" | "time" | "codec" => base,
         "media" => [BASE, &["codec"]].concat(),
         "stats" | "access" | "session" | "settings" => [&media[..], &["access"]].concat(),
         "flv" | "fmp4" => [&media[..], &["session"]].concat(),

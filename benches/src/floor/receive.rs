@@ -153,7 +153,7 @@ impl Receiver {
             match harvest.pause() {
                 // The kernel keeps what comes until the next enter, and wakes nobody for it.
                 Some(pause) => std::thread::sleep(pause),
-                None => ring.wait(Duration::from_nanos(seconds.next.saturating_sub(now)))?,
+                None => ring.wait(1, Duration::from_nanos(seconds.next.saturating_sub(now)))?,
             }
         }
         Ok(())

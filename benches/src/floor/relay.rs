@@ -103,7 +103,7 @@ impl Relay {
                 ring.resume_accept(PUBLISHERS);
                 ring.resume_accept(VIEWERS);
             }
-            ring.wait(Duration::from_nanos(seconds.next.saturating_sub(now)))?;
+            ring.wait(1, Duration::from_nanos(seconds.next.saturating_sub(now)))?;
         }
         Ok(())
     }

@@ -206,7 +206,7 @@ impl Sender {
                 // In case descriptors had run out.
                 ring.resume_accept(VIEWERS);
             }
-            ring.wait(Duration::from_nanos(next.min(seconds.next).saturating_sub(elapsed)))?;
+            ring.wait(1, Duration::from_nanos(next.min(seconds.next).saturating_sub(elapsed)))?;
         }
         Ok(())
     }

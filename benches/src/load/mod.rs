@@ -254,7 +254,7 @@ impl Load {
         if self.ring.pending() > 0 || pause.is_zero() {
             return self.ring.submit().map_err(|error| error.to_string());
         }
-        self.ring.wait(pause).map_err(|error| error.to_string())
+        self.ring.wait(1, pause).map_err(|error| error.to_string())
     }
 
     fn pause(&self, now: Now) -> Duration {

@@ -300,6 +300,8 @@ impl Track {
         if configuration.is_empty() || same {
             return Ok(());
         }
+        // Kept for as long as the stream lives: it must not keep alive what it came with.
+        let configuration = Bytes::copy_from_slice(&configuration);
         let parameters = Parameters::parse(codec, configuration)?;
         // What was sent may be a shorter spelling of what is kept.
         if known.is_none_or(|known| **known != parameters) {

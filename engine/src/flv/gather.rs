@@ -1,6 +1,9 @@
 //! A body whose length is declared before it comes, put together as its bytes arrive.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+
+#[cfg(feature = "rtmp")]
+use crate::slab::Slab;
 
 /// Memory taken before any byte is seen, so that small bodies in small pieces do not allocate for each piece.
 const FIRST_BYTES: usize = 4096;
@@ -8,46 +11,75 @@ const FIRST_BYTES: usize = 4096;
 /// The only copy of a payload in user space is made here: from the buffer that was received into one of its own.
 ///
 /// The declared length is not believed: memory doubles as bytes arrive, and never passes the declared length. So a whole
-/// body wastes nothing, and one that never comes costs at most twice what did come.
+/// body wastes nothing, and one that never comes costs at most twice what did come. Short bodies that are kept with their
+/// neighbours share a [`Slab`], which costs a peer that lies no more than the slab.
 #[derive(Debug)]
 pub(crate) struct Gather {
-    bytes: Vec<u8>,
+    bytes: Memory,
     len: usize,
+}
+
+#[derive(Debug)]
+enum Memory {
+    Own(Vec<u8>),
+    /// With room for the whole body.
+    Shared(BytesMut),
 }
 
 impl Gather {
     /// For a body of `len` bytes of which `arrived` are at hand.
     pub(crate) fn new(len: usize, arrived: usize) -> Self {
-        Gather { bytes: Vec::with_capacity(len.min(arrived.max(FIRST_BYTES))), len }
+        Gather { bytes: Memory::Own(Vec::with_capacity(len.min(arrived.max(FIRST_BYTES)))), len }
+    }
+    /// As [`new`](Self::new), in a slab if it is not too long for one.
+    #[cfg(feature = "rtmp")]
+    pub(crate) fn in_slab(slab: &mut Slab, len: usize, arrived: usize) -> Self {
+        match slab.take(len) {
+            Some(piece) => Gather { bytes: Memory::Shared(piece), len },
+            None => Gather::new(len, arrived),
+        }
     }
     /// Bytes that have come.
-    #[cfg(feature = "rtmp")]
-    pub(crate) const fn gathered(&self) -> usize {
-        self.bytes.len()
+    pub(crate) fn gathered(&self) -> usize {
+        match &self.bytes {
+            Memory::Own(bytes) => bytes.len(),
+            Memory::Shared(bytes) => bytes.len(),
+        }
     }
     /// Bytes that are missing.
-    pub(crate) const fn missing(&self) -> usize {
-        self.len - self.bytes.len()
+    pub(crate) fn missing(&self) -> usize {
+        self.len - self.gathered()
     }
     /// Takes up to `max` missing bytes from the front of `input`, and says how many.
     pub(crate) fn take(&mut self, input: &mut &[u8], max: usize) -> usize {
         let taken = input.len().min(max).min(self.missing());
         let (part, rest) = input.split_at(taken);
-        if self.bytes.capacity() - self.bytes.len() < taken {
-            let target = (self.bytes.len() + taken).max(self.bytes.len() * 2).min(self.len);
-            self.bytes.reserve_exact(target - self.bytes.len());
+        match &mut self.bytes {
+            Memory::Shared(bytes) => bytes.extend_from_slice(part),
+            Memory::Own(bytes) => {
+                if bytes.capacity() - bytes.len() < taken {
+                    let target = (bytes.len() + taken).max(bytes.len() * 2).min(self.len);
+                    bytes.reserve_exact(target - bytes.len());
+                }
+                bytes.extend_from_slice(part);
+            }
         }
-        self.bytes.extend_from_slice(part);
         *input = rest;
         taken
     }
     /// What has come, to be shared.
     pub(crate) fn finish(self) -> Bytes {
-        Bytes::from(self.bytes)
+        match self.bytes {
+            Memory::Own(bytes) => Bytes::from(bytes),
+            Memory::Shared(bytes) => bytes.freeze(),
+        }
     }
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        match &self.bytes {
+            Memory::Own(bytes) => bytes.capacity(),
+            Memory::Shared(bytes) => bytes.capacity(),
+        }
     }
 }
 

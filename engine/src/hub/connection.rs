@@ -45,6 +45,8 @@ pub struct Connection {
     pub next_wish: Option<Event>,
     /// Close as soon as the outbox is empty.
     closing: bool,
+    /// When its timer goes off: at its deadline or before.
+    armed: Option<Now>,
     /// It stands in the queue of those who may have something to send.
     queued: bool,
     /// The log knows that its wish was refused; a session that ends over it says nothing new.
@@ -191,7 +193,7 @@ impl Hub {
             return;
         }
         self.insert(id, door, peer, session, now, now);
-        self.after(id, now);
+        self.after(id);
     }
 
     pub(super) fn insert(
@@ -222,6 +224,7 @@ impl Hub {
             answer: None,
             next_wish: None,
             closing: false,
+            armed: None,
             queued: false,
             refused: false,
         };
@@ -284,7 +287,7 @@ impl Hub {
                 break;
             }
         }
-        self.after(id, now);
+        self.after(id);
     }
 
     /// One input, and what the session makes of it.
@@ -414,7 +417,7 @@ impl Hub {
     }
 
     /// What follows any input: its deadline, and whether there is something to send or to close.
-    pub(super) fn after(&mut self, id: ConnectionId, now: Now) {
+    pub(super) fn after(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
         let mut deadline = connection.session.as_ref().and_then(|session| session.deadline());
         if let Role::Waiting { until: Some(until), .. } = connection.role {
@@ -425,10 +428,14 @@ impl Hub {
         if connection.closing || connection.is_leaving() {
             deadline = None;
         }
-        let timer = Timer::Connection(id);
-        self.timers.set(timer, deadline);
+        // Most deadlines move away with each byte that comes. One that is armed for an earlier time is left alone: it
+        // finds nothing due, and arms the one that holds then.
+        let kept = connection.armed.zip(deadline).is_some_and(|(armed, deadline)| armed <= deadline);
+        if !kept && connection.armed != deadline {
+            connection.armed = deadline;
+            self.timers.set(Timer::Connection(id), deadline);
+        }
         self.enqueue(id);
-        let _ = now;
     }
 
     /// Puts the connection into the queue of those who may have something to send.
@@ -493,6 +500,7 @@ impl Hub {
                 }
                 Role::Moving { quiet, .. } if !*quiet => {
                     *quiet = true;
+                    connection.armed = None;
                     // A word that it said now would be lost on the way.
                     self.timers.set(Timer::Connection(id), None);
                     return Some(Output::Quiet { connection: id });
@@ -572,6 +580,7 @@ impl Hub {
 
     pub(super) fn connection_timeout(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connection(id) else { return };
+        connection.armed = None;
         if let Role::Waiting { until: Some(until), stream, .. } = connection.role
             && until <= now
         {
@@ -586,7 +595,7 @@ impl Hub {
         {
             self.drive(id, session::Input::Timeout, now);
         } else {
-            self.after(id, now);
+            self.after(id);
         }
     }
 }

@@ -177,7 +177,8 @@ impl Hub {
                 log.close_entrance();
             }
         }
-        if !stream.logs.is_empty() {
+        if !stream.flush_armed && !stream.logs.is_empty() {
+            stream.flush_armed = true;
             let due = grid(now, stream.limits.flush.as_nanos());
             self.timers.set_earlier(Timer::Flush(stream_id), due);
         }
@@ -189,6 +190,7 @@ impl Hub {
     /// Shows the viewers of this core what was muxed since the last flush.
     pub(super) fn flush(&mut self, stream_id: StreamId, now: Now) {
         let Some(stream) = self.streams.get(stream_id) else { return };
+        stream.flush_armed = false;
         for log in &mut stream.logs {
             log.flush(&stream.limits, now);
         }

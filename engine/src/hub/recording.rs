@@ -58,8 +58,8 @@ impl Hub {
 
     /// Gives a frame of an owned stream to its recorder.
     pub(super) fn record(&mut self, stream_id: StreamId, frame: &Frame, now: Now) {
-        let wall = self.wall(now);
         let Some(id) = self.streams.get(stream_id).and_then(|stream| stream.recording) else { return };
+        let wall = self.wall(now);
         self.with_recorder(id, |recorder| recorder.frame(frame, now, wall));
     }
 

@@ -32,6 +32,8 @@ pub struct Stream {
     pub ended: bool,
     /// A batch for other cores waits to be posted.
     pub in_batches: bool,
+    /// Its flush has a timer that no frame need look for.
+    pub flush_armed: bool,
     #[cfg(feature = "record")]
     pub recording: Option<super::RecordingId>,
     pub keyframe_asked: Option<Now>,
@@ -64,6 +66,7 @@ impl Stream {
             lonely: None,
             ended: false,
             in_batches: false,
+            flush_armed: false,
             #[cfg(feature = "record")]
             recording: None,
             keyframe_asked: None,

@@ -11,6 +11,7 @@ use crate::{
     error::{Error, ErrorKind},
     flv::Gather,
     limits,
+    slab::Slab,
 };
 
 /// Bytes of payload in a chunk until the peer says otherwise (5.4.1).
@@ -29,6 +30,8 @@ pub struct ChunkReader {
     streams: Vec<ChunkStream>,
     /// Bytes of unfinished messages over all chunk streams.
     partial_bytes: usize,
+    /// Where sound and pictures are put together, unless they are large.
+    slab: Slab,
     state: State,
     /// Bytes of the connection before the next byte that is read.
     position: u64,
@@ -94,6 +97,7 @@ impl Default for ChunkReader {
             chunk_size: CHUNK_SIZE_DEFAULT as usize,
             streams: Vec::new(),
             partial_bytes: 0,
+            slab: Slab::default(),
             state: BETWEEN_CHUNKS,
             position: 0,
         }
@@ -240,7 +244,11 @@ impl ChunkReader {
         if stream.partial.is_none() {
             stream.begin_message(&header.message);
             check_length(stream.kind, stream.len, at)?;
-            let payload = Gather::new(stream.len, arrived.min(chunk_size));
+            let arrived = arrived.min(chunk_size);
+            let payload = match stream.kind {
+                kind::AUDIO | kind::VIDEO => Gather::in_slab(&mut self.slab, stream.len, arrived),
+                _ => Gather::new(stream.len, arrived),
+            };
             stream.partial = Some(Partial { at, payload });
         } else if !stream.go_on(&header.message) {
             return Err(Error::malformed("a message begins inside another of its chunk stream", at));

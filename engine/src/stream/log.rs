@@ -13,12 +13,16 @@ use crate::{
     limits::StreamLimits,
     media::{Frame, Payload, TrackId},
     session::{Form, Opening, Wire},
+    slab,
     time::Now,
 };
 
 /// Bytes after which a block is closed before its flush is due. Sends above this size gain nothing more, and a viewer
 /// who must leave a block early should not find it endless.
 const BLOCK_BYTES_TARGET: usize = 256 << 10;
+
+/// More than any wire form puts around a frame. One that does costs a larger buffer, and is as right.
+const FRAMING_BYTES: usize = 256;
 
 /// A run of whole frames, muxed, contiguous.
 #[derive(Debug)]
@@ -75,8 +79,6 @@ pub struct Log {
     form: &'static Form,
     wire: Box<dyn Wire>,
     pending: BytesMut,
-    /// About how long blocks are.
-    usual_bytes: usize,
     pending_ends: Vec<u32>,
     pending_entrance: Option<Entrance>,
     /// Grows with each frame that changed the opening.
@@ -103,7 +105,6 @@ impl Log {
             form,
             wire: (form.open)(),
             pending: BytesMut::new(),
-            usual_bytes: 0,
             pending_ends: Vec::new(),
             pending_entrance: None,
             opening: 0,
@@ -176,6 +177,7 @@ impl Log {
 
     fn mux(&mut self, frame: &Frame) {
         let before = self.pending.len();
+        slab::grow(&mut self.pending, frame.payload_bytes() + FRAMING_BYTES);
         self.wire.frame(frame, &mut self.pending);
         if !frame.is_media() {
             self.opening += 1;
@@ -191,12 +193,6 @@ impl Log {
             return;
         }
         let length = self.pending.len();
-        // A block stays for seconds, and there are many: what its buffer has too much goes back at once, and the next one
-        // begins with room for what is usual.
-        self.usual_bytes = (3 * self.usual_bytes + length) / 4;
-        let mut bytes =
-            Vec::from(std::mem::replace(&mut self.pending, BytesMut::with_capacity(self.usual_bytes)));
-        bytes.shrink_to_fit();
         let entrance = self.pending_entrance.take();
         if entrance.is_some() {
             self.entrance = Some(self.next);
@@ -204,7 +200,7 @@ impl Log {
         }
         let block = Block {
             number: self.next,
-            bytes: bytes.into(),
+            bytes: self.pending.split().freeze(),
             ends: std::mem::take(&mut self.pending_ends).into_boxed_slice(),
             sealed: now,
             opening: self.opening,
@@ -224,9 +220,10 @@ impl Log {
     pub fn flush(&mut self, limits: &StreamLimits, now: Now) {
         self.seal(now);
         self.shown = self.next;
-        // Kept: the newest group, for joiners; and what a viewer may still want that lags or has just joined. One that
-        // joined at the end of a long group is sent all of it, so a block's time begins when the next group does. The group's
-        // own bound holds for the wire form too, give or take the framing.
+        // Kept: the newest group, for joiners; and what a viewer still wants that lags or has just joined. One that joined
+        // at the end of a long group is sent all of it, so a block's time begins when the next group does. A viewer holds
+        // on to the block where it stands, so that nothing before the first block that is held is wanted by anybody. The
+        // group's own bound holds for the wire form too, give or take the framing.
         let bytes_max = limits.group_bytes.saturating_mul(2);
         while let Some(oldest) = self.blocks.front() {
             let in_group = self.entrance.is_some_and(|entrance| oldest.number >= entrance);
@@ -235,7 +232,8 @@ impl Log {
             }
             let superseded = self.entrances.front().map_or(oldest.sealed, |(_, sealed)| *sealed);
             let young = now.since(superseded) < limits.viewer_lag && self.bytes <= bytes_max;
-            if in_group || young {
+            let wanted = young && Rc::strong_count(oldest) > 1;
+            if in_group || wanted {
                 break;
             }
             self.bytes -= oldest.bytes.len();

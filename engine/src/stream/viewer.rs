@@ -31,8 +31,8 @@ enum At {
     Outside { joined: bool },
     /// Inside a block that it holds on to, whatever the log lets go.
     Inside { block: Rc<Block>, offset: usize },
-    /// Before the block with this number.
-    Before { next: u64 },
+    /// It has had this block whole. Holding on to it tells the log that what follows may still be wanted.
+    Behind { block: Rc<Block> },
 }
 
 /// What a viewer is to be sent next.
@@ -65,7 +65,7 @@ impl Viewer {
     pub fn at_boundary(&self) -> bool {
         match &self.place {
             At::Inside { block, offset } => block.is_boundary(*offset),
-            At::Outside { .. } | At::Before { .. } => true,
+            At::Outside { .. } | At::Behind { .. } => true,
         }
     }
 
@@ -93,7 +93,7 @@ impl Viewer {
                     let (block, offset) = (block.clone(), *offset);
                     if offset == block.bytes.len() {
                         self.opening = block.opening;
-                        self.place = At::Before { next: block.number + 1 };
+                        self.place = At::Behind { block };
                         continue;
                     }
                     let boundary = block.is_boundary(offset) || canary::is_broken(Canary::JumpInMidFrame);
@@ -110,9 +110,9 @@ impl Viewer {
                     let end = if jump || self.paused { block.frame_end(offset) } else { block.bytes.len() };
                     return Next::Stream(block.bytes.slice(offset..end));
                 }
-                At::Before { .. } | At::Outside { .. } if self.paused => return Next::Nothing,
-                At::Before { next } => {
-                    let next = *next;
+                At::Behind { .. } | At::Outside { .. } if self.paused => return Next::Nothing,
+                At::Behind { block } => {
+                    let next = block.number + 1;
                     if next >= log.shown() {
                         self.caught_up = now;
                         self.resumed = false;
@@ -150,7 +150,7 @@ impl Viewer {
                 *offset += sent;
                 assert!(*offset <= block.bytes.len(), "more was sent than was given");
             }
-            At::Outside { .. } | At::Before { .. } => {
+            At::Outside { .. } | At::Behind { .. } => {
                 assert!(sent == 0, "something was sent that was not given")
             }
         }

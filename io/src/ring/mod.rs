@@ -140,7 +140,6 @@ impl Ring {
             .map_err(probe::explain)?;
         probe::require_operations(&uring.submitter())?;
         let wakeup = Wakeup::new()?;
-        uring.submitter().register_eventfd(wakeup.as_fd().as_raw_fd())?;
         let receive_buffers = ReceivePool::new(config.receive_buffers, config.receive_buffer_bytes)?;
         receive_buffers.register(&uring.submitter(), RECEIVE_GROUP)?;
         let write_buffers = WritePool::new(config.write_buffer_bytes, config.write_heap_bytes);
@@ -232,34 +231,39 @@ impl Ring {
     /// waits for us when they are asked, but wake no poll that sleeps already. An eventfd is signalled by all of them.
     pub async fn ready(&mut self) {
         // First lower the flag, then look, then sleep: what comes after the look raises the flag again.
+        if self.wakeup.register(&self.uring.submitter()).is_err() {
+            return glommio::timer::sleep(READY_RETRY).await;
+        }
         self.wakeup.clear();
         if self.pending() == 0 && !self.has_deferred_work() && self.uring.completion().is_empty() {
             readable(self.wakeup.as_fd()).await;
         }
     }
 
-    /// Submits what was queued and sleeps until the kernel has something to report or `pause` has passed: one system
-    /// call. It blocks the thread, so it is for threads that do nothing else, as a load generator's; a shard has
-    /// [`ready`](Self::ready).
+    /// Submits what was queued and sleeps until the kernel has `completions` things to report or `pause` has passed: one
+    /// system call, where [`ready`](Self::ready) takes ten. It blocks the thread, and so every other task of its
+    /// executor: for pauses that those can bear.
     ///
     /// # Errors
     /// The kernel refuses the ring.
-    pub fn wait(&mut self, pause: Duration) -> io::Result<()> {
+    pub fn wait(&mut self, completions: usize, pause: Duration) -> io::Result<()> {
         self.receive_again_where_starved();
         self.push_backlog();
         let idle = self.backlog.is_empty() && self.ready.is_empty() && self.reaped.is_empty();
-        if idle && self.uring.completion().is_empty() {
-            let pause = types::Timespec::from(pause);
-            self.stats.enters += 1;
-            let result =
-                self.uring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&pause));
-            self.queued = self.uring.submission().len();
-            return match result {
-                Err(error) if error.raw_os_error() == Some(libc::ETIME) || is_transient(&error) => Ok(()),
-                result => result.map(drop),
-            };
+        if !idle || !self.uring.completion().is_empty() {
+            return self.submit();
         }
-        self.submit()
+        // Whoever blocks here needs no flag, and raising it would cost the kernel something for each completion.
+        self.wakeup.unregister(&self.uring.submitter())?;
+        let pause = types::Timespec::from(pause);
+        self.stats.enters += 1;
+        let result =
+            self.uring.submitter().submit_with_args(completions, &types::SubmitArgs::new().timespec(&pause));
+        self.queued = self.uring.submission().len();
+        match result {
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) || is_transient(&error) => Ok(()),
+            result => result.map(drop),
+        }
     }
 
     /// What this ring has done so far.
@@ -400,6 +404,8 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM))
 }
 
+/// How long the sleep is when the kernel does not take the flag, for want of memory.
+const READY_RETRY: Duration = Duration::from_millis(5);
 /// Listening sockets of one ring: a door each, with a few addresses.
 const LISTENERS_MAX: u32 = 64;
 /// The group of provided buffers; a ring has one.

@@ -101,7 +101,7 @@ fn watched(length: usize) -> (Bytes, Arc<AtomicBool>) {
 fn a_blocking_wait_ends_with_a_completion_or_with_the_pause() {
     let mut ring = Ring::new(&small()).unwrap();
     let began = Instant::now();
-    ring.wait(Duration::from_millis(30)).unwrap();
+    ring.wait(1, Duration::from_millis(30)).unwrap();
     assert!(began.elapsed() >= Duration::from_millis(29), "nothing came, so it slept all of it");
     assert!(ring.next().is_none());
     let (socket, mut client) = pair();
@@ -112,7 +112,7 @@ fn a_blocking_wait_ends_with_a_completion_or_with_the_pause() {
         client.write_all(b"now").unwrap();
         client
     });
-    ring.wait(Duration::from_secs(10)).unwrap();
+    ring.wait(1, Duration::from_secs(10)).unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "the bytes ended it");
     assert!(matches!(ring.next(), Some(Completion::Received { bytes, .. }) if &bytes[..] == b"now"));
     drop(writer.join().unwrap());

@@ -7,12 +7,15 @@ use std::pin::Pin;
 
 use futures_lite::io::AsyncRead;
 use glommio::net::TcpStream;
+use io_uring::Submitter;
 
 use crate::system::checked;
 
 /// The flag that the kernel raises when a ring has something to report: an eventfd.
 pub(super) struct Wakeup {
     flag: OwnedFd,
+    /// Whether the ring knows of it.
+    registered: bool,
 }
 
 impl Wakeup {
@@ -20,7 +23,25 @@ impl Wakeup {
         // SAFETY: the call takes no memory.
         let flag = checked(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: the kernel has just opened this descriptor for us, and nobody else has it.
-        Ok(Wakeup { flag: unsafe { OwnedFd::from_raw_fd(flag) } })
+        Ok(Wakeup { flag: unsafe { OwnedFd::from_raw_fd(flag) }, registered: false })
+    }
+
+    /// Has the ring raise the flag from here on.
+    pub fn register(&mut self, ring: &Submitter<'_>) -> io::Result<()> {
+        if !self.registered {
+            ring.register_eventfd(self.flag.as_raw_fd())?;
+            self.registered = true;
+        }
+        Ok(())
+    }
+
+    /// Has the ring leave the flag alone.
+    pub fn unregister(&mut self, ring: &Submitter<'_>) -> io::Result<()> {
+        if self.registered {
+            ring.unregister_eventfd()?;
+            self.registered = false;
+        }
+        Ok(())
     }
 
     /// Lowers the flag.

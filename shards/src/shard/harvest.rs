@@ -8,6 +8,8 @@ use crate::profile::Woken;
 
 /// How often receives are harvested while many come: a wake costs more than a receive.
 pub(super) const HARVEST_TICK: Duration = Duration::from_millis(4);
+/// Completions that end the sleep before the tick: half of the receive buffers, so that no socket finds them used up.
+pub(super) const HARVEST_COMPLETIONS: usize = 128;
 /// Wakes by the ring within [`HARVEST_WINDOW`] that make the loop harvest on the tick instead, and below which it goes
 /// back. At this rate both cost the same.
 const HARVEST_WAKES: u32 = 20;

@@ -49,7 +49,7 @@ impl Hub {
         }
         connection.unread = unread;
         self.publish_here(id, name, now);
-        self.after(id, now);
+        self.after(id);
     }
 
     /// Closes peers that have taken nothing for too long.
