@@ -34,7 +34,7 @@ use shardcast_io::{
 
 use self::{
     doors::{Door, Peer, Stage, connection_of, word_for},
-    harvest::{HARVEST_COMPLETIONS, HARVEST_TICK, Harvest},
+    harvest::{HARVEST_COMPLETIONS, Harvest, shortest_flush},
 };
 use crate::{
     control::link::{Port, Report, Request},
@@ -49,6 +49,8 @@ const SENDS_PER_ENTER: usize = 128;
 /// With a deadline nearer than this the thread sleeps in the ring itself, and the bell is not armed: what comes by a lane
 /// waits for the deadline, and its producer saves the system call.
 const NEAR: Duration = Duration::from_millis(50);
+/// How soon a full lane is tried again for a connection that waits for it.
+const WAITING_LANE_RETRY: Duration = Duration::from_millis(4);
 /// What a shard is made of.
 pub struct ShardParts {
     /// Its lanes to the others.
@@ -78,6 +80,7 @@ pub struct Shard {
     doors: Vec<Door>,
     port: Port,
     settings: Arc<Settings>,
+    shortest_flush: Duration,
     notices: Box<dyn Fn(Notice) + Send>,
     cores: u16,
     /// By slot: who is there.
@@ -113,6 +116,7 @@ impl Shard {
             mesh,
             doors: rows,
             port,
+            shortest_flush: shortest_flush(&settings),
             settings,
             notices,
             cores,
@@ -140,6 +144,8 @@ impl Shard {
             let began = self.clock();
             let now = began;
             self.hub.set_wall(Wall(clock::wall()), now);
+            // First what has come, then what is due: a flush takes along what was received while the shard slept.
+            self.take_completions(now);
             self.take_mail(now);
             self.take_requests(now);
             self.take_disk(now);
@@ -152,11 +158,12 @@ impl Shard {
             let now = self.clock();
             self.profile.round(now.since(began));
             let mut deadline = self.deadline();
-            if harvest.ticking {
-                let tick = now.after(HARVEST_TICK);
+            let accepts = self.ring.stats().accepts;
+            let tick = harvest.tick(accepts, self.mesh.counts().messages, self.shortest_flush, now);
+            if let Some(tick) = tick.map(|tick| now.after(tick)) {
                 deadline = Some(deadline.map_or(tick, |deadline| deadline.min(tick)));
             }
-            let woken = self.sleep(!harvest.ticking, deadline, now).await?;
+            let woken = self.sleep(tick.is_none(), deadline, now).await?;
             self.profile.woken(woken);
             harvest.note(woken, self.ring.stats().receives, self.clock());
         }
@@ -232,6 +239,7 @@ impl Shard {
                 Request::Report(answer) => drop(answer.send(self.report())),
                 Request::Settings(settings) => {
                     self.settings = settings.clone();
+                    self.shortest_flush = shortest_flush(&settings);
                     self.hub.handle(Input::Settings(settings), now);
                 }
                 Request::Drain => {
@@ -316,7 +324,7 @@ impl Shard {
     fn deadline(&mut self) -> Option<Now> {
         let lingering = self.lingering.front().map(|(due, _)| *due);
         let resting = self.resting_doors.iter().map(|(due, _)| *due).min();
-        let waiting = self.mesh.push_waiting().then(|| self.clock().after(HARVEST_TICK));
+        let waiting = self.mesh.push_waiting().then(|| self.clock().after(WAITING_LANE_RETRY));
         [self.hub.deadline(), lingering, resting, waiting].into_iter().flatten().min()
     }
 
@@ -352,6 +360,19 @@ impl Shard {
                 glommio::executor().yield_task_queue_now().await;
             }
         }
+    }
+
+    /// Hands on what the kernel has done; says how much of it.
+    fn take_completions(&mut self, now: Now) -> usize {
+        let mut completions = 0;
+        // Receives can come faster than they are worked off; sends must not wait for the last of them.
+        while completions < 4 * SENDS_PER_ENTER
+            && let Some(completion) = self.ring.next()
+        {
+            completions += 1;
+            self.complete(completion, now);
+        }
+        completions
     }
 
     fn act(&mut self, output: Output, now: Now) {
