@@ -98,7 +98,7 @@ fn every_viewer_of_the_sender_gets_the_bit_rate() {
         bitrate: 8_000_000,
         flush: Duration::from_millis(20),
         clip: None,
-        bytes_per_send: Some(20_000),
+        bytes_per_send: 20_000,
     };
     let sender = send::Sender::open(&options).unwrap();
     let address = sender.address().unwrap();
@@ -127,7 +127,7 @@ fn a_viewer_who_takes_nothing_delays_no_other() {
         bitrate: 200_000_000,
         flush: Duration::from_millis(10),
         clip: None,
-        bytes_per_send: None,
+        bytes_per_send: 0,
     };
     let sender = send::Sender::open(&options).unwrap();
     let address = sender.address().unwrap();

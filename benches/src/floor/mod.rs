@@ -118,7 +118,7 @@ mod tests {
         let Floor::Send(send) = parse(line) else { panic!("{line}") };
         assert_eq!(
             (send.bitrate, send.flush.as_millis(), send.bytes_per_send),
-            (4_000_000, 33, Some(16_500))
+            (4_000_000, 33, 16_500)
         );
         let line = "bench relay --publish 127.0.0.1:8071 --play 127.0.0.1:8070";
         let Floor::Relay(relay) = parse(line) else { panic!("{line}") };

@@ -44,15 +44,16 @@ pub struct Options {
     /// An FLV file whose frames say how large each flush is, in place of the built-in clip's
     #[arg(long, value_name = "FILE")]
     pub clip: Option<PathBuf>,
-    /// Send so many bytes each time, as often as the bit rate asks for it; flush and clip then mean nothing
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=SEND_BYTES_MAX))]
-    pub bytes_per_send: Option<u64>,
+    /// Send so many bytes each time, as often as the bit rate asks for it; flush and clip then mean nothing. 0 leaves it
+    /// to them
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=SEND_BYTES_MAX))]
+    pub bytes_per_send: u64,
 }
 
 impl Options {
     fn schedule(&self) -> Result<Schedule, String> {
-        if let Some(bytes) = self.bytes_per_send {
-            return Ok(Schedule::of_blocks(bytes, self.bitrate));
+        if self.bytes_per_send > 0 {
+            return Ok(Schedule::of_blocks(self.bytes_per_send, self.bitrate));
         }
         let clip = match &self.clip {
             None => Clip::built_in(),
