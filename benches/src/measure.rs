@@ -220,7 +220,8 @@ impl Run<'_> {
             memory.per_viewer =
                 memory.first.saturating_sub(memory.published) as f64 / report.viewers.playing as f64;
         }
-        let Report { seconds, traffic, viewers, first_key, latency, checks, mut load, trouble } = report;
+        let Report { seconds, traffic, viewers, first_key, first_byte, latency, checks, mut load, trouble } =
+            report;
         load.others_share = others.as_secs_f64() / seconds;
         let mut outcome = Outcome {
             scenario: self.scenario.name.clone(),
@@ -236,6 +237,7 @@ impl Run<'_> {
             traffic,
             viewers,
             first_key: first_key.quantiles(),
+            first_byte: first_byte.quantiles(),
             latency: latency.quantiles(),
             latency_histogram: latency.filled(),
             checks,

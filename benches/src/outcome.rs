@@ -35,6 +35,9 @@ pub struct Outcome {
     pub viewers: Viewers,
     /// From the start of connecting until the first key frame was there whole, milliseconds, over all viewers.
     pub first_key: Quantiles,
+    /// Until its first byte was there, likewise.
+    #[serde(default)]
+    pub first_byte: Quantiles,
     /// From when a picture left its publisher until a viewer had it whole, milliseconds, over the viewers that parse.
     pub latency: Quantiles,
     /// The same as a histogram: upper bound in milliseconds, pictures. Bounds rise; buckets without pictures are left out.

@@ -116,10 +116,7 @@ mod tests {
     fn each_floor_is_started_by_one_line() {
         let line = "bench send --listen 127.0.0.1:8070 --bitrate 4Mbit --flush 33ms --bytes-per-send 16500";
         let Floor::Send(send) = parse(line) else { panic!("{line}") };
-        assert_eq!(
-            (send.bitrate, send.flush.as_millis(), send.bytes_per_send),
-            (4_000_000, 33, 16_500)
-        );
+        assert_eq!((send.bitrate, send.flush.as_millis(), send.bytes_per_send), (4_000_000, 33, 16_500));
         let line = "bench relay --publish 127.0.0.1:8071 --play 127.0.0.1:8070";
         let Floor::Relay(relay) = parse(line) else { panic!("{line}") };
         assert_eq!((relay.publish.port(), relay.play.port()), (8071, 8070));

@@ -27,7 +27,7 @@ pub struct Judge {
     number: Option<u64>,
     /// The last decoding time of picture and sound.
     times: [Option<i64>; 2],
-    key: Option<Now>,
+    key: Option<(Now, usize)>,
 }
 
 impl Judge {
@@ -36,8 +36,8 @@ impl Judge {
         Judge { joined, number: None, times: [None; 2], key: None }
     }
 
-    /// When its first key frame was there whole.
-    pub fn first_key(&self) -> Option<Now> {
+    /// When its first key frame was there whole, and its bytes.
+    pub fn first_key(&self) -> Option<(Now, usize)> {
         self.key
     }
 
@@ -71,7 +71,7 @@ impl Judge {
         }
         self.number = self.number.max(Some(stamp.number));
         if *key && self.key.is_none() {
-            self.key = Some(now);
+            self.key = Some((now, data.len()));
         }
         // What was kept for joiners is old by nature.
         if stamp.sent > self.joined.0 {

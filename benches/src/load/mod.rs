@@ -41,6 +41,8 @@ use crate::{
     server::{Doors, Floor, Url},
 };
 
+/// How closely the place of a key frame's last byte is found.
+const KEY_SEARCH_BYTES: usize = 1024;
 /// The longest sleep.
 const SLEEP_MAX: Duration = Duration::from_millis(5);
 /// How long a connection may take to be made.
@@ -66,6 +68,7 @@ pub struct Load {
     findings: Findings,
     lateness: Histogram,
     rounds: Histogram,
+    first_bytes: Histogram,
     first_keys: Histogram,
     drained_at: Now,
     window: Option<Window>,
@@ -106,6 +109,8 @@ struct Viewer {
     out: Outbox,
     joined: Now,
     bytes: u64,
+    /// Until its first key frame: its bytes after each receive, and when that was.
+    arrivals: Vec<(u64, Now)>,
     /// Its bytes when the window began; `None` for one that came later.
     bytes_at_window: Option<u64>,
 }
@@ -147,6 +152,7 @@ impl Load {
             findings: Findings::default(),
             lateness: Histogram::default(),
             rounds: Histogram::default(),
+            first_bytes: Histogram::default(),
             first_keys: Histogram::default(),
             drained_at: Now(clock::monotonic()),
             window: None,
@@ -331,6 +337,7 @@ impl Load {
             out: Outbox::default(),
             joined,
             bytes: 0,
+            arrivals: Vec::new(),
             bytes_at_window: None,
         };
         match connect(&url) {
@@ -425,17 +432,33 @@ impl Load {
         };
         let moment = now();
         let had_key = judge.first_key().is_some();
-        match talk.received(bytes, moment, &mut |frame| judge.frame(frame, moment, findings)) {
-            Ok(answer) => viewer.out.waiting().extend_from_slice(&answer),
-            Err(why) => {
-                self.findings.checks.unreadable += u64::from(had_key);
-                self.refused += u64::from(!had_key);
-                self.complain(format!("a viewer: {why}"));
-                return self.leave(index);
+        if !had_key {
+            viewer.arrivals.push((viewer.bytes, moment));
+        }
+        // In small pieces until the first key frame is whole, so that it shows where it ended.
+        let pieces = bytes.chunks(if had_key { bytes.len() } else { KEY_SEARCH_BYTES });
+        let mut position = viewer.bytes - bytes.len() as u64;
+        let mut key_began = None;
+        for piece in pieces {
+            position += piece.len() as u64;
+            match talk.received(piece, moment, &mut |frame| judge.frame(frame, moment, findings)) {
+                Ok(answer) => viewer.out.waiting().extend_from_slice(&answer),
+                Err(why) => {
+                    self.findings.checks.unreadable += u64::from(had_key);
+                    self.refused += u64::from(!had_key);
+                    self.complain(format!("a viewer: {why}"));
+                    return self.leave(index);
+                }
+            }
+            if !had_key && key_began.is_none() {
+                key_began = judge.first_key().map(|(_, bytes)| position.saturating_sub(bytes as u64));
             }
         }
-        if !had_key && let Some(key) = judge.first_key() {
+        if let (Some((key, _)), Some(began)) = (judge.first_key(), key_began) {
             self.first_keys.record(key.since(viewer.joined));
+            let arrival = viewer.arrivals.iter().find(|(bytes, _)| *bytes > began);
+            self.first_bytes.record(arrival.map_or(key, |(_, at)| *at).since(viewer.joined));
+            viewer.arrivals = Vec::new();
             if viewer.kind != Kind::Parse {
                 viewer.talk = None;
                 viewer.state = State::Leaving(socket);

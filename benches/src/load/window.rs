@@ -38,6 +38,8 @@ pub struct Report {
     pub viewers: Viewers,
     /// From connecting to the first key frame.
     pub first_key: Histogram,
+    /// From connecting to the first byte of the first key frame.
+    pub first_byte: Histogram,
     /// From publisher to viewer.
     pub latency: Histogram,
     /// What viewers that parse found.
@@ -108,6 +110,7 @@ impl Load {
                 closed_for_slowness: self.closed_for_slowness - window.closed_for_slowness,
             },
             first_key: self.first_keys.clone(),
+            first_byte: self.first_bytes.clone(),
             latency: self.findings.latency.clone(),
             checks,
             load: LoadSide {

@@ -206,6 +206,9 @@ fn figures(outcome: &Outcome) -> Vec<(&'static str, Vec<String>)> {
             ));
         }
     }
+    if outcome.first_byte.count > 0 {
+        lines.push(("First byte", quantiles(&outcome.first_byte)));
+    }
     if outcome.first_key.count > 0 {
         lines.push(("First key", quantiles(&outcome.first_key)));
     }

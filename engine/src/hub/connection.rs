@@ -443,7 +443,13 @@ impl Hub {
         let Some(connection) = self.connection(id) else { return };
         if !connection.queued && connection.sending.is_none() {
             connection.queued = true;
-            self.ready.push_back(id);
+            // An answer goes before the crowd of viewers that a flush has put here: whoever comes in waits for several, one
+            // after the other.
+            if connection.outbox.is_empty() {
+                self.ready.push_back(id);
+            } else {
+                self.ready.push_front(id);
+            }
         }
     }
 

@@ -97,7 +97,7 @@ fn describe_memory(config: &Config, line: &mut dyn FnMut(&str, String)) {
     }
     let memory = Memory::of(config, &config.stream);
     // What an encoder sends when nobody has tuned it.
-    let (owner, log) = ordinary(&config.stream, 4_000_000, Duration::from_secs(2));
+    let (owner, log) = ordinary(4_000_000, Duration::from_secs(2));
     line(
         "memory",
         format!(

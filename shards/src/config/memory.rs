@@ -41,9 +41,9 @@ impl Memory {
         let shards = config.shard_count() as u64;
         let group_bytes = stream.group_bytes as u64;
         let group_frames = (stream.group_frames * size_of::<Numbered>()) as u64;
-        let stream_owner = group_bytes + group_frames;
+        let stream_owner = group_bytes + group_frames + limits::SLAB_BYTES as u64;
         // A log keeps blocks for joiners and for those who lag, up to twice the group's bound.
-        let stream_log = 2 * group_bytes;
+        let stream_log = 2 * group_bytes + limits::SLAB_BYTES as u64;
         let ring = RingConfig::default();
         let receive = u64::from(ring.receive_buffers) * u64::from(ring.receive_buffer_bytes);
         Memory {
@@ -58,11 +58,12 @@ impl Memory {
     }
 }
 
-/// What a stream of `bits_per_second` with a key frame each `group` takes in ordinary life: where it is owned, and in
-/// each wire log.
-pub fn ordinary(stream: &Stream, bits_per_second: u64, group: Duration) -> (u64, u64) {
-    let of = |time: Duration| bits_per_second * time.as_millis() as u64 / 8000;
-    (of(group), of(group.max(stream.viewer_lag)))
+/// What a stream of `bits_per_second` with a key frame each `group` takes in ordinary life: where it is owned, and in each
+/// wire log. Both hold the newest group, and a slab that is not full yet. A viewer who lags makes a log keep more, up to
+/// what it may lag.
+pub fn ordinary(bits_per_second: u64, group: Duration) -> (u64, u64) {
+    let bytes = bits_per_second * group.as_millis() as u64 / 8000 + limits::SLAB_BYTES as u64;
+    (bytes, bytes)
 }
 
 #[cfg(test)]
@@ -80,9 +81,8 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_stream_keeps_its_group_and_what_viewers_may_lag() {
-        let stream = Config::default().stream;
-        assert_eq!(ordinary(&stream, 4_000_000, Duration::from_secs(2)), (1_000_000, 1_500_000));
-        assert_eq!(ordinary(&stream, 4_000_000, Duration::from_secs(10)), (5_000_000, 5_000_000));
+    fn an_ordinary_stream_keeps_its_newest_group_once_more_per_form() {
+        assert_eq!(ordinary(4_000_000, Duration::from_secs(2)), (1_131_072, 1_131_072));
+        assert_eq!(ordinary(4_000_000, Duration::from_secs(10)), (5_131_072, 5_131_072));
     }
 }
