@@ -14,7 +14,8 @@ use crate::profile::Woken;
 const GREETING_TICK: Duration = Duration::from_millis(1);
 /// The tick while frames go to other cores, whose own flush must not miss them.
 const NEIGHBOUR_TICK: Duration = Duration::from_millis(4);
-/// The longest tick. Two frames of a publisher come in one receive on it, and 200 publishers took a third less CPU.
+/// The longest tick. Two frames of a publisher come in one receive on it: a bare receiver of 200 publishers takes two
+/// fifths less CPU than on 4 ms.
 const IDLE_TICK: Duration = Duration::from_millis(33);
 /// How long somebody has just come in, or a neighbour has just been sent to.
 const RECENT: Duration = Duration::from_secs(1);
