@@ -84,15 +84,14 @@ pub fn run(
     server::pin(&[options.load_core])?;
     let load = Load::new(scenario.clone(), server.doors.clone(), file.floor, clip)?;
     let watched = Watched::new(server.pid());
-    let mut run = Run { scenario, server, load, watched, cores, tell, seen: Seen::default() };
+    let shares_cores = cores.contains(&options.load_core);
+    let mut run = Run { scenario, server, load, watched, cores, shares_cores, tell, seen: Seen::default() };
     let outcome = run.go(file.floor.viewers_first);
     let mut outcome = outcome.map_err(|why| {
         let said = run.server.output();
         let ended =
             run.server.ended().map(|how| format!("; the server has ended: {how}")).unwrap_or_default();
-        let last: Vec<_> = said.lines().rev().take(8).collect();
-        let last: Vec<_> = last.into_iter().rev().collect();
-        format!("{}: {why}{ended}\n{}", file.name, last.join("\n"))
+        format!("{}: {why}{ended}\n{}", file.name, server::last_lines(&said))
     })?;
     outcome.server.clone_from(&file.name);
     outcome.about.clone_from(&run.server.about);
@@ -106,6 +105,8 @@ struct Run<'a> {
     load: Load,
     watched: Watched,
     cores: Vec<usize>,
+    /// Whether the load runs on one of them: then what others take cannot be told from what the load takes.
+    shares_cores: bool,
     tell: &'a mut dyn FnMut(Live<'_>),
     /// The last look, for what is told while the run goes on.
     seen: Seen,
@@ -265,7 +266,7 @@ impl Run<'_> {
         if cpu_share > LOAD_SHARE_MAX {
             void.push(format!("the load needed {:.0} % of its core", cpu_share * 100.0));
         }
-        if others_share > OTHERS_SHARE_MAX * self.cores.len() as f64 && !self.shares_cores() {
+        if others_share > OTHERS_SHARE_MAX * self.cores.len() as f64 && !self.shares_cores {
             void.push(format!("other programs took {:.0} % of the server's cores", others_share * 100.0));
         }
         let clip_bits = self.scenario.publish.bitrate as f64 * self.scenario.publish.streams as f64;
@@ -284,11 +285,6 @@ impl Run<'_> {
             void.push("no viewer was sent a picture".to_owned());
         }
         void
-    }
-
-    /// Whether the load runs on one of the server's cores.
-    fn shares_cores(&self) -> bool {
-        self.cores.len() > 1
     }
 
     fn settings(&self) -> BTreeMap<String, String> {

@@ -190,9 +190,7 @@ impl ServerFile {
         let mut server = Server { process, about, doors, variables: values };
         server.wait_until_open().map_err(|why| {
             let said = fs::read_to_string(&log).unwrap_or_default();
-            let last: Vec<_> = said.lines().rev().take(8).collect();
-            let last: Vec<_> = last.into_iter().rev().collect();
-            format!("{} {why}. It said:\n{}", self.name, last.join("\n"))
+            format!("{} {why}. It said:\n{}", self.name, last_lines(&said))
         })?;
         Ok(server)
     }
@@ -427,6 +425,13 @@ pub fn pin(cores: &[usize]) -> Result<(), String> {
     let mut set = CpuSet::new();
     cores.iter().for_each(|core| set.set(*core));
     sched_setaffinity(None, &set).map_err(|error| format!("running on the cores {cores:?}: {error}"))
+}
+
+/// The end of what a server has printed: enough to see why it failed.
+pub fn last_lines(said: &str) -> String {
+    const LINES: usize = 8;
+    let lines: Vec<_> = said.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 fn has_setpriv() -> bool {

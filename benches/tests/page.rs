@@ -55,23 +55,6 @@ fn visible(page: &str) -> &str {
     page.rsplit_once("</script>").map_or(page, |(_, visible)| visible)
 }
 
-fn in_turn(rounds: u64) -> Comparison {
-    let mut outcomes = Vec::new();
-    for round in 0..rounds {
-        for (place, kind) in
-            [sample::FLOOR, sample::SHARDCAST, sample::NGINX, sample::ARCLY].into_iter().enumerate()
-        {
-            outcomes.push(sample::run(kind, 10 + round * 4 + place as u64));
-        }
-    }
-    outcomes[7]
-        .void
-        .push("Publishers were 48.1 ms late at p99, more than the 10 ms that are allowed.".into());
-    outcomes[10].checks.gaps = 3;
-    outcomes[10].viewers.disconnected = 1;
-    Comparison::of(outcomes, "floor-send")
-}
-
 #[test]
 fn a_run_draws_its_figures_over_time_and_its_latency() {
     let path = keep("run.html", &html::run(&sample::run(sample::SHARDCAST, 1)));
@@ -110,7 +93,7 @@ fn a_run_in_which_nothing_happened_is_a_page_too() {
 
 #[test]
 fn a_comparison_shows_servers_side_by_side_and_one_run_on_demand() {
-    let path = keep("comparison.html", &html::comparison(&in_turn(5)));
+    let path = keep("comparison.html", &html::comparison(&sample::in_turn(5)));
     let Some(page) = opened(&path, "") else { return };
     let overview = visible(&page);
     assert_eq!(overview.matches("<canvas").count(), 1, "latency alone");

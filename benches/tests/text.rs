@@ -56,20 +56,7 @@ fn a_run_that_recorded_without_viewers_speaks_of_files() {
 
 #[test]
 fn a_comparison_gives_ratios_with_their_spread_and_hides_no_void_run() {
-    let mut outcomes = Vec::new();
-    for round in 0..5 {
-        for (place, kind) in
-            [sample::FLOOR, sample::SHARDCAST, sample::NGINX, sample::ARCLY].into_iter().enumerate()
-        {
-            outcomes.push(sample::run(kind, 10 + round * 4 + place as u64));
-        }
-    }
-    outcomes[7]
-        .void
-        .push("Publishers were 48.1 ms late at p99, more than the 10 ms that are allowed.".into());
-    outcomes[10].checks.gaps = 3;
-    outcomes[10].viewers.disconnected = 1;
-    golden("comparison.txt", &text::comparison(&Comparison::of(outcomes, "floor-send"), false));
+    golden("comparison.txt", &text::comparison(&sample::in_turn(5), false));
 }
 
 #[test]

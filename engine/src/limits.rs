@@ -88,6 +88,11 @@ pub const AUDIO_GROUP_DURATION: Duration = Duration::from_secs(1);
 pub const REPLICA_LINGER: Duration = Duration::from_secs(5);
 /// Frames in one message between cores. A batch never holds more; the next message takes the rest.
 pub const BATCH_FRAMES_MAX: usize = 256;
+/// A slab: what many frames, or many blocks of a wire log, share. Each publisher and each log holds one that is not full.
+pub const SLAB_BYTES: usize = 128 << 10;
+/// The largest piece of a slab; what is larger has memory of its own. What a slab cannot use at its end is less than this.
+pub const SLAB_PIECE_BYTES_MAX: usize = 32 << 10;
+const _: () = assert!(SLAB_PIECE_BYTES_MAX * 4 <= SLAB_BYTES);
 /// Messages in the lane between two cores. A full lane makes the replica late until the next key frame.
 pub const LANE_SLOTS: usize = 1024;
 const _: () = assert!(LANE_SLOTS.is_power_of_two());
@@ -173,9 +178,3 @@ impl Default for DoorLimits {
         }
     }
 }
-
-/// A slab: what many frames, or many blocks of a wire log, share. Each publisher and each log holds one that is not full.
-pub const SLAB_BYTES: usize = 128 << 10;
-/// The largest piece of a slab; what is larger has memory of its own. What a slab cannot use at its end is less than this.
-pub const SLAB_PIECE_BYTES_MAX: usize = 32 << 10;
-const _: () = assert!(SLAB_PIECE_BYTES_MAX * 4 <= SLAB_BYTES);

@@ -1,6 +1,9 @@
 //! Runs as they might have been, made up from a seed: what the reports are tested with.
 
-use shardcast_bench::outcome::{Machine, Outcome, Quantiles, Recording, Second};
+use shardcast_bench::{
+    comparison::Comparison,
+    outcome::{Machine, Outcome, Quantiles, Recording, Second},
+};
 
 /// What distinguishes one made-up server from another.
 #[derive(Clone, Copy)]
@@ -207,4 +210,20 @@ fn histogram(kind: Kind) -> Vec<(f64, u64)> {
         bound *= 1.1;
     }
     buckets
+}
+
+/// Four servers in turn, `rounds` times; one run is void, and one found faults.
+pub fn in_turn(rounds: u64) -> Comparison {
+    let mut outcomes = Vec::new();
+    for round in 0..rounds {
+        for (place, kind) in [FLOOR, SHARDCAST, NGINX, ARCLY].into_iter().enumerate() {
+            outcomes.push(run(kind, 10 + round * 4 + place as u64));
+        }
+    }
+    outcomes[7]
+        .void
+        .push("Publishers were 48.1 ms late at p99, more than the 10 ms that are allowed.".into());
+    outcomes[10].checks.gaps = 3;
+    outcomes[10].viewers.disconnected = 1;
+    Comparison::of(outcomes, FLOOR.name)
 }
