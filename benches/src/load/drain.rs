@@ -9,6 +9,8 @@ use super::{Kind, Load, State, now};
 
 /// How often what has come for a drained viewer is thrown away.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+/// So many in one go: a peer that waits for an answer of the load should not wait for a crowd.
+const DRAINS_PER_TURN: usize = 32;
 /// More than one read takes from a socket.
 const DISCARD_BYTES: usize = 1 << 30;
 
@@ -17,14 +19,19 @@ impl Load {
     pub(super) fn drain_due(&mut self, now: Now) {
         let passed = now.since(self.drained_at);
         let share = passed.as_secs_f64() / DRAIN_INTERVAL.as_secs_f64();
-        let count = (self.drained.len() as f64 * share.min(1.0)) as usize;
+        let due = (self.drained.len() as f64 * share.min(1.0)) as usize;
+        let count = due.min(DRAINS_PER_TURN);
+        self.drains_more = false;
         if count == 0 {
             if self.drained.is_empty() {
                 self.drained_at = now;
             }
             return;
         }
-        self.drained_at = now;
+        // Those whose turn it is and who were left out are the next ones.
+        let behind = DRAIN_INTERVAL.mul_f64((due - count) as f64 / self.drained.len() as f64);
+        self.drained_at = Now(now.0.saturating_sub(behind.as_nanos() as u64));
+        self.drains_more = due > count;
         for _ in 0..count {
             let Some(index) = self.drained.pop_front() else { return };
             if self.drain(index) {

@@ -71,6 +71,8 @@ pub struct Load {
     first_bytes: Histogram,
     first_keys: Histogram,
     drained_at: Now,
+    /// There were more to drain than one turn may.
+    drains_more: bool,
     window: Option<Window>,
     delivered: u64,
     refused: u64,
@@ -155,6 +157,7 @@ impl Load {
             first_bytes: Histogram::default(),
             first_keys: Histogram::default(),
             drained_at: Now(clock::monotonic()),
+            drains_more: false,
             window: None,
             delivered: 0,
             refused: 0,
@@ -264,6 +267,9 @@ impl Load {
     }
 
     fn pause(&self, now: Now) -> Duration {
+        if self.drains_more {
+            return Duration::ZERO;
+        }
         let frames = self.publishers.iter().filter_map(|(publisher, _)| publisher.due());
         let next = frames.chain(self.next_join()).min();
         next.map_or(SLEEP_MAX, |next| next.since(now)).min(SLEEP_MAX)
