@@ -93,6 +93,10 @@ pub const SLAB_BYTES: usize = 128 << 10;
 /// The largest piece of a slab; what is larger has memory of its own. What a slab cannot use at its end is less than this.
 pub const SLAB_PIECE_BYTES_MAX: usize = 32 << 10;
 const _: () = assert!(SLAB_PIECE_BYTES_MAX * 4 <= SLAB_BYTES);
+/// The least room for a publisher's next bytes, where they are received into a slab of its own. What is left of a slab at its
+/// end is less than this.
+pub const RECEIVE_BYTES_MIN: usize = 16 << 10;
+const _: () = assert!(RECEIVE_BYTES_MIN * 4 <= SLAB_BYTES);
 /// Messages in the lane between two cores. A full lane makes the replica late until the next key frame.
 pub const LANE_SLOTS: usize = 1024;
 const _: () = assert!(LANE_SLOTS.is_power_of_two());

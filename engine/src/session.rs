@@ -26,6 +26,18 @@ pub trait Session: Send {
     fn deadline(&self) -> Option<Now>;
     /// Bytes taken from the peer so far, for the place in a log line.
     fn received(&self) -> u64;
+    /// True while the peer's bytes are best received straight into memory of the session, because it keeps most of them: a
+    /// publisher's. The driver then brings [`Input::Filled`] instead of [`Input::Received`]; one that cannot may go on as
+    /// before.
+    fn lends(&self) -> bool {
+        false
+    }
+    /// Memory for the peer's next bytes: room behind what stands in it already. Asked for only while
+    /// [`lends`](Self::lends), and not again before it came back by [`Input::Filled`]; until then no bytes are brought in
+    /// another way.
+    fn lend(&mut self) -> BytesMut {
+        BytesMut::new()
+    }
 }
 
 /// What a session is told.
@@ -33,6 +45,13 @@ pub trait Session: Send {
 pub enum Input<'a> {
     /// Bytes from the peer, cut anywhere.
     Received(&'a [u8]),
+    /// What [`Session::lend`] gave is back, with more bytes from the peer at its end.
+    Filled {
+        /// The memory.
+        memory: BytesMut,
+        /// How many bytes have come, perhaps none.
+        received: usize,
+    },
     /// The hub's answer to [`Event::Publish`] or [`Event::Play`].
     Answer(Answer),
     /// The stream that this viewer plays has ended for good. Say goodbye and close.
@@ -43,6 +62,21 @@ pub enum Input<'a> {
     Timeout,
     /// The node is going down. Say so where the protocol can, and close.
     Shutdown,
+}
+
+/// `bytes` from the peer as the input that `session` wants them by: as they are, or in memory that it lends.
+pub fn input_of<'a>(session: &mut (impl Session + ?Sized), bytes: &'a [u8]) -> Input<'a> {
+    if !session.lends() {
+        return Input::Received(bytes);
+    }
+    let mut memory = session.lend();
+    memory.extend_from_slice(bytes);
+    Input::Filled { memory, received: bytes.len() }
+}
+
+/// The bytes that [`Input::Filled`] brings, for a session that keeps nothing in the memory it lends.
+pub fn newest(memory: &[u8], received: usize) -> &[u8] {
+    memory.get(memory.len().saturating_sub(received)..).unwrap_or_default()
 }
 
 /// The hub's answer to a wish.

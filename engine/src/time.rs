@@ -14,6 +14,16 @@ impl Now {
         let nanos = duration.as_nanos();
         if nanos > u64::MAX as u128 { Now(u64::MAX) } else { Now(self.0.saturating_add(nanos as u64)) }
     }
+    /// The next whole multiple of `interval`, or this instant if it is one or there is no interval. All who share an interval
+    /// share its instants, so that one wake serves them all.
+    pub const fn on_grid(self, interval: Duration) -> Now {
+        let interval = interval.as_nanos();
+        if interval == 0 || interval > u64::MAX as u128 {
+            return self;
+        }
+        let interval = interval as u64;
+        Now(self.0.div_ceil(interval).saturating_mul(interval))
+    }
     /// How long ago `earlier` was; zero when it is not earlier.
     pub const fn since(self, earlier: Now) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -6,6 +6,7 @@
 
 mod doors;
 mod harvest;
+mod turns;
 
 use std::{
     collections::VecDeque,
@@ -33,7 +34,7 @@ use shardcast_io::{
 };
 
 use self::{
-    doors::{Door, Peer, Stage, connection_of, word_for},
+    doors::{Door, Peer, Receives, Stage, connection_of, word_for},
     harvest::{HARVEST_COMPLETIONS, Harvest, shortest_flush},
 };
 use crate::{
@@ -46,6 +47,9 @@ use crate::{
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
 /// milliseconds.
 const SENDS_PER_ENTER: usize = 128;
+/// The same while somebody has just come in, who waits for one answer after the other and would wait for as many sends each
+/// time.
+const SENDS_PER_ENTER_GREETING: usize = 24;
 /// With a deadline nearer than this the thread sleeps in the ring itself, and the bell is not armed: what comes by a lane
 /// waits for the deadline, and its producer saves the system call.
 const NEAR: Duration = Duration::from_millis(50);
@@ -85,6 +89,14 @@ pub struct Shard {
     cores: u16,
     /// By slot: who is there.
     peers: Vec<Option<Peer>>,
+    /// Connections whose next bytes go into memory of their session, and whose turn to receive has come. While receives are
+    /// taken on a tick, that is once per tick: what has come by then comes in one piece, and wakes nobody before.
+    turns: Vec<SocketId>,
+    /// Those of them that had more than there was room for: it is their turn again.
+    overfull: Vec<SocketId>,
+    /// Receives are taken on a tick, the next time then.
+    next_turn: Option<Now>,
+    sends_per_enter: usize,
     lingering: VecDeque<(Now, SocketId)>,
     /// The far ends of conversations without a peer, kept so that they do not end.
     hosted: Vec<OwnedFd>,
@@ -121,6 +133,10 @@ impl Shard {
             notices,
             cores,
             peers: Vec::new(),
+            turns: Vec::new(),
+            overfull: Vec::new(),
+            next_turn: None,
+            sends_per_enter: SENDS_PER_ENTER,
             lingering: VecDeque::new(),
             hosted: Vec::new(),
             resting_doors: Vec::new(),
@@ -145,6 +161,10 @@ impl Shard {
             let now = began;
             self.hub.set_wall(Wall(clock::wall()), now);
             // First what has come, then what is due: a flush takes along what was received while the shard slept.
+            let turn_has_come = self.next_turn.is_none_or(|turn| turn <= now) || self.hub.is_flush_due(now);
+            if turn_has_come && self.receive_in_turn(now) {
+                self.ring.submit()?;
+            }
             self.take_completions(now);
             self.take_mail(now);
             self.take_requests(now);
@@ -158,12 +178,17 @@ impl Shard {
             let now = self.clock();
             self.profile.round(now.since(began));
             let mut deadline = self.deadline();
-            let accepts = self.ring.stats().accepts;
-            let tick = harvest.tick(accepts, self.mesh.counts().messages, self.shortest_flush, now);
-            if let Some(tick) = tick.map(|tick| now.after(tick)) {
-                deadline = Some(deadline.map_or(tick, |deadline| deadline.min(tick)));
+            let greeting = harvest.is_greeting(self.ring.stats().accepts, now);
+            self.sends_per_enter = if greeting { SENDS_PER_ENTER_GREETING } else { SENDS_PER_ENTER };
+            let tick = harvest.tick(self.mesh.counts().messages, self.shortest_flush, now);
+            let kept = self.next_turn.filter(|_| !turn_has_come);
+            self.next_turn = tick.map(|tick| kept.map_or(tick, |kept| kept.min(tick)));
+            deadline = deadline.into_iter().chain(self.next_turn).min();
+            if self.next_turn.is_none() {
+                self.receive_in_turn(now);
             }
-            let woken = self.sleep(tick.is_none(), deadline, now).await?;
+            self.receive_overfull(now);
+            let woken = self.sleep(tick.is_none() || greeting, deadline, now).await?;
             self.profile.woken(woken);
             harvest.note(woken, self.ring.stats().receives, self.clock());
         }
@@ -179,7 +204,9 @@ impl Shard {
         let pause = deadline.map(|deadline| deadline.since(now));
         if let Some((pause, deadline)) = pause.zip(deadline).filter(|(pause, _)| *pause <= NEAR) {
             // Short of that the executor has nothing to do that could not wait, and its own sleep costs ten times this one.
-            self.ring.wait(if for_ring { 1 } else { HARVEST_COMPLETIONS }, pause)?;
+            // On a tick, those who receive once do not count: they wait for their turn anyway.
+            let enough = HARVEST_COMPLETIONS + self.ring.receiving_once();
+            self.ring.wait(if for_ring { 1 } else { enough }, pause)?;
             return Ok(if self.clock() < deadline { Woken::Ring } else { Woken::Time });
         }
         let mut timer = pause.map(Timer::new);
@@ -330,10 +357,14 @@ impl Shard {
 
     /// Gives the ring what the hub wants done and the hub what the ring says, until neither has more.
     async fn pump(&mut self) -> io::Result<()> {
+        if self.next_turn.is_none() {
+            self.receive_in_turn(self.clock());
+        }
+        let mut unyielding = 0;
         loop {
             let now = self.clock();
             let mut sends = 0;
-            while sends < SENDS_PER_ENTER {
+            while sends < self.sends_per_enter {
                 let Some(output) = self.hub.poll(now) else { break };
                 sends += usize::from(matches!(output, Output::Send { .. }));
                 self.act(output, now);
@@ -355,7 +386,9 @@ impl Shard {
             if sends == 0 && completions == 0 && self.ring.pending() == 0 {
                 return Ok(());
             }
-            if sends == SENDS_PER_ENTER || completions >= SENDS_PER_ENTER {
+            unyielding += sends + completions;
+            if unyielding >= 2 * SENDS_PER_ENTER {
+                unyielding = 0;
                 self.mesh.ring();
                 glommio::executor().yield_task_queue_now().await;
             }
@@ -387,7 +420,12 @@ impl Shard {
                 if let Some(peer) = self.peer(connection) {
                     peer.stage = Stage::Quieting;
                     let id = peer.id;
-                    self.ring.stop_receive(id);
+                    if self.ring.is_receiving(id) {
+                        self.ring.stop_receive(id);
+                    } else {
+                        // Between two receives into memory of its session.
+                        self.hub.handle(Input::Quiet { connection }, now);
+                    }
                 }
             }
             Output::Move { connection, to, parcel } => {
@@ -420,10 +458,16 @@ impl Shard {
             }
             Completion::Received { socket, bytes } => {
                 let connection = connection_of(socket);
-                if self.peer(connection).is_some_and(|peer| peer.stage != Stage::Lingering) {
-                    self.hub.handle(Input::Received { connection, bytes: &bytes }, now);
+                let Some(peer) = self.peer(connection).filter(|peer| peer.stage != Stage::Lingering) else {
+                    return;
+                };
+                let pooled = peer.receives == Receives::Pool;
+                self.hub.handle(Input::Received { connection, bytes: &bytes }, now);
+                if pooled && self.hub.lends(connection) {
+                    self.leave_pool(connection);
                 }
             }
+            Completion::Filled { socket, memory, received } => self.filled(socket, memory, received, now),
             Completion::ReceiveEnded { socket, how } => self.receive_ended(socket, how, now),
             Completion::Sent { socket, result } => {
                 if let Ok(bytes) = result {

@@ -25,7 +25,7 @@ use shardcast_engine::{
     media::{Frame, StreamName},
     record::{self, Recorder},
     rtmp::{self, chunk::ChunkReader},
-    session::{Event, Form, Input, Opening, Output, Session, Wire},
+    session::{Event, Form, Input, Opening, Output, Session, Wire, input_of},
     stream::{Group, Log, Next, Numbered, Placed, Publication, Viewer},
     time::{Now, Unwrapper, Wall},
 };
@@ -60,7 +60,8 @@ fn publisher_bytes(chunk_size: u32) -> BytesMut {
 fn session((mut session, bytes): (rtmp::Session, BytesMut)) -> rtmp::Session {
     let mut frames = 0;
     for piece in bytes.chunks(input::RECEIVE_BYTES) {
-        session.handle(Input::Received(piece), Now(2)).expect("our own writing is sound");
+        let input = input_of(&mut session, piece);
+        session.handle(input, Now(2)).expect("our own writing is sound");
         while let Some(output) = session.poll() {
             frames += u32::from(matches!(black_box(output), Output::Event(Event::Frame(_))));
         }

@@ -20,7 +20,7 @@ use crate::{
     flv,
     limits::{self, DoorLimits},
     media::StreamName,
-    session::{self, Answer, Event, Form, Input, Output, Refusal},
+    session::{self, Answer, Event, Form, Input, Output, Refusal, newest},
     time::Now,
 };
 
@@ -103,6 +103,7 @@ impl session::Session for Session {
     fn handle(&mut self, input: Input<'_>, now: Now) -> Result<(), Error> {
         match input {
             Input::Received(bytes) => self.receive(bytes, now),
+            Input::Filled { memory, received } => self.receive(newest(&memory, received), now),
             Input::Answer(Answer::Playing) => self.begin(now),
             Input::Answer(Answer::Refused(refusal)) => self.refuse(refusal, now),
             // What only publishers are told, and what FLV has no word for.

@@ -8,7 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{ConnectionId, Hub, Level, Lost, Notice, Output, streams::StreamId, timers::Timer};
 use crate::{
@@ -111,6 +111,13 @@ impl Connection {
         let bytes = self.outbox.pop_front()?;
         self.outbox_bytes -= bytes.len();
         Some(bytes)
+    }
+
+    /// True while its bytes are best received straight into memory of its session. One whose wish has no answer keeps
+    /// them as they come.
+    pub fn lends(&self) -> bool {
+        let publishes = matches!(self.role, Role::Publishing { .. }) && !self.closing;
+        publishes && self.session.as_ref().is_some_and(|session| session.lends())
     }
 
     /// Closes it as soon as the outbox is empty, whatever its session thinks.
@@ -237,6 +244,33 @@ impl Hub {
         }
     }
 
+    /// The connection, to look at.
+    pub(super) fn look(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.get(id.slot as usize)?.as_deref().filter(|connection| connection.id == id)
+    }
+
+    pub(super) fn lend_of(&mut self, id: ConnectionId, now: Now) -> Option<BytesMut> {
+        let connection = self.connection(id).filter(|connection| connection.lends())?;
+        let session = connection.session.as_mut()?;
+        let received = session.received();
+        match catch_unwind(AssertUnwindSafe(|| session.lend())) {
+            Ok(memory) => Some(memory),
+            Err(_) => {
+                connection.session = None;
+                self.fail(id, panicked(received), now);
+                None
+            }
+        }
+    }
+
+    pub(super) fn filled(&mut self, id: ConnectionId, memory: BytesMut, received: usize, now: Now) {
+        self.stats.received_bytes += received as u64;
+        let Some(connection) = self.connection(id) else { return };
+        if !connection.closing {
+            self.drive(id, session::Input::Filled { memory, received }, now);
+        }
+    }
+
     pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         self.stats.received_bytes += bytes.len() as u64;
         let Some(connection) = self.connection(id) else { return };
@@ -298,14 +332,13 @@ impl Hub {
         // A panic here is a bug of ours, brought out by this peer's bytes. It must cost this peer and nobody else.
         let handled = catch_unwind(AssertUnwindSafe(|| session.handle(input, now)));
         let received = session.received();
-        let panicked = Error { kind: ErrorKind::Panicked, why: "a bug in this server", at: received };
-        let Ok(result) = handled else { return self.fail(id, panicked, now) };
+        let Ok(result) = handled else { return self.fail(id, panicked(received), now) };
         // Whoever is being closed has nothing more to say, and gets nothing more.
         while self.connection(id).is_some_and(|connection| !connection.closing) {
             match catch_unwind(AssertUnwindSafe(|| session.poll())) {
                 Ok(Some(output)) => self.output(id, output, received, now),
                 Ok(None) => break,
-                Err(_) => return self.fail(id, panicked, now),
+                Err(_) => return self.fail(id, panicked(received), now),
             }
         }
         if let Some(connection) = self.connection(id) {
@@ -443,9 +476,10 @@ impl Hub {
         let Some(connection) = self.connection(id) else { return };
         if !connection.queued && connection.sending.is_none() {
             connection.queued = true;
-            // An answer goes before the crowd of viewers that a flush has put here: whoever comes in waits for several, one
-            // after the other.
-            if connection.outbox.is_empty() {
+            // An answer goes before the crowd of viewers that a flush has put here, and so does the beginning of a stream:
+            // whoever comes in waits for several, one after the other.
+            let enters = matches!(&connection.role, Role::Viewing { viewer, .. } if !viewer.has_begun());
+            if connection.outbox.is_empty() && !enters {
                 self.ready.push_back(id);
             } else {
                 self.ready.push_front(id);
@@ -604,6 +638,11 @@ impl Hub {
             self.after(id);
         }
     }
+}
+
+/// A session's panic, as the error that its peer is closed for.
+const fn panicked(at: u64) -> Error {
+    Error { kind: ErrorKind::Panicked, why: "a bug in this server", at }
 }
 
 /// How often peers that take nothing are looked for.

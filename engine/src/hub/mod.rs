@@ -25,7 +25,7 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 #[cfg(feature = "record")]
 use crate::record;
@@ -84,6 +84,15 @@ pub enum Input<'a> {
         connection: ConnectionId,
         /// The bytes.
         bytes: &'a [u8],
+    },
+    /// What [`Hub::lend`] gave is back, with the bytes that came.
+    Filled {
+        /// From whom.
+        connection: ConnectionId,
+        /// The memory, the new bytes at its end.
+        memory: BytesMut,
+        /// How many bytes came, perhaps none.
+        received: usize,
     },
     /// What [`Output::Send`] asked for is done.
     Sent {
@@ -263,6 +272,9 @@ impl Hub {
             }
             Input::Adopted { connection, parcel } => self.adopted(connection, parcel, now),
             Input::Received { connection, bytes } => self.received(connection, bytes, now),
+            Input::Filled { connection, memory, received } => {
+                self.filled(connection, memory, received, now);
+            }
             Input::Sent { connection, result } => self.sent(connection, result, now),
             Input::Closed { connection, how } => self.lost(connection, how, now),
             Input::Quiet { connection } => self.quiet(connection),
@@ -293,9 +305,25 @@ impl Hub {
         }
     }
 
+    /// Whether the next bytes of a connection are best received straight into memory of its session.
+    pub fn lends(&self, connection: ConnectionId) -> bool {
+        self.look(connection).is_some_and(Connection::lends)
+    }
+
+    /// Memory for the next bytes of a connection, to be brought back by [`Input::Filled`] even if nothing came; `None` when
+    /// they are to be brought by [`Input::Received`]. A connection that has lent memory is not asked to be quiet.
+    pub fn lend(&mut self, connection: ConnectionId, now: Now) -> Option<BytesMut> {
+        self.lend_of(connection, now)
+    }
+
     /// When to bring [`Input::Timeout`] if nothing happens before.
     pub fn deadline(&self) -> Option<Now> {
         self.timers.first()
+    }
+
+    /// Whether viewers are about to be sent what has come: what waits to be received is best received now.
+    pub fn is_flush_due(&self, now: Now) -> bool {
+        self.timers.is_flush_due(now)
     }
 
     /// Tells the hub what the wall clock says; names of recordings come from it.

@@ -179,7 +179,7 @@ impl Hub {
         }
         if !stream.flush_armed && !stream.logs.is_empty() {
             stream.flush_armed = true;
-            let due = grid(now, stream.limits.flush.as_nanos());
+            let due = now.on_grid(stream.limits.flush);
             self.timers.set_earlier(Timer::Flush(stream_id), due);
         }
         if let_go {
@@ -320,13 +320,4 @@ impl Hub {
             self.end_stream(stream_id, now);
         }
     }
-}
-
-/// The next tick of a grid that all streams of the same interval share, so that one wake serves them all.
-fn grid(now: Now, interval_nanos: u128) -> Now {
-    let interval = u64::try_from(interval_nanos).unwrap_or(u64::MAX);
-    if interval == 0 {
-        return now;
-    }
-    Now(now.0.div_ceil(interval).saturating_mul(interval))
 }

@@ -65,6 +65,12 @@ impl Timers {
         self.order.first().map(|(at, _)| *at)
     }
 
+    /// Whether a flush is among the deadlines that have come.
+    pub fn is_flush_due(&self, now: Now) -> bool {
+        let mut due = self.order.iter().take_while(|(at, _)| *at <= now);
+        due.any(|(_, timer)| matches!(timer, Timer::Flush(_)))
+    }
+
     /// Takes one deadline that has come.
     pub fn expire(&mut self, now: Now) -> Option<Timer> {
         let (at, timer) = *self.order.first()?;

@@ -1,7 +1,10 @@
 //! The chunk stream (Adobe RTMP 1.0, section 5.3): bytes to messages and back.
 //!
 //! Set Chunk Size and Abort Message belong to this layer and are obeyed here; every other message goes up. A payload is
-//! copied once, from the bytes received into the message it becomes part of, and is shared from then on.
+//! written once, into the message it becomes part of, and is shared from then on: by the kernel, where the bytes of a
+//! publisher are received into memory of this reader (`inbox.rs`), else by a copy.
+
+mod inbox;
 
 use bytes::{BufMut, BytesMut};
 
@@ -32,6 +35,10 @@ pub struct ChunkReader {
     partial_bytes: usize,
     /// Where sound and pictures are put together, unless they are large.
     slab: Slab,
+    /// What was received into memory of this reader and is not read yet: less than a message.
+    inbox: BytesMut,
+    /// Bytes that the message at the front of the inbox takes there, where that is known.
+    wanted: usize,
     state: State,
     /// Bytes of the connection before the next byte that is read.
     position: u64,
@@ -98,6 +105,8 @@ impl Default for ChunkReader {
             streams: Vec::new(),
             partial_bytes: 0,
             slab: Slab::default(),
+            inbox: BytesMut::new(),
+            wanted: 0,
             state: BETWEEN_CHUNKS,
             position: 0,
         }
@@ -126,12 +135,21 @@ impl ChunkReader {
                 State::Payload { stream, left } => self.read_payload(stream, left, input)?,
             };
             if let Some(message) = whole.and_then(|stream| self.finish(stream)) {
-                match message.kind {
-                    kind::SET_CHUNK_SIZE => self.set_chunk_size(&message)?,
-                    kind::ABORT => self.abort(&message)?,
-                    _ => return Ok(Some(message)),
+                let message = self.obey(message)?;
+                if message.is_some() {
+                    return Ok(message);
                 }
             }
+        }
+        Ok(None)
+    }
+
+    /// Obeys a message of this layer; any other comes back.
+    fn obey(&mut self, message: Message) -> Result<Option<Message>, Error> {
+        match message.kind {
+            kind::SET_CHUNK_SIZE => self.set_chunk_size(&message)?,
+            kind::ABORT => self.abort(&message)?,
+            _ => return Ok(Some(message)),
         }
         Ok(None)
     }
@@ -235,10 +253,7 @@ impl ChunkReader {
 
     /// Applies a header to its chunk stream.
     fn begin_chunk(&mut self, header: Header, at: u64, arrived: usize) -> Result<Option<usize>, Error> {
-        let index = match self.streams.iter().position(|stream| stream.id == header.id) {
-            Some(index) => index,
-            None => self.open_stream(header.id, &header.message, at)?,
-        };
+        let index = self.stream_of(&header, at)?;
         let chunk_size = self.chunk_size;
         let stream = self.streams.get_mut(index).expect("the index was found or made above");
         if stream.partial.is_none() {
@@ -259,6 +274,14 @@ impl ChunkReader {
                 self.state = State::Payload { stream: index, left: left.min(chunk_size) };
                 Ok(None)
             }
+        }
+    }
+
+    /// The index of the chunk stream that a header names.
+    fn stream_of(&mut self, header: &Header, at: u64) -> Result<usize, Error> {
+        match self.streams.iter().position(|stream| stream.id == header.id) {
+            Some(index) => Ok(index),
+            None => self.open_stream(header.id, &header.message, at),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     flv::amf0::Value,
     limits::DoorLimits,
     media::StreamName,
-    session::{self, Answer, Event, Input, Output},
+    session::{self, Answer, Event, Input, Output, newest},
     time::Now,
 };
 
@@ -131,6 +131,11 @@ impl session::Session for Client {
                 self.received += bytes.len() as u64;
                 self.heard = now;
                 self.read(bytes)
+            }
+            Input::Filled { memory, received } => {
+                self.received += received as u64;
+                self.heard = now;
+                self.read(newest(&memory, received))
             }
             Input::Answer(answer) => {
                 self.heard = now;

@@ -114,8 +114,28 @@ impl Link {
     /// # Errors
     /// The peer broke the chunk format or a bound.
     pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
+        self.next_by(|chunks| chunks.read(input))
+    }
+
+    /// As [`next`](Self::next), from the inbox.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub(crate) fn next_in_inbox(&mut self) -> Result<Option<Message>, Error> {
+        self.next_by(ChunkReader::read_inbox)
+    }
+
+    /// Memory that the peer's next bytes are received into, and what waits in it.
+    pub(crate) const fn inbox(&mut self) -> &mut ChunkReader {
+        &mut self.chunks
+    }
+
+    fn next_by(
+        &mut self,
+        mut read: impl FnMut(&mut ChunkReader) -> Result<Option<Message>, Error>,
+    ) -> Result<Option<Message>, Error> {
         loop {
-            let message = self.chunks.read(input)?;
+            let message = read(&mut self.chunks)?;
             self.acknowledge();
             let Some(message) = message else { return Ok(None) };
             match message.kind {

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     limits::DoorLimits,
     media::{Frame, StreamName},
-    session::{Answer, Event, Input, Opening, Output},
+    session::{Answer, Event, Input, Opening, Output, input_of},
     time::Now,
 };
 
@@ -103,7 +103,8 @@ impl Pair {
         self.client.inbox.extend(self.server.drain());
         while !self.server.inbox.is_empty() || !self.client.inbox.is_empty() {
             let piece = take(&mut self.server.inbox, self.piece);
-            self.client.inbox.extend(self.server.handle(Input::Received(&piece), self.now));
+            let input = input_of(&mut self.server.session, &piece);
+            self.client.inbox.extend(self.server.handle(input, self.now));
             let piece = take(&mut self.client.inbox, self.piece);
             self.server.inbox.extend(self.client.handle(Input::Received(&piece), self.now));
         }

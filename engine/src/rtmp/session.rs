@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::{
     command::{Command, Connect, Status},
     handshake,
@@ -75,7 +77,20 @@ impl session::Session for Session {
             Input::Received(bytes) => {
                 self.received += bytes.len() as u64;
                 self.heard = now;
-                self.read(bytes)
+                if self.link.inbox().has_inbox() {
+                    self.link.inbox().append(bytes);
+                    self.read_inbox()
+                } else {
+                    self.read(bytes)
+                }
+            }
+            Input::Filled { memory, received } => {
+                if received > 0 {
+                    self.received += received as u64;
+                    self.heard = now;
+                }
+                self.link.inbox().give_back(memory);
+                self.read_inbox()
             }
             Input::Answer(answer) => {
                 self.heard = now;
@@ -115,9 +130,29 @@ impl session::Session for Session {
     fn received(&self) -> u64 {
         self.received
     }
+
+    fn lends(&self) -> bool {
+        matches!(self.state, State::Publishing(_))
+    }
+
+    fn lend(&mut self) -> BytesMut {
+        self.link.inbox().lend()
+    }
 }
 
 impl Session {
+    /// Reads what was received into memory of this session.
+    fn read_inbox(&mut self) -> Result<(), Error> {
+        while matches!(self.state, State::Commands | State::Publishing(_) | State::Playing) {
+            let Some(message) = self.link.next_in_inbox()? else { return Ok(()) };
+            self.message(&message)?;
+            self.link.check_outbox()?;
+        }
+        // What follows a wish waits for its answer.
+        let rest = self.link.inbox().take_inbox();
+        self.read(&rest)
+    }
+
     fn read(&mut self, mut input: &[u8]) -> Result<(), Error> {
         while !input.is_empty() {
             match &mut self.state {

@@ -23,6 +23,8 @@ pub struct Viewer {
     /// It was held and goes on: at a newer entrance if there is one, else where it stands.
     resumed: bool,
     jumps: u64,
+    /// It has had something of the stream.
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl Viewer {
             paused: false,
             resumed: false,
             jumps: 0,
+            begun: false,
         }
     }
 
@@ -77,6 +80,11 @@ impl Viewer {
             self.resumed = true;
         }
         self.paused = paused;
+    }
+
+    /// True once it has had something of the stream. Before, somebody waits for a first picture.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// How often it jumped because it was too slow.
@@ -148,6 +156,7 @@ impl Viewer {
         match &mut self.place {
             At::Inside { block, offset } => {
                 *offset += sent;
+                self.begun = true;
                 assert!(*offset <= block.bytes.len(), "more was sent than was given");
             }
             At::Outside { .. } | At::Behind { .. } => {

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use bytes::BytesMut;
+
 use super::file::FileId;
 use super::socket::SocketId;
 use crate::buffer::ReceiveBuffer;
@@ -33,7 +35,17 @@ pub enum Completion {
         /// Drop it soon: it goes back to those that all sockets share.
         bytes: ReceiveBuffer,
     },
-    /// A receive that `receive` began has ended. Everything that came before it has been reported.
+    /// A receive into the caller's own memory has ended, see `receive_into`. If the peer sends no more, the receive was
+    /// stopped or the connection broke, [`ReceiveEnded`](Self::ReceiveEnded) follows.
+    Filled {
+        /// From where.
+        socket: SocketId,
+        /// The memory, with what came behind what stood in it.
+        memory: BytesMut,
+        /// How many bytes came, perhaps none.
+        received: usize,
+    },
+    /// A receive that `receive` or `receive_into` began has ended. Everything that came before it has been reported.
     ReceiveEnded {
         /// Whose.
         socket: SocketId,

@@ -119,6 +119,8 @@ pub struct Ring {
     registered_files_from: Option<u32>,
     /// Operations that the kernel has, or will get, and has not completed for good.
     operations: usize,
+    /// Those of them that are receives into memory of the caller's.
+    receiving_once: usize,
     /// Entries in the submission queue.
     queued: usize,
     stats: RingStats,
@@ -167,6 +169,7 @@ impl Ring {
             write_buffers,
             registered_files_from: registered.then_some(sockets),
             operations: 0,
+            receiving_once: 0,
             queued: 0,
             stats: RingStats::default(),
         })
@@ -214,6 +217,11 @@ impl Ring {
     /// Whether the kernel has something that it will complete one day, so that sleeping on the descriptor makes sense.
     pub fn in_flight(&self) -> bool {
         self.operations > 0
+    }
+
+    /// Receives into memory of the caller's that the kernel has not completed.
+    pub fn receiving_once(&self) -> usize {
+        self.receiving_once
     }
 
     /// Operations that wait for the next [`Ring::submit`]. Do not sleep while there are some.

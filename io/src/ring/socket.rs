@@ -1,9 +1,10 @@
-//! Connected sockets of a ring: at most one receive (multishot, into the provided buffers) and one send at a time.
+//! Connected sockets of a ring: at most one receive (multishot into the provided buffers, or one into memory of the caller's)
+//! and one send at a time.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use io_uring::opcode;
 
 use super::completion::{Completion, End, Kind, Operation};
@@ -25,6 +26,8 @@ impl SocketId {
 pub(super) struct Socket {
     descriptor: OwnedFd,
     receive: Receive,
+    /// The memory of a receive that is not multishot; the kernel writes behind its length until the completion.
+    memory: Option<BytesMut>,
     /// The payload of the send in flight; the kernel reads it until its completion.
     send: Option<Bytes>,
     /// The caller has closed it; it goes when nothing is in flight any more.
@@ -63,7 +66,8 @@ impl Ring {
     /// Takes a connected socket into the ring, or gives it back when the ring is full.
     pub fn add(&mut self, socket: OwnedFd) -> Result<SocketId, (OwnedFd, io::Error)> {
         let descriptor = socket.as_raw_fd();
-        let socket = Socket { descriptor: socket, receive: Receive::Idle, send: None, closing: false };
+        let socket =
+            Socket { descriptor: socket, receive: Receive::Idle, memory: None, send: None, closing: false };
         let key = match self.sockets.insert(socket) {
             Ok(key) => key,
             Err(socket) => {
@@ -91,6 +95,24 @@ impl Ring {
             && socket.receive == Receive::Idle
         {
             self.arm_receive(id.0);
+        }
+    }
+
+    /// Receives once, behind what stands in `memory`, which must have room: [`Completion::Filled`] brings it back as soon as
+    /// anything has come. What is received this way needs no copy, and as much comes at once as there is room for. Gives
+    /// the memory back while another receive is running.
+    ///
+    /// # Errors
+    /// The memory, when the socket is closed or a receive is running.
+    pub fn receive_into(&mut self, id: SocketId, memory: BytesMut) -> Result<(), BytesMut> {
+        assert!(memory.capacity() > memory.len(), "a receive into no room cannot be told from the end");
+        match self.open_socket(id) {
+            Some(socket) if socket.receive == Receive::Idle => {
+                socket.memory = Some(memory);
+                self.push_receive_into(id.0);
+                Ok(())
+            }
+            _ => Err(memory),
         }
     }
 
@@ -198,6 +220,58 @@ impl Ring {
         self.push(entry, Operation { kind: Kind::Receive, key });
     }
 
+    fn push_receive_into(&mut self, key: Key) {
+        let socket = self.sockets.get_mut(key).expect("the caller has just looked it up");
+        socket.receive = Receive::Armed;
+        let memory = socket.memory.as_mut().expect("the caller has just stored it");
+        // The kernel takes lengths of 32 bits.
+        let room = memory.spare_capacity_mut();
+        let (start, length) = (room.as_mut_ptr().cast::<u8>(), u32::try_from(room.len()).unwrap_or(u32::MAX));
+        let socket = self.sockets.get(key).expect("it was there a line above");
+        let (target, flags) = self.address(key.index, socket.descriptor.as_fd());
+        // The heap memory stays where it is while the `BytesMut` is moved, and `socket.memory` keeps it until the
+        // completion. Nobody else reads or writes behind its length.
+        let entry = opcode::Recv::new(target, start, length).build().flags(flags);
+        self.receiving_once += 1;
+        self.push(entry, Operation { kind: Kind::Receive, key });
+    }
+
+    /// A receive into the caller's memory has ended.
+    fn filled(&mut self, key: Key, result: io::Result<usize>) -> Option<Completion> {
+        let socket = self.sockets.get_mut(key).expect("a socket stays until its operations have ended");
+        self.receiving_once -= 1;
+        let was = std::mem::replace(&mut socket.receive, Receive::Idle);
+        if socket.closing {
+            socket.memory = None;
+            self.close_when_idle(key);
+            return None;
+        }
+        let received = *result.as_ref().unwrap_or(&0);
+        let end = match result {
+            Ok(0) => Some(End::Eof),
+            Err(error) if was != Receive::Stopping && is_worth_another_try(&error) => {
+                self.push_receive_into(key);
+                return None;
+            }
+            Err(error) if was != Receive::Stopping || is_of_the_connection(&error) => {
+                Some(End::Failed(error))
+            }
+            _ => (was == Receive::Stopping).then_some(End::Cancelled),
+        };
+        let mut memory = socket.memory.take().expect("a receive keeps its memory until its completion");
+        let length = memory.len() + received;
+        assert!(length <= memory.capacity(), "the kernel writes no more than there is room for");
+        // SAFETY: the kernel has initialised `received` bytes behind the old length, and they are within the capacity.
+        unsafe { memory.set_len(length) };
+        if received > 0 {
+            self.stats.receives += 1;
+            self.stats.receive_bytes += received as u64;
+        }
+        let socket = SocketId(key);
+        self.ready.extend(end.map(|how| Completion::ReceiveEnded { socket, how }));
+        Some(Completion::Filled { socket, memory, received })
+    }
+
     pub(super) fn received(
         &mut self,
         key: Key,
@@ -205,6 +279,9 @@ impl Ring {
         buffer: Option<u16>,
         more: bool,
     ) -> Option<Completion> {
+        if self.sockets.get(key).is_some_and(|socket| socket.memory.is_some()) {
+            return self.filled(key, result);
+        }
         // Made even when it is empty or nobody wants it, for dropping it is what gives it back to the kernel.
         let length = *result.as_ref().unwrap_or(&0);
         let bytes = buffer.map(|id| self.receive_buffers.take(id, length));

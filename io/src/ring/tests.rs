@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::tcp;
@@ -521,4 +521,75 @@ fn a_ring_with_nothing_to_do_makes_no_system_call() {
         assert!(ring.next().is_none());
     }
     assert_eq!(ring.stats().enters, enters);
+}
+
+fn filled(ring: &mut Ring) -> (BytesMut, usize) {
+    match wait(ring) {
+        Completion::Filled { memory, received, .. } => (memory, received),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn bytes_are_received_behind_what_stands_in_the_callers_memory() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let (socket, mut client) = pair();
+    let id = ring.add(socket).unwrap();
+    let sent = pattern(100_000, 7);
+    client.write_all(&sent[..10]).unwrap();
+    let mut memory = BytesMut::with_capacity(64 << 10);
+    memory.extend_from_slice(b"head");
+    let place = memory.as_ptr();
+    ring.receive_into(id, memory).unwrap();
+    assert!(ring.receive_into(id, BytesMut::with_capacity(8)).is_err(), "one receive at a time");
+    assert_eq!(ring.receiving_once(), 1);
+    let (memory, received) = filled(&mut ring);
+    assert_eq!((received, &memory[..4], &memory[4..]), (10, &b"head"[..], &sent[..10]));
+    assert_eq!((memory.as_ptr(), ring.receiving_once()), (place, 0));
+
+    // As much as there is room for, and the rest with the next one.
+    let rest = sent[10..].to_vec();
+    let writer = thread::spawn(move || client.write_all(&rest).map(|()| client).unwrap());
+    let mut got = memory[4..].to_vec();
+    while got.len() < sent.len() {
+        ring.receive_into(id, BytesMut::with_capacity(7000)).unwrap();
+        let (memory, received) = filled(&mut ring);
+        assert_eq!(memory.len(), received);
+        got.extend_from_slice(&memory);
+    }
+    assert_eq!(got, sent);
+    drop(writer.join().unwrap());
+    ring.receive_into(id, memory).unwrap();
+    let (memory, received) = filled(&mut ring);
+    assert_eq!((received, memory.len()), (0, 14), "the end brings the memory back");
+    assert!(matches!(wait(&mut ring), Completion::ReceiveEnded { how: End::Eof, .. }));
+}
+
+#[test]
+fn a_receive_into_memory_is_stopped_and_closed_like_any_other() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let (socket, mut client) = pair();
+    let id = ring.add(socket).unwrap();
+    ring.receive_into(id, BytesMut::with_capacity(100)).unwrap();
+    ring.submit().unwrap();
+    assert!(ring.is_receiving(id));
+    ring.stop_receive(id);
+    assert_eq!(filled(&mut ring).1, 0);
+    assert!(matches!(wait(&mut ring), Completion::ReceiveEnded { how: End::Cancelled, .. }));
+    // What comes afterwards is received by whichever way is next.
+    client.write_all(b"later").unwrap();
+    ring.receive(id);
+    assert!(matches!(wait(&mut ring), Completion::Received { bytes, .. } if &*bytes == b"later"));
+    ring.stop_receive(id);
+    assert!(matches!(wait(&mut ring), Completion::ReceiveEnded { how: End::Cancelled, .. }));
+    ring.receive_into(id, BytesMut::with_capacity(100)).unwrap();
+    ring.submit().unwrap();
+    ring.close(id);
+    settle(&mut ring, |ring| ring.sockets() == 0);
+    assert_eq!(ring.receiving_once(), 0);
+    // And a ring that is dropped waits until the kernel has let go of the memory.
+    let (socket, _client) = pair();
+    let id = ring.add(socket).unwrap();
+    ring.receive_into(id, BytesMut::with_capacity(100)).unwrap();
+    ring.submit().unwrap();
 }

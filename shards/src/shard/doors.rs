@@ -51,6 +51,19 @@ pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// What the hub knows of it.
     pub(super) stage: Stage,
+    /// Where its bytes are received.
+    pub(super) receives: Receives,
+}
+
+/// Where a connection's bytes are received.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receives {
+    /// Into the buffers that all share.
+    Pool,
+    /// Its session lends memory, and the receive into the pool is being stopped.
+    Leaving,
+    /// Into memory of its session: one receive after the other, each when it is its turn.
+    Lent,
 }
 
 /// What the hub knows of a connection.
@@ -144,7 +157,8 @@ impl Shard {
                 self.forget(socket);
             }
             (Stage::Quieting, End::Cancelled) => self.hub.handle(Input::Quiet { connection }, now),
-            (_, End::Cancelled) => {}
+            // It receives into memory of its session from here on.
+            (Stage::Open, End::Cancelled) => self.turns.push(socket),
             (_, End::Eof) => self.hub.handle(Input::Closed { connection, how: Lost::Eof }, now),
             (_, End::Failed(error)) => {
                 let how = Lost::Failed(word_for(&error));
@@ -158,6 +172,10 @@ impl Shard {
         let Some(peer) = self.peer(connection) else { return };
         let id = peer.id;
         peer.stage = Stage::Lingering;
+        if peer.receives == Receives::Lent {
+            // What it still says is thrown away. Nothing happens if a receive is running; then this follows its end.
+            self.ring.receive(id);
+        }
         if self.ring.is_receiving(id) && self.ring.finish(id).is_ok() {
             self.lingering.push_back((now.after(LINGER), id));
         } else {
@@ -171,7 +189,7 @@ impl Shard {
         if self.peers.len() <= slot {
             self.peers.resize_with(slot + 1, || None);
         }
-        self.peers[slot] = Some(Peer { id, door, address, stage: Stage::Open });
+        self.peers[slot] = Some(Peer { id, door, address, stage: Stage::Open, receives: Receives::Pool });
         if let Some(door) = self.doors.get_mut(door) {
             door.connections += 1;
             *door.by_address.entry(address).or_default() += 1;

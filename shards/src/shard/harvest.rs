@@ -10,13 +10,13 @@ use shardcast_engine::{settings::Settings, time::Now};
 
 use crate::profile::Woken;
 
-/// The tick while somebody has just come in: handshakes go back and forth a few times before the first picture.
-const GREETING_TICK: Duration = Duration::from_millis(1);
 /// The tick while frames go to other cores, whose own flush must not miss them.
 const NEIGHBOUR_TICK: Duration = Duration::from_millis(4);
 /// The longest tick. Two frames of a publisher come in one receive on it: a bare receiver of 200 publishers takes two
 /// fifths less CPU than on 4 ms.
 const IDLE_TICK: Duration = Duration::from_millis(33);
+/// How long before a flush the receives that it waits for are taken.
+const BEFORE_FLUSH: Duration = Duration::from_millis(2);
 /// How long somebody has just come in, or a neighbour has just been sent to.
 const RECENT: Duration = Duration::from_secs(1);
 /// Completions that end the sleep before the tick: fewer than half of the receive buffers, so that no socket finds them
@@ -71,26 +71,28 @@ impl Harvest {
         }
     }
 
-    /// How long receives may wait; `None` when each is taken as it comes. `accepts` and `lane_messages` count since the
-    /// shard began, `shortest_flush` is that of any app.
-    pub(super) fn tick(
-        &mut self,
-        accepts: u64,
-        lane_messages: u64,
-        shortest_flush: Duration,
-        now: Now,
-    ) -> Option<Duration> {
-        let greeting = self.accepts.is_recent(accepts, now);
+    /// Until when receives may wait; `None` when each is taken as it comes. `lane_messages` counts since the shard began,
+    /// `shortest_flush` is that of any app.
+    pub(super) fn tick(&mut self, lane_messages: u64, shortest_flush: Duration, now: Now) -> Option<Now> {
         let neighbours = self.lane_messages.is_recent(lane_messages, now);
         if !self.ticking {
             return None;
         }
-        Some(match (greeting, neighbours) {
-            (true, _) => GREETING_TICK,
-            (false, true) => NEIGHBOUR_TICK,
-            // Viewers wait for the flush and not for the receive, as long as this is the shorter.
-            (false, false) => shortest_flush.clamp(NEIGHBOUR_TICK, IDLE_TICK),
+        Some(match shortest_flush {
+            _ if neighbours => now.after(NEIGHBOUR_TICK),
+            // Just before the flush, which takes along what has come by then: a frame has only one of them to wait for.
+            flush if (NEIGHBOUR_TICK..=IDLE_TICK).contains(&flush) => {
+                let next = now.after(BEFORE_FLUSH + Duration::from_nanos(1)).on_grid(flush);
+                Now(next.0 - BEFORE_FLUSH.as_nanos() as u64)
+            }
+            flush => now.after(flush.clamp(NEIGHBOUR_TICK, IDLE_TICK)),
         })
+    }
+
+    /// Whether somebody has just come in: handshakes go back and forth a few times before the first picture, and nobody
+    /// waits for a tick there. `accepts` counts since the shard began.
+    pub(super) fn is_greeting(&mut self, accepts: u64, now: Now) -> bool {
+        self.accepts.is_recent(accepts, now)
     }
 
     /// Takes note of a sleep's end.
@@ -134,25 +136,40 @@ mod tests {
 
     #[test]
     fn few_receives_are_taken_as_they_come_and_many_on_a_tick() {
-        assert_eq!(after(HARVEST_WAKES - 1).tick(0, 0, FLUSH, at(81)), None);
+        assert_eq!(after(HARVEST_WAKES - 1).tick(0, FLUSH, at(81)), None);
         let mut harvest = after(HARVEST_WAKES);
-        assert_eq!(harvest.tick(0, 0, FLUSH, at(81)), Some(FLUSH));
+        assert!(harvest.tick(0, FLUSH, at(81)).is_some());
         harvest.note(Woken::Time, 1000 + HARVEST_RECEIVES, at(161));
-        assert!(harvest.tick(0, 0, FLUSH, at(161)).is_some(), "it goes on while they come");
+        assert!(harvest.tick(0, FLUSH, at(161)).is_some(), "it goes on while they come");
         harvest.note(Woken::Time, 1000 + HARVEST_RECEIVES, at(241));
-        assert_eq!(harvest.tick(0, 0, FLUSH, at(241)), None, "and no longer");
+        assert_eq!(harvest.tick(0, FLUSH, at(241)), None, "and no longer");
     }
 
     #[test]
-    fn whoever_waits_for_an_answer_or_sits_on_another_core_waits_less() {
+    fn whoever_sits_on_another_core_waits_less() {
         let mut harvest = after(HARVEST_WAKES);
-        assert_eq!(harvest.tick(0, 0, Duration::ZERO, at(100)), Some(NEIGHBOUR_TICK));
-        assert_eq!(harvest.tick(0, 0, Duration::from_secs(1), at(100)), Some(IDLE_TICK));
-        assert_eq!(harvest.tick(0, 5, FLUSH, at(100)), Some(NEIGHBOUR_TICK));
-        assert_eq!(harvest.tick(1, 5, FLUSH, at(200)), Some(GREETING_TICK));
-        assert_eq!(harvest.tick(1, 6, FLUSH, at(1190)), Some(GREETING_TICK));
-        assert_eq!(harvest.tick(1, 6, FLUSH, at(1210)), Some(NEIGHBOUR_TICK));
-        assert_eq!(harvest.tick(1, 6, FLUSH, at(2300)), Some(FLUSH));
+        assert_eq!(harvest.tick(0, Duration::ZERO, at(100)), Some(at(104)));
+        assert_eq!(harvest.tick(0, Duration::from_secs(1), at(100)), Some(at(133)));
+        assert_eq!(harvest.tick(5, FLUSH, at(100)), Some(at(104)));
+        assert_eq!(harvest.tick(6, FLUSH, at(1000)), Some(at(1004)));
+    }
+
+    #[test]
+    fn receives_are_taken_just_before_each_flush() {
+        let mut harvest = after(HARVEST_WAKES);
+        let flush = Duration::from_millis(20);
+        for (now, turn) in [(100, 118), (117, 118), (118, 138), (120, 138)] {
+            assert_eq!(harvest.tick(0, flush, at(now)), Some(at(turn)), "at {now}");
+        }
+    }
+
+    #[test]
+    fn whoever_comes_in_is_greeted_for_a_second() {
+        let mut harvest = after(HARVEST_WAKES);
+        assert!(!harvest.is_greeting(0, at(100)));
+        assert!(harvest.is_greeting(1, at(200)));
+        assert!(harvest.is_greeting(1, at(1190)));
+        assert!(!harvest.is_greeting(1, at(1210)));
     }
 
     #[test]

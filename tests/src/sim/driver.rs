@@ -166,8 +166,11 @@ impl World {
             return Ok(());
         }
         let most = if self.random.chance(20) { 1 + self.random.index(9) } else { self.climate.receive_bytes };
-        let bytes = self.sockets[socket].up.take(most, self.now);
+        let mut lent = self.sockets[socket].lent.take();
+        let room = lent.as_ref().map_or(usize::MAX, |memory| memory.capacity() - memory.len());
+        let bytes = self.sockets[socket].up.take(most.min(room), self.now);
         if bytes.is_empty() {
+            self.sockets[socket].lent = lent;
             return Ok(());
         }
         if self.canary == Some(Canary::RefusedLeaks)
@@ -175,9 +178,29 @@ impl World {
             && let Place::Held { core, id } = self.sockets[other].place
         {
             self.sung = true;
-            self.tell(core, Input::Received { connection: id, bytes: &bytes })?;
+            // It is the bytes that leak, whatever they are received into.
+            match self.sockets[other].lent.take() {
+                None => self.tell(core, Input::Received { connection: id, bytes: &bytes })?,
+                Some(mut memory) => {
+                    memory.extend_from_slice(&bytes);
+                    self.tell(core, Input::Filled { connection: id, memory, received: bytes.len() })?;
+                }
+            }
         }
-        self.tell(core, Input::Received { connection: id, bytes: &bytes })
+        match lent.take() {
+            None => self.tell(core, Input::Received { connection: id, bytes: &bytes })?,
+            Some(mut memory) => {
+                memory.extend_from_slice(&bytes);
+                self.tell(core, Input::Filled { connection: id, memory, received: bytes.len() })?;
+            }
+        }
+        // Every other publisher goes on this way. The memory is out while whatever may happens to its session.
+        let stays = matches!(self.sockets[socket].place, Place::Held { .. });
+        let receives = self.sockets[socket].receiving == Receiving::On;
+        if socket.is_multiple_of(2) && stays && receives && !self.cores[core].has_outputs {
+            self.sockets[socket].lent = self.cores[core].hub.lend(id, self.now);
+        }
+        Ok(())
     }
 
     /// Who holds the name that this publisher was refused.
@@ -297,6 +320,9 @@ impl World {
                 let socket = self.cores[core].sitting(connection).ok_or("a hub wants a stranger quiet")?;
                 let delay = self.up_to(self.climate.quiet_delay);
                 let socket = &mut self.sockets[socket];
+                if socket.lent.is_some() {
+                    return Err("a hub wants a connection quiet that has lent memory".to_owned());
+                }
                 if socket.receiving != Receiving::On {
                     return Err("a hub wants a connection quiet that is".to_owned());
                 }
@@ -336,6 +362,7 @@ impl World {
         let held = &mut self.sockets[socket];
         held.place = Place::Closed;
         held.sending = None;
+        held.lent = None;
         held.down.end(Lost::Eof, self.now.after(delay));
         let told = held.end_told || held.broken;
         self.closed(socket, told)

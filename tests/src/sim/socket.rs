@@ -123,6 +123,8 @@ pub struct Socket {
     pub sending: Option<(Bytes, Now)>,
     /// How far receiving is.
     pub receiving: Receiving,
+    /// Memory of its session that the next bytes go into.
+    pub lent: Option<BytesMut>,
     /// When a stopping receive has stopped.
     pub quiet_at: Now,
     /// The peer is not there any more, and the network has said so.
@@ -145,6 +147,7 @@ impl Socket {
             room,
             sending: None,
             receiving: Receiving::On,
+            lent: None,
             quiet_at: Now(0),
             broken: false,
             end_told: false,

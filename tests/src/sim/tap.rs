@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::BytesMut;
+
 use shardcast_engine::{
     error::Error,
     media::{Frame, StreamName},
@@ -17,6 +19,7 @@ pub struct Tapped {
     tap: Tap,
     asking: Option<Asked>,
     publishing: bool,
+    lent: bool,
     /// Nothing is left to poll since the last input.
     drained: bool,
     /// The session has failed; it is told once what it still had to say is out.
@@ -89,6 +92,7 @@ impl Tapped {
             tap: tap.clone(),
             asking: None,
             publishing: false,
+            lent: false,
             drained: true,
             failed: None,
         }
@@ -99,8 +103,14 @@ impl Tapped {
             self.broken("a session was given an input before it was drained");
         }
         match input {
-            Input::Received(_) if self.asking.is_some() => {
+            Input::Received(_) | Input::Filled { .. } if self.asking.is_some() => {
                 self.broken("a session was given bytes while its wish had no answer");
+            }
+            Input::Received(_) if self.lent => {
+                self.broken("a session was given bytes while it had lent memory")
+            }
+            Input::Filled { .. } if !std::mem::take(&mut self.lent) => {
+                self.broken("a session was given memory back that it had not lent");
             }
             Input::Answer(answer) => {
                 match (self.asking.take(), answer) {
@@ -191,5 +201,17 @@ impl Session for Tapped {
 
     fn received(&self) -> u64 {
         self.inner.received()
+    }
+
+    fn lends(&self) -> bool {
+        self.inner.lends()
+    }
+
+    fn lend(&mut self) -> BytesMut {
+        if !self.drained || self.lent || !self.inner.lends() {
+            self.broken("a session was asked for memory that it does not lend");
+        }
+        self.lent = true;
+        self.inner.lend()
     }
 }

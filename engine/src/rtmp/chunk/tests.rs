@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
 
-use super::*;
+use super::{inbox::BELIEVED, *};
 use crate::rtmp::message::Control;
 
 /// A message that a test sends.
@@ -135,7 +135,46 @@ impl Encoder {
     }
 }
 
+/// What a reader makes of `bytes` in pieces, the same whether it is given them or has them received into its memory.
 fn read_all(bytes: &[u8], piece: usize) -> Result<Vec<Message>, Error> {
+    let messages = read_given(bytes, piece);
+    let received = read_received(bytes, piece);
+    match (&messages, &received) {
+        (Ok(messages), Ok(received)) => assert_eq!(messages, received, "both ways are one"),
+        (Err(error), Err(other)) => assert_eq!(error.kind, other.kind, "{error:?} and {other:?}"),
+        // A message is looked through when as many bytes are there as it should have.
+        (Err(error), Ok(_)) => {
+            let longer = [bytes, &[0; 4096]].concat();
+            assert_eq!(read_received(&longer, piece).unwrap_err().kind, error.kind);
+        }
+        (Ok(_), Err(_)) => panic!("{messages:?} and {received:?}"),
+    }
+    messages
+}
+
+/// Reads what is received into memory of the reader's own.
+fn read_received(bytes: &[u8], piece: usize) -> Result<Vec<Message>, Error> {
+    let mut reader = ChunkReader::default();
+    let mut messages = Vec::new();
+    for mut part in bytes.chunks(piece) {
+        while !part.is_empty() {
+            let mut memory = reader.lend();
+            let room = memory.capacity() - memory.len();
+            assert!(room >= limits::RECEIVE_BYTES_MIN, "there is room");
+            memory.extend_from_slice(part.split_off(..room.min(part.len())).unwrap());
+            reader.give_back(memory);
+            while let Some(message) = reader.read_inbox()? {
+                messages.push(message);
+            }
+        }
+    }
+    let left = reader.take_inbox().len() as u64;
+    assert_eq!(reader.position() + left, bytes.len() as u64, "the place in the connection is known");
+    assert_eq!(reader.partial_bytes, reader.unfinished(), "the unfinished bytes are counted");
+    Ok(messages)
+}
+
+fn read_given(bytes: &[u8], piece: usize) -> Result<Vec<Message>, Error> {
     let mut reader = ChunkReader::default();
     let mut messages = Vec::new();
     for mut part in bytes.chunks(piece) {
@@ -513,5 +552,43 @@ proptest! {
             (messages, None)
         };
         prop_assert_eq!(read(piece), read(bytes.len()));
+    }
+}
+
+#[test]
+fn messages_received_into_memory_of_the_reader_stay_where_they_are() {
+    for chunk_size in [4096, 65_536] {
+        let mut encoder = Encoder::new(chunk_size);
+        let sent: Vec<_> = (0..20).map(|number| audio(4, number * 20, 9000)).collect();
+        sent.iter().for_each(|sent| encoder.message(sent));
+        let mut reader = ChunkReader::default();
+        let mut memory = reader.lend();
+        let start = memory.as_ptr().addr();
+        memory.extend_from_slice(&encoder.out[..100_000]);
+        reader.give_back(memory);
+        let mut count = 0;
+        while let Some(message) = reader.read_inbox().unwrap() {
+            assert!((start..start + limits::SLAB_BYTES).contains(&message.payload.as_ptr().addr()));
+            count += 1;
+        }
+        assert_eq!(count, 11);
+    }
+}
+
+#[test]
+fn a_peer_that_names_a_length_is_lent_a_slab_and_four_times_what_it_sent() {
+    let mut reader = ChunkReader::default();
+    let mut header = vec![2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff];
+    header.extend([4, 0, 0, 0, 0xff, 0xff, 0xff, 9, 1, 0, 0, 0]);
+    let mut came = 0;
+    while came < 1 << 20 {
+        let mut memory = reader.lend();
+        let most = limits::SLAB_BYTES.max(BELIEVED * (came + limits::RECEIVE_BYTES_MIN));
+        assert!(memory.capacity() <= most, "{} of {came}", memory.capacity());
+        let piece = if came == 0 { header.clone() } else { vec![7; 5000] };
+        came += piece.len();
+        memory.extend_from_slice(&piece);
+        reader.give_back(memory);
+        assert_eq!(reader.read_inbox(), Ok(None));
     }
 }

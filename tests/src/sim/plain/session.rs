@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use shardcast_engine::{
     error::Error,
     media::StreamName,
-    session::{self, Answer, Event, Input, Output},
+    session::{self, Answer, Event, Input, Output, newest},
     time::Now,
 };
 
@@ -129,6 +129,11 @@ impl session::Session for Session {
                 self.messages.push(bytes);
                 self.read(now)?;
             }
+            Input::Filled { memory, received } => {
+                self.received += received as u64;
+                self.messages.push(newest(&memory, received));
+                self.read(now)?;
+            }
             Input::Answer(answer) => {
                 match answer {
                     Answer::Publishing => {
@@ -177,4 +182,15 @@ impl session::Session for Session {
     fn received(&self) -> u64 {
         self.received
     }
+
+    fn lends(&self) -> bool {
+        self.state == State::Publishing
+    }
+
+    fn lend(&mut self) -> BytesMut {
+        BytesMut::with_capacity(LENT_BYTES)
+    }
 }
+
+/// Memory that is lent at a time: less than many a frame.
+const LENT_BYTES: usize = 64;
