@@ -25,7 +25,7 @@ use shardcast_engine::{
     media::{Frame, StreamName},
     record::{self, Recorder},
     rtmp::{self, chunk::ChunkReader},
-    session::{Event, Form, Input, Opening, Output, Session, Wire, input_of},
+    session::{Event, Form, Opening, Output, Session, Wire, input_of},
     stream::{Group, Log, Next, Numbered, Placed, Publication, Viewer},
     time::{Now, Unwrapper, Wall},
 };
