@@ -3,7 +3,7 @@
 
 use shardcast_engine::{
     error::Error,
-    session::{Answer, Event, Input, Output, Refusal, Session, input_of},
+    session::{Answer, Event, Input, Output, Refusal, Session},
     time::Now,
 };
 
@@ -60,8 +60,7 @@ pub fn converse(session: &mut dyn Session, bytes: &[u8], piece: usize, hub: Hub)
     let mut grants = hub.grants;
     let before = session.received();
     for piece in bytes.chunks(piece.max(1)) {
-        let input = input_of(session, piece);
-        step(session, input, &mut grants, &mut transcript);
+        step(session, Input::Received(piece), &mut grants, &mut transcript);
         if transcript.end.is_some() {
             return transcript;
         }
