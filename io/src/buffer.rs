@@ -65,7 +65,7 @@ pub(crate) struct ReceivePool {
 }
 
 impl ReceivePool {
-    /// `count` buffers, all ready for the kernel. `count` is a power of two, as the kernel demands.
+    /// `count` buffers, all ready for the kernel and all in memory. `count` is a power of two, as the kernel demands.
     pub fn new(count: u16, buffer_bytes: u32) -> io::Result<Rc<ReceivePool>> {
         if !count.is_power_of_two() || count > RECEIVE_BUFFERS_MAX || buffer_bytes == 0 {
             return Err(io::Error::new(
@@ -81,6 +81,7 @@ impl ReceivePool {
             tail: Cell::new(0),
             held: Cell::new(0),
         };
+        pool.memory.touch();
         (0..count).for_each(|id| pool.give(id));
         Ok(Rc::new(pool))
     }
@@ -289,6 +290,15 @@ impl Region {
         match NonNull::new(start) {
             Some(start) => Region { start, layout },
             None => handle_alloc_error(layout),
+        }
+    }
+
+    /// Has the kernel put memory behind each page now, rather than in the middle of whatever first fills it.
+    fn touch(&self) {
+        for page in (0..self.layout.size()).step_by(BUFFER_ALIGNMENT) {
+            // SAFETY: the byte is inside the region, which nobody else writes to before it is handed out. Volatile, as
+            // the compiler knows that the memory holds zeros.
+            unsafe { self.start.add(page).write_volatile(0) };
         }
     }
 }
