@@ -165,6 +165,12 @@ impl Connection {
         self.closing
     }
 
+    /// There may be something to send, or it is to be closed or moved.
+    fn has_more(&self) -> bool {
+        let goes_on = matches!(self.role, Role::Viewing { .. } | Role::Moving { .. });
+        goes_on || self.closing || !self.outbox.is_empty()
+    }
+
     /// No frame of a stream has gone in part.
     pub fn is_between_frames(&self) -> bool {
         let on_its_way = matches!(self.sending, Some((Sending::Stream, _)));
@@ -474,7 +480,8 @@ impl Hub {
     /// Puts the connection into the queue of those who may have something to send.
     pub(super) fn enqueue(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
-        if !connection.queued && connection.sending.is_none() {
+        // Whoever has nothing to be sent stays out: its next answer would find it queued already, behind the crowd.
+        if !connection.queued && connection.sending.is_none() && connection.has_more() {
             connection.queued = true;
             // An answer goes before the crowd of viewers that a flush has put here, and so does the beginning of a stream:
             // whoever comes in waits for several, one after the other.

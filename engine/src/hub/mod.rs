@@ -16,6 +16,8 @@ mod publish;
 #[cfg(feature = "record")]
 mod recording;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::{

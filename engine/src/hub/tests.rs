@@ -1,0 +1,122 @@
+//! In which order a hub sends, seen without sockets.
+
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{ConnectionId, Hub, Input, Output};
+use crate::{
+    codec::Codec,
+    error::Error,
+    flv::mux::FORM,
+    media::{Frame, Payload, StreamName, TrackId},
+    message::CoreId,
+    session::{self, Event, Session},
+    settings::Settings,
+    time::{MediaTime, Now},
+};
+
+/// A peer that says what it wants in one letter: publish, watch, a frame (by its number), an answer.
+#[derive(Default)]
+struct Peer(VecDeque<session::Output>);
+
+impl Session for Peer {
+    fn handle(&mut self, input: session::Input<'_>, _: Now) -> Result<(), Error> {
+        let session::Input::Received(said) = input else { return Ok(()) };
+        let name = StreamName::new("live", "cam").unwrap();
+        self.0.push_back(match said {
+            b"publish" => session::Output::Event(Event::Publish { name, query: String::new() }),
+            b"watch" => session::Output::Event(Event::Play { name, query: String::new(), form: &FORM }),
+            b"ask" => session::Output::Send(Bytes::from_static(b"answer")),
+            number => session::Output::Event(Event::Frame(key_frame(number[0]))),
+        });
+        Ok(())
+    }
+    fn poll(&mut self) -> Option<session::Output> {
+        self.0.pop_front()
+    }
+    fn deadline(&self) -> Option<Now> {
+        None
+    }
+    fn received(&self) -> u64 {
+        0
+    }
+}
+
+fn key_frame(number: u8) -> Frame {
+    let dts = MediaTime::from_millis(i64::from(number) * 40);
+    let data = Bytes::from_static(&[0, 0, 0, 1, 0x65]);
+    Frame {
+        track: TrackId::VIDEO,
+        dts,
+        pts: dts,
+        payload: Payload::Video { codec: Codec::H264, key: true, data },
+    }
+}
+
+struct Room {
+    hub: Hub,
+    now: Now,
+}
+
+impl Room {
+    fn peer(&mut self, slot: u32) -> ConnectionId {
+        let connection = ConnectionId { slot, generation: 0 };
+        let (peer, session) = (SocketAddr::from(([127, 0, 0, 1], 9)), Box::<Peer>::default());
+        self.hub.handle(Input::Connected { connection, door: "test", peer, session }, self.now);
+        connection
+    }
+
+    fn say(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        self.hub.handle(Input::Received { connection, bytes }, self.now);
+    }
+
+    /// Who is sent something next; the kernel takes it at once.
+    fn next(&mut self) -> Option<u32> {
+        loop {
+            if let Output::Send { connection, bytes } = self.hub.poll(self.now)? {
+                let result = Ok(bytes.len());
+                self.hub.handle(Input::Sent { connection, result }, self.now);
+                return Some(connection.slot);
+            }
+        }
+    }
+
+    /// A flush with all viewers in the queue.
+    fn flush(&mut self, number: u8) {
+        self.say(ConnectionId { slot: 0, generation: 0 }, &[number]);
+        self.now = self.hub.deadline().unwrap();
+        self.hub.handle(Input::Timeout, self.now);
+    }
+}
+
+/// A room with a stream (by peer 0) that nine viewers watch.
+fn room() -> Room {
+    let hub = Hub::new(CoreId(0), 1, Arc::new(Settings::default()));
+    let mut room = Room { hub, now: Now(1_000_000_000) };
+    let publisher = room.peer(0);
+    room.say(publisher, b"publish");
+    room.flush(1);
+    for slot in 1..10 {
+        let viewer = room.peer(slot);
+        room.say(viewer, b"watch");
+    }
+    while room.next().is_some() {}
+    room
+}
+
+#[test]
+fn whoever_comes_in_during_a_flush_is_answered_before_the_crowd() {
+    let mut room = room();
+    room.flush(2);
+    assert!((1..10).contains(&room.next().unwrap()), "the crowd is being sent to");
+    let guest = room.peer(10);
+    assert!((1..10).contains(&room.next().unwrap()), "the guest has said nothing yet");
+    for _ in 0..3 {
+        room.say(guest, b"ask");
+        assert_eq!(room.next(), Some(10));
+        assert!((1..10).contains(&room.next().unwrap()), "and the crowd goes on meanwhile");
+    }
+    room.say(guest, b"watch");
+    assert_eq!(room.next(), Some(10), "the first of the stream, too");
+}
