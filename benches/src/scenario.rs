@@ -102,6 +102,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("join-storm", include_str!("../scenarios/join-storm.toml")),
     ("churn", include_str!("../scenarios/churn.toml")),
     ("record", include_str!("../scenarios/record.toml")),
+    ("record-watch", include_str!("../scenarios/record-watch.toml")),
     ("two-shards", include_str!("../scenarios/two-shards.toml")),
     ("publish", include_str!("../scenarios/publish.toml")),
     ("latency", include_str!("../scenarios/latency.toml")),

@@ -6,6 +6,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -155,7 +156,7 @@ enum Home {
     /// So many units of the pool's registered region, from the first.
     Pool { first: usize, units: usize },
     /// An allocation of its own, because it was larger than the pool or the pool was empty.
-    Heap { _region: Region },
+    Heap { region: Option<Region> },
 }
 
 impl AlignedBuffer {
@@ -190,9 +191,13 @@ impl fmt::Debug for AlignedBuffer {
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
-        match &self.home {
-            Home::Pool { first, units } => self.pool.used.borrow_mut()[*first..first + units].fill(false),
-            Home::Heap { .. } => self.pool.heap_bytes.set(self.pool.heap_bytes.get() - self.capacity),
+        match &mut self.home {
+            Home::Pool { first, units } => self.pool.used.borrow_mut()[*first..*first + *units].fill(false),
+            Home::Heap { region } => {
+                self.pool.heap_bytes.set(self.pool.heap_bytes.get() - self.capacity);
+                self.pool.spare.borrow_mut().extend(region.take());
+                self.pool.keep_spare(SPARE_BYTES_MAX);
+            }
         }
     }
 }
@@ -202,8 +207,12 @@ pub(crate) struct WritePool {
     region: Region,
     registered: Cell<bool>,
     used: RefCell<Vec<bool>>,
+    /// What is lent from the heap.
     heap_bytes: Cell<usize>,
     heap_bytes_max: usize,
+    /// Memory of the heap that came back, for the next that find the pool used up: fresh memory would have to be cleared
+    /// first, which took a sixth of what recording costs. The latest to come back is the last.
+    spare: RefCell<VecDeque<Region>>,
 }
 
 impl WritePool {
@@ -216,6 +225,7 @@ impl WritePool {
             used: RefCell::new(vec![false; units]),
             heap_bytes: Cell::new(0),
             heap_bytes_max,
+            spare: RefCell::default(),
         })
     }
 
@@ -245,14 +255,42 @@ impl WritePool {
             let home = Home::Pool { first, units };
             return Some(AlignedBuffer { start, capacity, home, pool: Rc::clone(self) });
         }
-        let heap_bytes = self.heap_bytes.get() + capacity;
-        if heap_bytes > self.heap_bytes_max {
+        if !self.allows(capacity) {
             return None;
         }
-        self.heap_bytes.set(heap_bytes);
-        let region = Region::new(capacity);
+        let region = self.take_spare(capacity);
+        let capacity = region.layout.size();
+        self.heap_bytes.set(self.heap_bytes.get() + capacity);
+        // What is spare stands in the allowance, too.
+        self.keep_spare(SPARE_BYTES_MAX.min(self.heap_bytes_max.saturating_sub(self.heap_bytes.get())));
         let start = region.start;
-        Some(AlignedBuffer { start, capacity, home: Home::Heap { _region: region }, pool: Rc::clone(self) })
+        Some(AlignedBuffer {
+            start,
+            capacity,
+            home: Home::Heap { region: Some(region) },
+            pool: Rc::clone(self),
+        })
+    }
+
+    /// Spare memory of at least `capacity` and not twice that, or fresh memory.
+    fn take_spare(&self, capacity: usize) -> Region {
+        let mut spare = self.spare.borrow_mut();
+        let fits = |region: &Region| (capacity..2 * capacity).contains(&region.layout.size());
+        let found = spare.iter().rposition(|region| fits(region) && self.allows(region.layout.size()));
+        found.and_then(|index| spare.remove(index)).unwrap_or_else(|| Region::new(capacity))
+    }
+
+    /// Whether so much more may be lent from the heap.
+    fn allows(&self, bytes: usize) -> bool {
+        self.heap_bytes.get() + bytes <= self.heap_bytes_max
+    }
+
+    /// Gives the oldest spare memory back to the heap until no more than `most` bytes are spare.
+    fn keep_spare(&self, most: usize) {
+        let mut spare = self.spare.borrow_mut();
+        while spare.iter().map(|region| region.layout.size()).sum::<usize>() > most {
+            spare.pop_front();
+        }
     }
 
     /// The first place with so many free units in a row. First fit keeps the low end dense, and the pool is small.
@@ -273,6 +311,8 @@ impl WritePool {
 /// a run is short.
 const WRITE_UNIT_BYTES: usize = 32 << 10;
 const _: () = assert!(WRITE_UNIT_BYTES.is_multiple_of(BUFFER_ALIGNMENT));
+/// Memory of the heap that is kept for the next writes, at most: as much as a hundred recordings write in half a second.
+const SPARE_BYTES_MAX: usize = 16 << 20;
 
 /// Page-aligned, zeroed memory that frees itself.
 struct Region {
@@ -342,6 +382,28 @@ mod tests {
         drop(heap);
         assert!(pool.take(3 * WRITE_UNIT_BYTES).is_some());
         drop((pooled, last));
+    }
+
+    #[test]
+    fn memory_of_the_heap_is_used_again_within_its_bound() {
+        let pool = WritePool::new(WRITE_UNIT_BYTES, 4 * WRITE_UNIT_BYTES);
+        let first = pool.take(3 * WRITE_UNIT_BYTES).unwrap();
+        let address = first.as_ptr();
+        drop(first);
+        let again = pool.take(2 * WRITE_UNIT_BYTES).unwrap();
+        assert_eq!((again.as_ptr(), again.len()), (address, 3 * WRITE_UNIT_BYTES));
+        assert!(pool.take(2 * WRITE_UNIT_BYTES).is_none(), "what is lent counts whole");
+        drop(again);
+        // Too large for what is spare, which makes room for it.
+        let whole = pool.take(4 * WRITE_UNIT_BYTES).unwrap();
+        assert!(pool.spare.borrow().is_empty());
+        assert_eq!(whole.len(), 4 * WRITE_UNIT_BYTES);
+        drop(whole);
+        let small = [pool.take(1), pool.take(1)];
+        assert!(
+            small.iter().all(|buffer| buffer.as_ref().is_some_and(|buffer| buffer.len() == WRITE_UNIT_BYTES))
+        );
+        assert_eq!(pool.spare.borrow().len(), 0, "both are lent, and what was spare is more than is left");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Viewers that are only drained: the kernel is told to throw away what has come for them.
 
-use std::{io, os::fd::AsFd, time::Duration};
+use std::{io, ops::RangeInclusive, os::fd::AsFd, time::Duration};
 
 use shardcast_engine::time::Now;
 use shardcast_io::tcp;
 
 use super::{Kind, Load, State, now};
 
-/// How often what has come for a drained viewer is thrown away.
-const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+/// How often what has come for a drained viewer is thrown away, at least and at most; in between, each time it is about
+/// [`DRAIN_BYTES`]. Looking more often at thousands of thin streams would take the load's whole core.
+const DRAIN_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(66);
+const DRAIN_BYTES: u64 = 4096;
 /// So many in one go: a peer that waits for an answer of the load should not wait for a crowd.
 const DRAINS_PER_TURN: usize = 32;
 /// More than one read takes from a socket.
@@ -18,7 +20,8 @@ impl Load {
     /// As many drained viewers as their turn is by now.
     pub(super) fn drain_due(&mut self, now: Now) {
         let passed = now.since(self.drained_at);
-        let share = passed.as_secs_f64() / DRAIN_INTERVAL.as_secs_f64();
+        let interval = interval(self.plan.publish.bitrate);
+        let share = passed.as_secs_f64() / interval.as_secs_f64();
         let due = (self.drained.len() as f64 * share.min(1.0)) as usize;
         let count = due.min(DRAINS_PER_TURN);
         self.drains_more = false;
@@ -29,7 +32,7 @@ impl Load {
             return;
         }
         // Those whose turn it is and who were left out are the next ones.
-        let behind = DRAIN_INTERVAL.mul_f64((due - count) as f64 / self.drained.len() as f64);
+        let behind = interval.mul_f64((due - count) as f64 / self.drained.len() as f64);
         self.drained_at = Now(now.0.saturating_sub(behind.as_nanos() as u64));
         self.drains_more = due > count;
         for _ in 0..count {
@@ -98,5 +101,22 @@ impl Load {
                 }
             }
         }
+    }
+}
+
+/// How long one round over all drained viewers of a stream of `bitrate` (bits per second) takes.
+fn interval(bitrate: u64) -> Duration {
+    let time = Duration::from_secs_f64((8 * DRAIN_BYTES) as f64 / bitrate.max(1) as f64);
+    time.clamp(*DRAIN_INTERVAL.start(), *DRAIN_INTERVAL.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thin_streams_are_looked_at_less_often() {
+        let of = |bitrate| interval(bitrate).as_millis();
+        assert_eq!([of(4_000_000), of(2_000_000), of(1_000_000), of(500_000), of(1)], [20, 20, 32, 65, 66]);
     }
 }

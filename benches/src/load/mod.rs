@@ -2,7 +2,7 @@
 //!
 //! Publishers are paced to the microsecond and say how late they were. Every viewer parses what it is sent up to its
 //! first key frame. Then a few go on parsing, and are woken for each byte; the others leave the ring, and the kernel is
-//! told fifty times a second to throw away what has come for them, which costs next to nothing.
+//! told fifteen to fifty times a second to throw away what has come for them, which costs next to nothing.
 
 mod drain;
 mod judge;
