@@ -173,7 +173,7 @@ impl Run<'_> {
         let metrics = self.scrape();
         let (written_before, cache_before) = (written(&recordings), process::page_cache_bytes());
         let first = self.watched.sample();
-        let busy = process::busy(&self.cores);
+        let (busy, softirq) = (process::busy(&self.cores), process::softirq(&self.cores));
         let began = Wall(clock::wall());
         self.load.begin_window();
         self.seen = Seen { at: now(), delivered: self.load.delivered(), cpu: first.cpu, resident: 0 };
@@ -199,7 +199,9 @@ impl Run<'_> {
         }
         let report = self.load.end_window();
         let last = self.watched.sample();
-        let others = process::busy(&self.cores).saturating_sub(busy).saturating_sub(last.cpu - first.cpu);
+        let softirq = process::softirq(&self.cores).saturating_sub(softirq);
+        let taken = last.cpu - first.cpu + softirq;
+        let others = process::busy(&self.cores).saturating_sub(busy).saturating_sub(taken);
         let cache = process::page_cache_bytes() as i64 - cache_before as i64;
         let grown = grown(&metrics, &self.scrape());
         (memory.first, memory.last, memory.peak) = (first.resident, last.resident, self.watched.peak());
@@ -224,6 +226,7 @@ impl Run<'_> {
         let Report { seconds, traffic, viewers, first_key, first_byte, latency, checks, mut load, trouble } =
             report;
         load.others_share = others.as_secs_f64() / seconds;
+        load.softirq_share = softirq.as_secs_f64() / seconds;
         let mut outcome = Outcome {
             scenario: self.scenario.name.clone(),
             began: began.to_string(),

@@ -244,6 +244,10 @@ pub struct LoadSide {
     /// CPU seconds per second that neither the server nor an idle core can account for: what other programs took of the
     /// server's cores.
     pub others_share: f64,
+    /// CPU seconds per second of the kernel's threads for network work on the server's cores: neither in the server's CPU nor
+    /// in what others took.
+    #[serde(default)]
+    pub softirq_share: f64,
 }
 
 /// One second of the window.

@@ -82,6 +82,20 @@ pub fn busy(cores: &[usize]) -> Duration {
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// CPU time that the kernel's own threads for network work (`ksoftirqd`) of some cores have run since the machine started.
+/// They take over from whoever sends when there is much to do, so their time belongs to the traffic and to no other program.
+pub fn softirq(cores: &[usize]) -> Duration {
+    let names: Vec<String> = cores.iter().map(|core| format!("ksoftirqd/{core}")).collect();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_one = |pid: &u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        names.iter().any(|one| one == name.trim_end())
+    };
+    let nanoseconds: u64 = pids.filter(is_one).filter_map(|pid| run_time(pid, pid)).sum();
+    Duration::from_nanos(nanoseconds)
+}
+
 /// Bytes of the page cache of the whole machine.
 pub fn page_cache_bytes() -> u64 {
     let text = fs::read_to_string("/proc/vmstat").unwrap_or_default();

@@ -336,9 +336,11 @@ impl Region {
     /// Has the kernel put memory behind each page now, rather than in the middle of whatever first fills it.
     fn touch(&self) {
         for page in (0..self.layout.size()).step_by(BUFFER_ALIGNMENT) {
-            // SAFETY: the byte is inside the region, which nobody else writes to before it is handed out. Volatile, as
-            // the compiler knows that the memory holds zeros.
-            unsafe { self.start.add(page).write_volatile(0) };
+            // SAFETY: the page is inside the region.
+            let first = unsafe { self.start.add(page) };
+            // SAFETY: nobody else reads or writes the region before it is handed out. Volatile, as the compiler knows that
+            // the memory holds zeros.
+            unsafe { first.write_volatile(0) };
         }
     }
 }

@@ -119,6 +119,7 @@ impl Load {
                 publisher_held: self.published(|publisher| publisher.held) - window.held,
                 round: self.rounds.quantiles(),
                 others_share: 0.0,
+                softirq_share: 0.0,
             },
             trouble: self.trouble.clone(),
         }
