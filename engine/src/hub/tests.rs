@@ -2,16 +2,15 @@
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{ConnectionId, Hub, Input, Output};
 use crate::{
     codec::Codec,
     error::Error,
-    flv::mux::FORM,
     media::{Frame, Payload, StreamName, TrackId},
     message::CoreId,
-    session::{self, Event, Session},
+    session::{self, Event, Form, Opening, Session, Wire},
     settings::Settings,
     time::{MediaTime, Now},
 };
@@ -40,6 +39,23 @@ impl Session for Peer {
     }
     fn received(&self) -> u64 {
         0
+    }
+}
+
+static FORM: Form = Form { name: "plain", open: || Box::new(Plain) };
+
+/// The payloads, and nothing else.
+struct Plain;
+
+impl Wire for Plain {
+    fn header(&mut self, _: &Opening, _: &Frame, out: &mut BytesMut) {
+        out.extend_from_slice(b"head");
+    }
+    fn refresh(&mut self, _: &Opening, _: &Frame, _: &mut BytesMut) {}
+    fn frame(&mut self, frame: &Frame, out: &mut BytesMut) {
+        if let Payload::Video { data, .. } = &frame.payload {
+            out.extend_from_slice(data);
+        }
     }
 }
 
