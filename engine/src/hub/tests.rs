@@ -15,7 +15,7 @@ use crate::{
     time::{MediaTime, Now},
 };
 
-/// A peer that says what it wants in one letter: publish, watch, a frame (by its number), an answer.
+/// A peer that says what it wants in a word: publish, watch, ask for an answer. Anything else is the number of a frame.
 #[derive(Default)]
 struct Peer(VecDeque<session::Output>);
 
