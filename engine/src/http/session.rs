@@ -125,6 +125,10 @@ impl session::Session for Session {
         if let Output::Send(bytes) = &output {
             self.outbox_bytes -= bytes.len();
         }
+        if self.outbox.is_empty() {
+            // A viewer says nothing more for hours, and there are thousands of them.
+            self.outbox = VecDeque::new();
+        }
         Some(output)
     }
 

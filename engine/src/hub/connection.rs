@@ -42,7 +42,7 @@ pub struct Connection {
     /// The answer to its wish, to be told before anything else.
     answer: Option<Answer>,
     /// What it wants next, while it still finishes the frame that it was in when it wanted no more of that stream.
-    pub next_wish: Option<Event>,
+    pub next_wish: Option<Box<Event>>,
     /// Close as soon as the outbox is empty.
     closing: bool,
     /// When its timer goes off: at its deadline or before.
@@ -110,6 +110,10 @@ impl Connection {
     fn pop(&mut self) -> Option<Bytes> {
         let bytes = self.outbox.pop_front()?;
         self.outbox_bytes -= bytes.len();
+        if self.outbox.is_empty() {
+            // A viewer of a running stream has nothing to say for hours, and there are thousands of them.
+            self.outbox = VecDeque::new();
+        }
         Some(bytes)
     }
 
@@ -379,7 +383,7 @@ impl Hub {
                 if self.connection(id).is_some_and(|connection| connection.is_stopping()) =>
             {
                 if let Some(connection) = self.connection(id) {
-                    connection.next_wish = Some(event);
+                    connection.next_wish = Some(Box::new(event));
                 }
             }
             Event::Frame(frame) => self.frame(id, frame, now),

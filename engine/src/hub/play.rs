@@ -63,6 +63,11 @@ impl Hub {
         stream.viewers.push(id);
         stream.lonely = None;
         let live = stream.is_live();
+        let name = stream.name.clone();
+        if let Some(connection) = self.connection(id) {
+            // One name for all viewers, not the one that each has brought.
+            connection.stream = Some(name);
+        }
         self.set_stream_timer(stream_id);
         if live {
             self.attach(id, stream_id, form, now);
@@ -144,7 +149,7 @@ impl Hub {
     pub(super) fn stopped(&mut self, id: ConnectionId, stream_id: StreamId, now: Now) {
         self.leave_stream(id, stream_id, now);
         if let Some(wish) = self.connection(id).and_then(|connection| connection.next_wish.take()) {
-            self.event(id, wish, now);
+            self.event(id, *wish, now);
         }
     }
 

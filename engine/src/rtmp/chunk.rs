@@ -294,6 +294,8 @@ impl ChunkReader {
         if self.streams.len() == limits::RTMP_CHUNK_STREAMS_MAX {
             return Err(Error::too_large("too many chunk streams", at));
         }
+        // One by one: a viewer uses two, and there are thousands of viewers.
+        self.streams.reserve_exact(1);
         self.streams.push(ChunkStream {
             id,
             time: 0,

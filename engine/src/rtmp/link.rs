@@ -67,7 +67,14 @@ impl Outbox {
     }
     fn flush(&mut self) {
         if !self.bytes.is_empty() {
-            self.queue.push_back(Output::Send(self.bytes.split().freeze()));
+            // All of the memory goes along: what is split off keeps the whole of it for as long as the connection lasts.
+            self.queue.push_back(Output::Send(std::mem::take(&mut self.bytes).freeze()));
+        }
+    }
+    /// Gives back the memory of a queue that is empty. For a peer that only listens now: there are thousands of them.
+    pub(crate) fn rest(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
         }
     }
     /// The next thing to do.

@@ -115,7 +115,11 @@ impl session::Session for Session {
     }
 
     fn poll(&mut self) -> Option<Output> {
-        self.link.outbox().poll()
+        let output = self.link.outbox().poll();
+        if output.is_none() && !matches!(self.state, State::Publishing(_)) {
+            self.link.outbox().rest();
+        }
+        output
     }
 
     fn deadline(&self) -> Option<Now> {
