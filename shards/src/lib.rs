@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod disk;
 pub mod doctor;
+pub mod host;
 pub mod mesh;
 pub mod node;
 pub mod profile;

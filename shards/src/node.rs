@@ -12,8 +12,9 @@ use shardcast_io::{
 };
 
 use crate::{
-    control::link::{Ended, Node, link},
+    control::link::{Ended, Started, link},
     disk::Recordings,
+    host::{Door, Guests},
     mesh::Mesh,
     shard::{Shard, ShardParts},
 };
@@ -35,6 +36,8 @@ pub struct NodeOptions {
     pub notices: Arc<dyn Fn(CoreId, Notice) + Send + Sync>,
     /// A built-in publisher: its stream, and how its conversation is opened.
     pub demo: Option<(StreamName, Protocol)>,
+    /// Another program lives with the node, and has frames for it or wants some.
+    pub hosted: bool,
 }
 
 /// Opens the doors and starts the shards, each on a thread of its own. When this returns, every door accepts. What comes
@@ -42,7 +45,7 @@ pub struct NodeOptions {
 ///
 /// # Errors
 /// An address that is in use or may not be used, or a shard that could not be started; the text says which.
-pub fn start(options: NodeOptions) -> io::Result<Node> {
+pub fn start(options: NodeOptions) -> io::Result<Started> {
     assert!(options.shards > 0, "a node has at least one shard");
     for (protocol, address) in &options.doors {
         tcp::ensure_free(*address).map_err(|error| about(&format!("{} door", protocol.name), &error))?;
@@ -52,7 +55,14 @@ pub fn start(options: NodeOptions) -> io::Result<Node> {
     let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
     let mut links = Vec::new();
     let mut ready = Vec::new();
-    for (mesh, core) in Mesh::new(options.shards).into_iter().zip(cpu::choose(usize::from(options.shards))) {
+    let mut threads = Vec::new();
+    // To the shards the host is one more core, which owns no stream.
+    let mut meshes = Mesh::new(options.shards + u16::from(options.hosted));
+    let host = if options.hosted { meshes.pop() } else { None };
+    let mut host_doors = Vec::new();
+    for (mesh, core) in meshes.into_iter().zip(cpu::choose(usize::from(options.shards))) {
+        let host_door = options.hosted.then(|| Arc::new(Door::new(mesh.bell().clone())));
+        host_doors.extend(host_door.clone());
         let (link, port) = link(mesh.bell().clone());
         links.push(link);
         let mut doors = Vec::new();
@@ -71,18 +81,22 @@ pub fn start(options: NodeOptions) -> io::Result<Node> {
             recordings: options.recordings.clone(),
             notices: Box::new(move |notice| notices(id, notice)),
             cores: options.shards,
+            guests: host_door.map(Guests::new),
             guest: options.demo.as_ref().filter(|_| demo_owner == Some(id)).map(|(_, protocol)| *protocol),
         };
         let (started, is_started) = std::sync::mpsc::channel();
         ready.push(is_started);
         let ended = ended.clone();
-        std::thread::Builder::new().name(format!("shard-{}", id.0)).spawn(move || {
+        let thread = std::thread::Builder::new().name(format!("shard-{}", id.0));
+        threads.push(thread.spawn(move || {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(parts, core, started)));
             let result =
                 result.unwrap_or_else(|_| Err(io::Error::other("a bug in this server: the shard panicked")));
-            // Whoever listens may have gone; then the process is ending.
-            let _ = ended.send(Ended { core: id, result: result.map_err(|error| error.to_string()) });
-        })?;
+            let result = result.map_err(|error| error.to_string());
+            // Whoever listens may have gone; then the process is ending, or waits for the thread.
+            let _ = ended.send(Ended { core: id, result: result.clone() });
+            result
+        })?);
     }
     for (shard, started) in ready.into_iter().enumerate() {
         match started.recv() {
@@ -90,7 +104,7 @@ pub fn start(options: NodeOptions) -> io::Result<Node> {
             Err(_) => return Err(io::Error::other(format!("shard {shard} did not start"))),
         }
     }
-    Ok(Node { links, ended: ends })
+    Ok(Started { links, ended: ends, threads, host: host.map(|mesh| (mesh, host_doors)) })
 }
 
 /// Runs a shard on the calling thread until it ends.

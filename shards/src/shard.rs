@@ -5,6 +5,7 @@
 //! the ring. No protocol is known here; a door is a row of the engine's table.
 
 mod doors;
+mod guests;
 mod harvest;
 mod turns;
 
@@ -40,6 +41,7 @@ use self::{
 use crate::{
     control::link::{Port, Report, Request},
     disk::{Disk, Recordings},
+    host::Guests,
     mesh::{Mail, Mesh},
     profile::{LoopStats, Woken},
 };
@@ -73,6 +75,8 @@ pub struct ShardParts {
     pub cores: u16,
     /// A publisher that lives in this process, if this shard hosts one.
     pub guest: Option<Protocol>,
+    /// Publishers of the program that this node lives in, if it lives in one.
+    pub guests: Option<Guests>,
 }
 
 /// One core's loop.
@@ -100,6 +104,7 @@ pub struct Shard {
     lingering: VecDeque<(Now, SocketId)>,
     /// The far ends of conversations without a peer, kept so that they do not end.
     hosted: Vec<OwnedFd>,
+    guests: Option<Guests>,
     resting_doors: Vec<(Now, usize)>,
     refused: u64,
     profile: LoopStats,
@@ -112,7 +117,7 @@ impl Shard {
     /// # Errors
     /// The ring could not be made.
     pub fn new(parts: ShardParts) -> io::Result<Shard> {
-        let ShardParts { mesh, doors, port, settings, recordings, notices, cores, guest } = parts;
+        let ShardParts { mesh, doors, port, settings, recordings, notices, cores, guest, guests } = parts;
         let mut ring = Ring::new(&RingConfig::default())?;
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
@@ -139,6 +144,7 @@ impl Shard {
             sends_per_enter: SENDS_PER_ENTER,
             lingering: VecDeque::new(),
             hosted: Vec::new(),
+            guests,
             resting_doors: Vec::new(),
             refused: 0,
             profile: LoopStats::default(),
@@ -167,6 +173,7 @@ impl Shard {
             }
             self.take_completions(now);
             self.take_mail(now);
+            self.take_guests(now);
             self.take_requests(now);
             self.take_disk(now);
             self.take_due(now);
@@ -210,7 +217,8 @@ impl Shard {
             return Ok(if self.clock() < deadline { Woken::Ring } else { Woken::Time });
         }
         let mut timer = pause.map(Timer::new);
-        let (mesh, port, disk, ring) = (&self.mesh, &self.port, &self.disk, &mut self.ring);
+        let (mesh, port, disk, guests, ring) =
+            (&self.mesh, &self.port, &self.disk, &self.guests, &mut self.ring);
         let mut ring_wait = pin!(async {
             if for_ring && ring.in_flight() {
                 ring.ready().await;
@@ -227,7 +235,10 @@ impl Shard {
             }
             mesh.bell()
                 .arm(context, || {
-                    mesh.has_mail() || !port.is_empty() || disk.as_ref().is_some_and(Disk::has_replies)
+                    mesh.has_mail()
+                        || !port.is_empty()
+                        || disk.as_ref().is_some_and(Disk::has_replies)
+                        || guests.as_ref().is_some_and(|guests| !guests.door.is_empty())
                 })
                 .map(|()| Woken::Bell)
         })

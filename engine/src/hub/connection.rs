@@ -648,8 +648,19 @@ impl Hub {
         } else {
             self.after(id);
         }
+        // One that is late again at once would be given turn after turn, and nobody else any.
+        if let Some(connection) = self.connection(id)
+            && connection.armed.is_some_and(|armed| armed <= now)
+        {
+            let later = now.after(HASTE_MIN);
+            connection.armed = Some(later);
+            self.timers.set(Timer::Connection(id), Some(later));
+        }
     }
 }
+
+/// How soon a session has its next turn whose deadline had come again when the last one ended.
+const HASTE_MIN: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// A session's panic, as the error that its peer is closed for.
 const fn panicked(at: u64) -> Error {

@@ -1,6 +1,6 @@
 //! In which order a hub sends, seen without sockets.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
@@ -70,6 +70,27 @@ fn key_frame(number: u8) -> Frame {
     }
 }
 
+/// A session that is always late, whatever is done about it.
+#[derive(Default)]
+struct Hasty(u32);
+
+impl Session for Hasty {
+    fn handle(&mut self, input: session::Input<'_>, _: Now) -> Result<(), Error> {
+        self.0 += u32::from(matches!(input, session::Input::Timeout));
+        assert!(self.0 < 1000, "the hub comes back from it");
+        Ok(())
+    }
+    fn poll(&mut self) -> Option<session::Output> {
+        None
+    }
+    fn deadline(&self) -> Option<Now> {
+        Some(Now(0))
+    }
+    fn received(&self) -> u64 {
+        u64::from(self.0)
+    }
+}
+
 struct Room {
     hub: Hub,
     now: Now,
@@ -135,4 +156,24 @@ fn whoever_comes_in_during_a_flush_is_answered_before_the_crowd() {
     }
     room.say(guest, b"watch");
     assert_eq!(room.next(), Some(10), "the first of the stream, too");
+}
+
+#[test]
+fn a_session_that_is_always_late_holds_up_nobody() {
+    let mut room = room();
+    let connection = ConnectionId { slot: 10, generation: 0 };
+    let (peer, session) = (SocketAddr::from(([127, 0, 0, 1], 9)), Box::<Hasty>::default());
+    room.hub.handle(Input::Connected { connection, door: "test", peer, session }, room.now);
+    for number in 2..20 {
+        let before = room.now;
+        room.say(ConnectionId { slot: 0, generation: 0 }, &[number]);
+        while room.next().is_none() {
+            room.now = room.hub.deadline().unwrap().max(room.now);
+            room.hub.handle(Input::Timeout, room.now);
+            assert!(room.hub.deadline().unwrap() > room.now, "there is a pause");
+        }
+        assert!(room.now.since(before) <= Duration::from_millis(34), "the others are flushed as ever");
+        while room.next().is_some() {}
+    }
+    assert_eq!(room.hub.stats().errors_panicked, 0);
 }

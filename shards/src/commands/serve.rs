@@ -105,6 +105,7 @@ fn options(args: &ServeArgs, config: &Config, log: &Log) -> io::Result<NodeOptio
         recordings: Some(Recordings { directory: config.record.dir.clone(), sync: sync(config.record.sync) }),
         notices: Arc::new(move |core, notice| log.write(LogLine::notice(core, notice))),
         demo,
+        hosted: false,
     })
 }
 

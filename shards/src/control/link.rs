@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -24,7 +25,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{mesh::LaneDepth, profile::LoopStats};
+use crate::{
+    host::Door,
+    mesh::{LaneDepth, Mesh},
+    profile::LoopStats,
+};
 
 /// Requests that may wait for one shard. A shard that has left so many unread is stuck, and is told no more.
 pub const REQUESTS_MAX: usize = 32;
@@ -89,7 +94,7 @@ pub fn link(bell: Arc<Doorbell>) -> (Link, Port) {
 
 impl Link {
     /// False when the shard is stuck or gone.
-    fn send(&mut self, request: Request) -> bool {
+    pub fn send(&mut self, request: Request) -> bool {
         let sent = !self.requests.is_abandoned() && self.requests.push(request).is_ok();
         self.bell.ring();
         sent
@@ -97,11 +102,15 @@ impl Link {
 }
 
 /// What starting the shards gives to whoever controls them.
-pub struct Node {
+pub struct Started {
     /// One per shard, in the order of their cores.
     pub links: Vec<Link>,
     /// Each shard says here how it ended.
     pub ended: mpsc::UnboundedReceiver<Ended>,
+    /// Their threads, which end with the same word.
+    pub threads: Vec<JoinHandle<Result<(), String>>>,
+    /// For a node inside another program: its end of the lanes with all shards, and its door into each.
+    pub host: Option<(Mesh, Vec<Arc<Door>>)>,
 }
 
 /// A shard's end.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::{
     http::Door,
-    link::{Ended, Node, Phase, Request, Shards},
+    link::{Ended, Phase, Request, Shards, Started},
     log::{Log, LogLine},
     signals::{Command, Signals},
 };
@@ -40,7 +40,7 @@ pub enum End {
 /// What the control thread works with.
 pub struct Control<'a> {
     /// The shards.
-    pub node: Node,
+    pub node: Started,
     /// The config that they run with.
     pub document: Document,
     /// Reads the config anew, as it was read at the start, flags included.

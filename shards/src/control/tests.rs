@@ -53,7 +53,7 @@ impl Shard {
     }
 }
 
-fn start(count: u16, mute: &Arc<AtomicBool>) -> (Node, Vec<Shard>) {
+fn start(count: u16, mute: &Arc<AtomicBool>) -> (Started, Vec<Shard>) {
     let (sender, ended) = mpsc::unbounded_channel();
     let mut links = Vec::new();
     let shards = (0..count)
@@ -63,7 +63,7 @@ fn start(count: u16, mute: &Arc<AtomicBool>) -> (Node, Vec<Shard>) {
             Shard::start(CoreId(core), port, sender.clone(), mute.clone())
         })
         .collect();
-    (Node { links, ended }, shards)
+    (Started { links, ended, threads: Vec::new(), host: None }, shards)
 }
 
 async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
@@ -157,7 +157,7 @@ async fn a_shard_that_fails_ends_the_node() {
     let (link, _port) = link::link(Arc::new(Doorbell::new()));
     let (log, writer) = Log::start(LogFormat::Text, LogLevel::Info, false, std::io::sink()).unwrap();
     let control = Control {
-        node: Node { links: vec![link], ended },
+        node: Started { links: vec![link], ended, threads: Vec::new(), host: None },
         document: document("[control]\nbind = \"127.0.0.1:0\"\n"),
         read_again: &|| Ok(Document::default()),
         opened: &|_| (),

@@ -1,0 +1,177 @@
+//! The bridge between shards and host: a thread that is to the shards one more neighbour core, without a hub.
+//!
+//! It writes what comes for the streams that the host has subscribed to into their feeds. It also wakes whoever of the host
+//! waits, because a waker is foreign code that must not run on a shard.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::Thread,
+};
+
+use crossbeam_queue::SegQueue;
+use shardcast_engine::{limits::StreamLimits, message::Message, time::Now};
+use shardcast_io::{clock, lane::Doorbell};
+
+use super::{
+    Shared,
+    feed::{Feed, SubscribeError},
+    way::Way,
+};
+use crate::mesh::{Mail, Mesh};
+
+/// Where shards leave word for the bridge that something about a publisher has changed.
+pub(super) struct Inbox {
+    news: SegQueue<Arc<Way>>,
+    stop: AtomicBool,
+    bell: Arc<Doorbell>,
+}
+
+impl Inbox {
+    pub fn new(bell: Arc<Doorbell>) -> Inbox {
+        Inbox { news: SegQueue::new(), stop: AtomicBool::new(false), bell }
+    }
+    pub fn news_of(&self, way: &Arc<Way>) {
+        self.news.push(way.clone());
+        self.bell.ring();
+    }
+    /// Ends the bridge when it has done what there was before.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+    fn has_more(&self) -> bool {
+        !self.news.is_empty() || self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// The bridge, on its thread.
+pub(super) struct Bridge {
+    mesh: Mesh,
+    node: Arc<Shared>,
+    /// Feeds with something to show, by when that is due.
+    due: BTreeMap<(Now, u64), Arc<Feed>>,
+    wake: Vec<Waker>,
+}
+
+/// Wakes the thread of the bridge.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Bridge {
+    pub fn new(mesh: Mesh, node: Arc<Shared>) -> Bridge {
+        Bridge { mesh, node, due: BTreeMap::new(), wake: Vec::new() }
+    }
+
+    /// Runs until it is stopped. Then every feed is over.
+    pub fn run(mut self) {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let context = Context::from_waker(&waker);
+        loop {
+            let stop = self.node.inbox.stop.load(Ordering::Acquire);
+            while let Some(way) = self.node.inbox.news.pop() {
+                self.wake.extend(way.wake());
+            }
+            self.take_mail();
+            self.flush();
+            self.wake_all();
+            if stop {
+                return self.end();
+            }
+            let (mesh, inbox) = (&self.mesh, &self.node.inbox);
+            if mesh.bell().arm(&context, || mesh.has_mail() || inbox.has_more()) == Poll::Pending {
+                match self.due.first_key_value() {
+                    Some(((due, _), _)) => std::thread::park_timeout(due.since(now())),
+                    None => std::thread::park(),
+                }
+                self.mesh.bell().disarm();
+            }
+        }
+    }
+
+    fn take_mail(&mut self) {
+        let now = now();
+        self.mesh.sound();
+        while let Some((mail, _)) = self.mesh.take() {
+            // A publisher's connection goes to the owner of its stream, which is a shard.
+            let Mail::Word(message) = mail else { continue };
+            self.hear(message, now);
+        }
+    }
+
+    fn hear(&mut self, message: Message, now: Now) {
+        match message {
+            Message::Opening { name, subscription, start } => {
+                let Some(feed) = self.node.feed(&name, subscription) else { return };
+                let limits = self.node.limits_of(&name);
+                let at_once = feed.open(&start, &limits, now);
+                self.show(feed, at_once, &limits, now);
+            }
+            Message::Frames { name, subscription, after, frames } => {
+                let Some(feed) = self.node.feed(&name, subscription) else { return };
+                let limits = self.node.limits_of(&name);
+                let at_once = feed.push(after, &frames, &limits, now);
+                self.show(feed, at_once, &limits, now);
+            }
+            // Only a node that goes down refuses one who is willing to wait.
+            Message::Ended { name, subscription } | Message::Refused { name, subscription, .. } => {
+                let Some(feed) = self.node.feed(&name, subscription) else { return };
+                self.node.forget(&feed);
+                let stopped = self.node.is_stopping();
+                feed.end(
+                    if stopped { SubscribeError::Stopped } else { SubscribeError::Ended },
+                    &mut self.wake,
+                );
+            }
+            // Nobody subscribes at the host.
+            Message::Subscribe { .. } | Message::Unsubscribe { .. } | Message::KeyframeWanted { .. } => {}
+        }
+    }
+
+    /// Something has come for a feed: it is shown at once, or at the next flush of its app.
+    fn show(&mut self, feed: Arc<Feed>, at_once: bool, limits: &StreamLimits, now: Now) {
+        if at_once || limits.flush.is_zero() {
+            feed.flush(limits, now, &mut self.wake);
+        } else if feed.is_due(true) {
+            self.due.insert((now.on_grid(limits.flush), feed.subscription), feed);
+        }
+    }
+
+    /// Shows what is due.
+    fn flush(&mut self) {
+        let now = now();
+        while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
+            let feed = entry.remove();
+            feed.is_due(false);
+            feed.flush(&self.node.limits_of(&feed.name), now, &mut self.wake);
+        }
+    }
+
+    fn wake_all(&mut self) {
+        for waker in self.wake.drain(..) {
+            // The host's own code; what goes wrong in it must not cost the others their frames.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+
+    fn end(mut self) {
+        for feed in self.node.all_feeds() {
+            feed.end(SubscribeError::Stopped, &mut self.wake);
+        }
+        self.wake_all();
+    }
+}
+
+fn now() -> Now {
+    Now(clock::monotonic())
+}

@@ -1,0 +1,90 @@
+//! The host's door into one shard: words from any thread, and the shard's bell.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crossbeam_queue::SegQueue;
+use shardcast_engine::{hub::ConnectionId, message::Message, session::Session};
+use shardcast_io::lane::Doorbell;
+
+/// What the host says to a shard.
+pub enum Word {
+    /// A publisher of the host wants in.
+    Enter {
+        /// The number by which it is spoken of.
+        number: u64,
+        /// Its conversation.
+        session: Box<dyn Session>,
+    },
+    /// There are frames of this one.
+    Look(u64),
+    /// This one has gone; it is not spoken of again.
+    Leave(u64),
+    /// What a core with viewers would say: the host subscribes, or no more, or wants a key frame.
+    Mail(Message),
+}
+
+/// Where words wait. Their number is bounded by that of the publishers: one has at most one `Look` here at a time.
+pub struct Door {
+    words: SegQueue<Word>,
+    bell: Arc<Doorbell>,
+    /// The shard has ended: whatever is said is dropped, and with it the conversation that it brought.
+    shut: AtomicBool,
+}
+
+impl Door {
+    /// A door to the shard that sleeps at `bell`.
+    pub fn new(bell: Arc<Doorbell>) -> Door {
+        Door { words: SegQueue::new(), bell, shut: AtomicBool::new(false) }
+    }
+
+    /// Says a word. Never waits.
+    pub fn say(&self, word: Word) {
+        self.words.push(word);
+        self.bell.ring();
+        if self.shut.load(Ordering::SeqCst) {
+            self.clear();
+        }
+    }
+
+    fn clear(&self) {
+        while self.words.pop().is_some() {}
+    }
+
+    /// The next word, for the shard.
+    pub fn hear(&self) -> Option<Word> {
+        self.words.pop()
+    }
+
+    /// Whether nothing waits, for the last look before the shard sleeps.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+}
+
+/// The host's publishers on one shard.
+pub struct Guests {
+    /// Where words about them come from.
+    pub door: Arc<Door>,
+    /// Which connection each is.
+    pub connections: HashMap<u64, ConnectionId>,
+}
+
+impl Guests {
+    /// Nobody is here yet.
+    pub fn new(door: Arc<Door>) -> Guests {
+        Guests { door, connections: HashMap::new() }
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        self.door.shut.store(true, Ordering::SeqCst);
+        self.door.clear();
+    }
+}

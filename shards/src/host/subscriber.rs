@@ -1,0 +1,154 @@
+//! A subscriber in this process.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use shardcast_engine::media::{Frame, StreamName};
+
+use super::{
+    Shared, block_on,
+    feed::{At, Batch, Feed, Got, SubscribeError},
+};
+
+/// Receives the frames of one stream from a running node, on any thread, with or without an async runtime.
+///
+/// It begins like any viewer: with what must be known (metadata, parameters), then all frames since the newest key frame,
+/// then the stream as it comes. A stream that nobody publishes yet is waited for.
+///
+/// One that reads too slowly, so that what it wants next is older than `viewer_lag` or more than twice `group_bytes`,
+/// goes on at the newest key frame: a [`Discontinuity`](shardcast_engine::media::Payload::Discontinuity) comes first, then
+/// the parameters anew, and [`jumps`](Self::jumps) counts it. No shard ever waits for a subscriber.
+pub struct Subscriber {
+    feed: Arc<Feed>,
+    node: Arc<Shared>,
+    seat: usize,
+    at: At,
+    /// What was given and is not taken yet.
+    batch: Batch,
+    taken: usize,
+    jumps: u64,
+    /// A key frame was asked for, so that it can begin.
+    asked: bool,
+}
+
+impl Subscriber {
+    pub(super) fn new(feed: Arc<Feed>, node: Arc<Shared>) -> Self {
+        let (seat, at) = feed.sit();
+        let batch = Batch::default();
+        Subscriber { feed, node, seat, at, batch, taken: 0, jumps: 0, asked: false }
+    }
+
+    /// The stream.
+    pub fn name(&self) -> &StreamName {
+        &self.feed.name
+    }
+
+    /// How many times it was too slow, and went on at the newest key frame.
+    pub fn jumps(&self) -> u64 {
+        self.jumps
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    /// There will be no more. What came before has been given by then.
+    pub async fn next(&mut self) -> Result<Frame, SubscribeError> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// As [`next`](Self::next), on a thread that may wait.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn next_blocking(&mut self) -> Result<Frame, SubscribeError> {
+        block_on(self.next())
+    }
+
+    /// The next frame if there is one already.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn try_next(&mut self) -> Result<Option<Frame>, SubscribeError> {
+        match self.poll_next(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(next) => next.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// All frames that come next at once, shared with all other subscribers: the cheapest way to have every frame.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_batch(&mut self) -> Result<Batch, SubscribeError> {
+        poll_fn(|context| self.poll_batch(context)).await
+    }
+
+    /// As [`next_batch`](Self::next_batch), on a thread that may wait.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn next_batch_blocking(&mut self) -> Result<Batch, SubscribeError> {
+        block_on(self.next_batch())
+    }
+
+    /// As [`next`](Self::next), for futures written by hand.
+    pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Result<Frame, SubscribeError>> {
+        loop {
+            if let Some(frame) = self.batch.get(self.taken) {
+                self.taken += 1;
+                return Poll::Ready(Ok(frame.clone()));
+            }
+            match self.poll_feed(context) {
+                Poll::Ready(Ok(batch)) => (self.batch, self.taken) = (batch, 0),
+                Poll::Ready(Err(over)) => return Poll::Ready(Err(over)),
+                Poll::Pending => {
+                    // What has been given is not kept while the stream pauses.
+                    (self.batch, self.taken) = (Batch::default(), 0);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn poll_batch(&mut self, context: &Context<'_>) -> Poll<Result<Batch, SubscribeError>> {
+        let rest = std::mem::take(&mut self.batch);
+        match std::mem::take(&mut self.taken) {
+            _ if rest.is_empty() => self.poll_feed(context),
+            0 => Poll::Ready(Ok(rest)),
+            taken if taken < rest.len() => Poll::Ready(Ok(rest.after(taken))),
+            _ => self.poll_feed(context),
+        }
+    }
+
+    fn poll_feed(&mut self, context: &Context<'_>) -> Poll<Result<Batch, SubscribeError>> {
+        let polled = self.feed.poll(self.seat, &mut self.at, context);
+        let has_begun = !matches!(self.at, At::Outside | At::Before(0));
+        if polled.is_pending() && !has_begun && !self.asked && self.feed.wants_keyframe() {
+            self.asked = true;
+            self.node.want_keyframe(&self.feed.name);
+        }
+        polled.map_ok(|got| match got {
+            Got::Start(batch) | Got::Next(batch) => batch,
+            Got::Jump(batch) => {
+                self.jumps += 1;
+                batch
+            }
+        })
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.node.unsubscribe(&self.feed, self.seat);
+    }
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subscriber({}, {:?}, {} jumps)", self.feed.name, self.at, self.jumps)
+    }
+}
