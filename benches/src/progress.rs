@@ -1,5 +1,5 @@
 //! How a run comes along, on standard error: one line that is rewritten on a terminal, a plain line each few seconds
-//! elsewhere. What a line says is decided by [`line`], which neither writes nor looks at a clock.
+//! elsewhere. What a line says is decided by [`line()`], which neither writes nor looks at a clock.
 
 use std::{
     io::{self, Write},

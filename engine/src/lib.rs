@@ -19,6 +19,7 @@ pub mod hub;
 pub mod limits;
 pub mod media;
 pub mod message;
+pub mod observe;
 pub mod protocol;
 #[cfg(feature = "record")]
 pub mod record;

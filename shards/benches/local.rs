@@ -1,8 +1,10 @@
 //! What a frame costs that goes to subscribers in the same process, beside `tokio::sync::broadcast` in the same run: CPU
-//! of all threads per delivered frame, for one live stream at its own pace.
+//! of all threads per delivered frame. Twice: for one live stream at its own pace, and for frames that come as fast as they
+//! are taken, of which each side may have a second's worth on its way.
 //!
 //! Every subscriber is a task of the same kind of runtime and really receives: it looks at each frame. With none, the
-//! figure is per published frame. `cargo bench -p shardcast-shards --bench local` runs it, for some minutes.
+//! figure is per published frame. `cargo bench -p shardcast-shards --bench local` runs it, for some minutes; numbers behind it (`-- 256 4096`) choose how many
+//! subscribers.
 
 use std::{
     sync::{
@@ -25,21 +27,39 @@ use tokio::sync::broadcast;
 
 /// Pictures and packets of sound of a live stream: 30 and 43 a second.
 const FRAMES_PER_SECOND: u32 = 73;
-const WARM_UP: u32 = FRAMES_PER_SECOND;
+/// Frames that are sent at once when they come as fast as they are taken; the next follow when all have been received.
+const BURST: u32 = FRAMES_PER_SECOND;
+const WARM_UP: u32 = BURST;
 const MEASURED: u32 = 8 * FRAMES_PER_SECOND;
+const MEASURED_FAST: u32 = 40 * BURST;
 const ROUNDS: usize = 3;
 /// How long the last frames may be on their way.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How fast frames come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Live,
+    Fast,
+}
+
 fn main() {
-    println!("CPU of the process per delivered frame, us (median of {ROUNDS}; lowest - highest)");
-    println!("{:>12}  {:>28}  {:>28}  {:>6}", "subscribers", "shardcast", "tokio broadcast", "ratio");
-    for subscribers in [0, 1, 16, 256, 4096] {
+    for (pace, what) in [(Pace::Live, "a live stream"), (Pace::Fast, "as fast as they are taken")] {
+        println!("{what}: CPU of the process per delivered frame, us (median of {ROUNDS}; lowest - highest)");
+        println!("{:>12}  {:>28}  {:>28}  {:>6}", "subscribers", "shardcast", "tokio broadcast", "ratio");
+        compare(pace);
+    }
+}
+
+fn compare(pace: Pace) {
+    let chosen: Vec<u64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let usual = [0, 1, 16, 256, 4096];
+    for &subscribers in if chosen.is_empty() { &usual[..] } else { &chosen } {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             eprint!("\r{subscribers} subscribers, round {} of {ROUNDS} ", round + 1);
-            ours.push(shardcast(subscribers));
-            theirs.push(tokio_broadcast(subscribers));
+            ours.push(shardcast(subscribers, pace));
+            theirs.push(tokio_broadcast(subscribers, pace));
         }
         eprint!("\r{:40}\r", "");
         ours.sort_by(f64::total_cmp);
@@ -50,10 +70,10 @@ fn main() {
     }
 }
 
-fn shardcast(subscribers: u64) -> f64 {
+fn shardcast(subscribers: u64, pace: Pace) -> f64 {
     let node = Node::builder().start().expect("a node starts");
     let name = StreamName::new("live", "bench").expect("a legal name");
-    let received = Arc::new(AtomicU64::new(0));
+    let received = Received::new();
     let listeners: Vec<_> = (0..subscribers).map(|_| node.subscribe(&name)).collect();
     let counts = received.clone();
     let listening = listen(move || {
@@ -61,22 +81,23 @@ fn shardcast(subscribers: u64) -> f64 {
             let received = counts.clone();
             tokio::spawn(async move {
                 while let Ok(frame) = listener.next().await {
-                    received.fetch_add(u64::from(frame.is_media()), Ordering::Relaxed);
+                    received.count(&frame);
                 }
             });
         }
     });
     let mut publisher = node.publish(&name);
-    let cost = measure(subscribers, &received, |frame| publisher.send_blocking(frame).expect("it is live"));
+    let cost =
+        measure(subscribers, pace, &received, |frame| publisher.send_blocking(frame).expect("it is live"));
     drop(publisher);
     node.stop().expect("the node ends");
     drop(listening);
     cost
 }
 
-fn tokio_broadcast(subscribers: u64) -> f64 {
+fn tokio_broadcast(subscribers: u64, pace: Pace) -> f64 {
     let (sender, _) = broadcast::channel::<Frame>(1024);
-    let received = Arc::new(AtomicU64::new(0));
+    let received = Received::new();
     let listeners: Vec<_> = (0..subscribers).map(|_| sender.subscribe()).collect();
     let counts = received.clone();
     let listening = listen(move || {
@@ -84,12 +105,12 @@ fn tokio_broadcast(subscribers: u64) -> f64 {
             let received = counts.clone();
             tokio::spawn(async move {
                 while let Ok(frame) = listener.recv().await {
-                    received.fetch_add(u64::from(frame.is_media()), Ordering::Relaxed);
+                    received.count(&frame);
                 }
             });
         }
     });
-    let cost = measure(subscribers, &received, |frame| {
+    let cost = measure(subscribers, pace, &received, |frame| {
         // With nobody to receive, broadcast gives the frame back.
         drop(sender.send(frame));
     });
@@ -120,27 +141,61 @@ fn listen(spawn: impl FnOnce() + Send + 'static) -> impl Drop {
     Listening(Some((stop, thread)))
 }
 
-/// Sends at the stream's pace and says what each delivery took.
-fn measure(subscribers: u64, received: &AtomicU64, mut send: impl FnMut(Frame)) -> f64 {
+/// Sends at that pace and says what each delivery took.
+fn measure(subscribers: u64, pace: Pace, received: &Received, mut send: impl FnMut(Frame)) -> f64 {
+    let measured = if pace == Pace::Live { MEASURED } else { MEASURED_FAST };
     let began = Instant::now();
     let mut before = 0.0;
-    for number in 0..WARM_UP + MEASURED {
-        let due = Duration::from_secs(1) * number / FRAMES_PER_SECOND;
-        thread::sleep(due.saturating_sub(began.elapsed()));
+    for number in 0..WARM_UP + measured {
+        match pace {
+            Pace::Live => {
+                let due = Duration::from_secs(1) * number / FRAMES_PER_SECOND;
+                thread::sleep(due.saturating_sub(began.elapsed()));
+            }
+            Pace::Fast if number.is_multiple_of(BURST) => received.wait(u64::from(number) * subscribers),
+            Pace::Fast => {}
+        }
         if number == WARM_UP {
             before = cpu();
         }
         send(frame(number));
     }
-    let all = u64::from(WARM_UP + MEASURED) * subscribers;
-    let sent = Instant::now();
-    while received.load(Ordering::Relaxed) < all {
-        assert!(sent.elapsed() < PATIENCE, "all frames are delivered");
-        thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(received.load(Ordering::Relaxed), all, "each once");
-    let deliveries = u64::from(MEASURED) * subscribers.max(1);
+    received.wait(u64::from(WARM_UP + measured) * subscribers);
+    let deliveries = u64::from(measured) * subscribers.max(1);
     (cpu() - before) * 1e6 / deliveries as f64
+}
+
+/// Counts what is received, and wakes whoever waits for the last of it: looking again and again would cost more than what is
+/// measured.
+struct Received {
+    frames: AtomicU64,
+    wanted: AtomicU64,
+    waits: thread::Thread,
+}
+
+impl Received {
+    fn new() -> Arc<Received> {
+        let (frames, wanted) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Received { frames, wanted, waits: thread::current() })
+    }
+
+    fn count(&self, frame: &Frame) {
+        let frames = self.frames.fetch_add(u64::from(frame.is_media()), Ordering::SeqCst) + 1;
+        if frames == self.wanted.load(Ordering::SeqCst) {
+            self.waits.unpark();
+        }
+    }
+
+    /// Until so many frames have been received, each once.
+    fn wait(&self, all: u64) {
+        self.wanted.store(all, Ordering::SeqCst);
+        let began = Instant::now();
+        while self.frames.load(Ordering::SeqCst) < all {
+            assert!(began.elapsed() < PATIENCE, "all frames are delivered");
+            thread::park_timeout(PATIENCE);
+        }
+        assert_eq!(self.frames.load(Ordering::SeqCst), all, "each once");
+    }
 }
 
 /// One of a stream of 4 Mbit/s: a key frame every two seconds.

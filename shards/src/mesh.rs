@@ -5,6 +5,7 @@ use std::{collections::VecDeque, os::fd::OwnedFd, sync::Arc};
 use shardcast_engine::{
     limits,
     message::{CoreId, Message, Parcel},
+    observe::StreamEvent,
 };
 use shardcast_io::lane::{Doorbell, Receiver, Sender, lane};
 
@@ -14,6 +15,8 @@ pub enum Mail {
     Word(Message),
     /// A publisher on its way to the core that owns its stream.
     Connection(Parcel, OwnedFd),
+    /// For the host alone: something happened to a stream.
+    Event(StreamEvent),
 }
 
 /// One shard's end of all its lanes.
@@ -110,8 +113,17 @@ impl Mesh {
                 self.counts.refusals += 1;
                 Err(message)
             }
-            Err(Mail::Connection(..)) => unreachable!("a lane gives back what it was given"),
+            Err(Mail::Connection(..) | Mail::Event(_)) => {
+                unreachable!("a lane gives back what it was given")
+            }
         }
+    }
+
+    /// Tells the host, which is at the end of the lane to `host`. False when it is lost, for the lane is full.
+    pub fn send_event(&mut self, event: StreamEvent, host: CoreId) -> bool {
+        let Some(Some(lane)) = self.out.get_mut(usize::from(host.0)) else { return true };
+        lane.pushed = true;
+        lane.sender.push(Mail::Event(event)).is_ok()
     }
 
     /// Sends a connection; it waits here while the lane is full.

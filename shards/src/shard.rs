@@ -23,7 +23,8 @@ use std::{
 
 use glommio::timer::Timer;
 use shardcast_engine::{
-    hub::{Hub, Input, Lost, Notice, Output},
+    hub::{Hub, Input, Level, Lost, Notice, Output},
+    observe::StreamEvent,
     protocol::Protocol,
     settings::Settings,
     stats::DoorStats,
@@ -36,6 +37,7 @@ use shardcast_io::{
 
 use self::{
     doors::{Door, Peer, Receives, Stage, connection_of, word_for},
+    guests::next_look,
     harvest::{HARVEST_COMPLETIONS, Harvest, shortest_flush},
 };
 use crate::{
@@ -125,7 +127,10 @@ impl Shard {
             rows.push(Door::new(protocol));
         }
         let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
-        let hub = Hub::new(mesh.core(), cores, settings.clone());
+        let mut hub = Hub::new(mesh.core(), cores, settings.clone());
+        if guests.is_some() {
+            hub.observe();
+        }
         let mut shard = Shard {
             hub,
             ring,
@@ -173,7 +178,7 @@ impl Shard {
             }
             self.take_completions(now);
             self.take_mail(now);
-            self.take_guests(now);
+            let guests_spoke = self.take_guests(now);
             self.take_requests(now);
             self.take_disk(now);
             self.take_due(now);
@@ -190,7 +195,8 @@ impl Shard {
             let tick = harvest.tick(self.mesh.counts().messages, self.shortest_flush, now);
             let kept = self.next_turn.filter(|_| !turn_has_come);
             self.next_turn = tick.map(|tick| kept.map_or(tick, |kept| kept.min(tick)));
-            deadline = deadline.into_iter().chain(self.next_turn).min();
+            let guests = guests_spoke.then(|| next_look(self.shortest_flush, now)).flatten();
+            deadline = deadline.into_iter().chain(self.next_turn).chain(guests).min();
             if self.next_turn.is_none() {
                 self.receive_in_turn(now);
             }
@@ -256,6 +262,8 @@ impl Shard {
         while let Some((mail, from)) = self.mesh.take() {
             match mail {
                 Mail::Word(message) => self.hub.handle(Input::Mail(message, from), now),
+                // Nobody sends a shard one.
+                Mail::Event(_) => {}
                 Mail::Connection(parcel, socket) => match self.ring.add(socket) {
                     Ok(id) => {
                         let door = self.doors.iter().position(|door| door.protocol.name == parcel.door);
@@ -450,7 +458,16 @@ impl Shard {
                     self.hub.handle(Input::Undelivered(message, to), now);
                 }
             }
-            Output::Notice(notice) => (self.notices)(notice),
+            Output::Notice(notice) => {
+                if notice.level == Level::Alarm {
+                    self.tell_host(StreamEvent::Alarm {
+                        name: notice.stream.clone(),
+                        text: notice.text.clone(),
+                    });
+                }
+                (self.notices)(notice);
+            }
+            Output::Event(event) => self.tell_host(event),
             Output::Record { recording, task } => {
                 if let Some(disk) = &mut self.disk {
                     disk.task(recording, task, &mut self.ring);

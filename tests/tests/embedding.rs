@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::{
         Arc,
@@ -27,7 +27,9 @@ use shardcast_engine::{
     settings::{AppSettings, Settings},
     time::{MediaTime, Now},
 };
-use shardcast_shards::host::{Node, PublishError, SubscribeError, Subscriber, TrySendError};
+use shardcast_shards::host::{
+    Node, Observer, PublishError, StreamEvent, SubscribeError, Subscriber, TrySendError,
+};
 use shardcast_tests::clients::{
     media::{Clip, Kind},
     packets::Packets,
@@ -351,9 +353,9 @@ fn a_node_that_stops_tells_all_and_others_in_the_process_go_on() {
 }
 
 #[test]
-fn handles_come_and_go_by_the_thousand_and_leave_nothing_behind() {
+fn handles_come_and_go_by_the_hundred() {
     let node = Node::builder().settings(brief()).start().unwrap();
-    for round in 0..300 {
+    for round in 0..60 {
         let stream = name(&format!("live/cam{}", round % 7));
         let subscribers: Vec<_> = (0..10).map(|_| node.subscribe(&stream)).collect();
         let mut publisher = node.publish(&stream);
@@ -494,4 +496,86 @@ fn a_protocol_of_the_hosts_own_stands_beside_the_others_and_its_bugs_cost_its_pe
     said("malformed");
     peer.write_all(&100_u32.to_be_bytes()).unwrap();
     assert_eq!(number_of(&subscriber.next_blocking().unwrap()), Some(100));
+}
+
+/// A viewer by HTTP that has had the first bytes of the stream.
+fn watch(port: u16, stream: &str) -> TcpStream {
+    let mut viewer = TcpStream::connect(here(port)).expect("the door is open");
+    write!(viewer, "GET /{stream}.flv HTTP/1.1\r\nHost: here\r\n\r\n").expect("it reads");
+    viewer.read_exact(&mut [0; 300]).expect("the stream comes");
+    viewer
+}
+
+#[test]
+fn what_happens_to_a_stream_is_told_once_whichever_shard_sees_it() {
+    let ports = Ports::free();
+    let node = Node::builder().shards(2).door(HTTP, here(ports.http)).settings(brief()).start().unwrap();
+    let stream = name("live/demo");
+    let mut events = node.events();
+    let mut next = || events.next_blocking().unwrap().to_string();
+    let mut clip = Demo::new(CLIP).unwrap();
+    let mut publisher = node.publish(&stream);
+    publisher.granted_blocking().unwrap();
+    assert_eq!(next(), "live/demo: published");
+    let mut now = Now(0);
+    for _ in 0..200 {
+        match clip.poll(now) {
+            Some(frame) => publisher.send_blocking(frame).unwrap(),
+            None => now = clip.deadline().unwrap(),
+        }
+    }
+    // Whichever core each is accepted on, the first and the last are told.
+    let viewers: Vec<TcpStream> = (0..12).map(|_| watch(ports.http, "live/demo")).collect();
+    assert_eq!(next(), "live/demo: first viewer");
+    drop(viewers);
+    assert_eq!(next(), "live/demo: last viewer gone");
+    drop(publisher);
+    assert_eq!(next(), "live/demo: publisher gone");
+    assert_eq!(next(), "live/demo: ended");
+    drop(node);
+    assert_eq!(events.next_blocking(), None);
+    assert_eq!(events.take_missed(), 0);
+}
+
+/// Panics at each event, and counts them.
+struct Panics(mpsc::Sender<StreamEvent>);
+
+impl Observer for Panics {
+    fn happened(&mut self, event: &StreamEvent) {
+        self.0.send(event.clone()).expect("the test waits for it");
+        panic!("an observer that panics");
+    }
+}
+
+/// Never comes back.
+struct Hangs;
+
+impl Observer for Hangs {
+    fn happened(&mut self, _: &StreamEvent) {
+        loop {
+            thread::park();
+        }
+    }
+}
+
+#[test]
+fn observers_that_panic_or_hang_cost_nobody_else_anything() {
+    let node = Node::builder().start().unwrap();
+    let (told, hears) = mpsc::channel();
+    node.observe(Hangs).unwrap();
+    node.observe(Panics(told)).unwrap();
+    let mut events = node.events();
+    let mut subscriber = node.subscribe(&name("live/cam"));
+    for number in 0..10 {
+        let mut publisher = node.publish(&name("live/cam"));
+        publisher.send_blocking(picture(number * 25)).unwrap();
+        drop(publisher);
+        while number_of(&subscriber.next_blocking().unwrap()) != Some(number * 25) {}
+        // Published (again), a discontinuity but for the first, and gone.
+        let expected = if number == 0 { 2 } else { 3 };
+        for _ in 0..expected {
+            assert_eq!(events.next_blocking().unwrap(), hears.recv_timeout(PATIENCE).unwrap());
+        }
+    }
+    node.stop().unwrap();
 }

@@ -177,13 +177,14 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
     Some(match room {
         "bits" | "canary" | "error" | "limits" | "slab" | "time" | "codec" => base,
         "media" => [BASE, &["codec"]].concat(),
-        "stats" | "access" | "session" | "settings" => [&media[..], &["access"]].concat(),
+        "stats" | "access" | "observe" | "session" | "settings" => [&media[..], &["access"]].concat(),
         "flv" | "fmp4" => [&media[..], &["session"]].concat(),
         // The stream's numbered frames cross between cores, and the cores that want them are the stream's subscribers.
         "stream" | "message" => [&media[..], &["session", "message", "stream"]].concat(),
         "record" => [&media[..], &["fmp4"]].concat(),
         "hub" => {
-            [&media[..], &["access", "message", "record", "session", "settings", "stats", "stream"]].concat()
+            let below = &["access", "message", "observe", "record", "session", "settings", "stats", "stream"];
+            [&media[..], below].concat()
         }
         // A protocol never names another.
         "rtmp" | "http" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),

@@ -2,7 +2,7 @@
 //!
 //! Each floor is a server of its own, which a run starts, pins and measures like any other: [`send`] gives every viewer
 //! the same bytes with no server logic, [`relay`] passes on what a publisher sends at once, [`receive`] takes what
-//! publishers send and drops it, [`write`] writes fragments to files. They use the rings, the socket options and the
+//! publishers send and drops it, [`mod@write`] writes fragments to files. They use the rings, the socket options and the
 //! batches that a shard uses, and nothing of the engine's hub, sessions or logs.
 //!
 //! A floor runs until a signal kills it: it has nothing to tidy up. It prints one line of JSON to standard output each

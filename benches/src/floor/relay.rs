@@ -3,7 +3,7 @@
 //! The publisher connects by plain TCP and sends FLV. Each piece that one receive brought goes to each viewer in one send;
 //! nothing is merged and nothing waits. Viewers ask by HTTP. Those who come before the publisher's first key frame get all
 //! of it. One who comes later gets what stood before that key frame (header, metadata, configurations; of sound before it,
-//! too) and enters at the next one, for which [`Tags`] follows the lengths of tags and looks at nothing else. One relay
+//! too) and enters at the next one, for which `Tags` follows the lengths of tags and looks at nothing else. One relay
 //! serves one stream: a second publisher is refused while the first is there.
 
 use std::{

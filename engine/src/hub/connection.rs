@@ -16,6 +16,7 @@ use crate::{
     limits,
     media::StreamName,
     message::CoreId,
+    observe::StreamEvent,
     session::{self, Answer, Event, Form, Session},
     stream::{Next, Viewer},
     time::Now,
@@ -526,7 +527,12 @@ impl Hub {
                     let jumps = viewer.jumps();
                     let log = stream.logs.iter().find(|log| log.form() == *form)?;
                     let next = viewer.next(log, &stream.limits, now);
-                    self.stats.viewer_jumps += viewer.jumps() - jumps;
+                    let jumps = viewer.jumps() - jumps;
+                    self.stats.viewer_jumps += jumps;
+                    if jumps > 0 && self.observed {
+                        let name = stream.name.clone();
+                        self.outputs.push_back(Output::Event(StreamEvent::Lagged { name }));
+                    }
                     match next {
                         Next::Stream(bytes) => {
                             connection.sending = Some((Sending::Stream, now));

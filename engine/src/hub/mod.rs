@@ -35,6 +35,7 @@ use crate::{
     error::ErrorKind,
     media::StreamName,
     message::{CoreId, Message, Parcel},
+    observe::StreamEvent,
     session::Session,
     settings::Settings,
     stats::{ShardStats, StreamStats},
@@ -185,6 +186,8 @@ pub enum Output {
     },
     /// A line for the log.
     Notice(Notice),
+    /// Something that a host wants to know; only of a hub that was asked to [`observe`](Hub::observe).
+    Event(StreamEvent),
 }
 
 /// A line for the log: once per connection's end that has a cause, and for what an operator should know.
@@ -239,6 +242,7 @@ pub struct Hub {
     /// Wall-clock nanoseconds at monotonic zero.
     wall_offset: i128,
     draining: bool,
+    observed: bool,
 }
 
 impl Hub {
@@ -263,7 +267,14 @@ impl Hub {
             stats: ShardStats::default(),
             wall_offset: 0,
             draining: false,
+            observed: false,
         }
+    }
+
+    /// From here on it says what happens to its streams ([`Output::Event`]). What it says of viewers is about those of this
+    /// core.
+    pub fn observe(&mut self) {
+        self.observed = true;
     }
 
     /// Takes one input. Drain [`poll`](Self::poll) before waiting for the next.
@@ -384,6 +395,21 @@ impl Hub {
 
     fn notice(&mut self, notice: Notice) {
         self.outputs.push_back(Output::Notice(notice));
+    }
+
+    fn happened(&mut self, event: impl FnOnce() -> StreamEvent) {
+        if self.observed {
+            self.outputs.push_back(Output::Event(event()));
+        }
+    }
+
+    /// Somebody watches the stream, or waits for it.
+    fn watched(&mut self, stream_id: streams::StreamId) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        if !std::mem::replace(&mut stream.watched, true) {
+            let name = stream.name.clone();
+            self.happened(|| StreamEvent::FirstViewer { name });
+        }
     }
 
     fn count_error(&mut self, kind: ErrorKind) {

@@ -11,6 +11,7 @@ use crate::{
     access::{Action, Request},
     media::StreamName,
     message::{Message, owner_of},
+    observe::StreamEvent,
     session::{Answer, Form, Refusal},
     stream::{Publication, Viewer},
     time::Now,
@@ -72,8 +73,12 @@ impl Hub {
         if live {
             self.attach(id, stream_id, form, now);
         } else if let Some(connection) = self.connection(id) {
-            let patience = if patience.is_zero() { ANSWER_TIME_MAX } else { patience };
+            let willing = !patience.is_zero();
+            let patience = if willing { patience } else { ANSWER_TIME_MAX };
             connection.role = Role::Waiting { stream: stream_id, form, until: Some(now.after(patience)) };
+            if willing {
+                self.watched(stream_id);
+            }
         }
     }
 
@@ -108,6 +113,7 @@ impl Hub {
         let Some(connection) = self.connection(id) else { return };
         connection.role = Role::Viewing { stream: stream_id, form, viewer, leaving: Leaving::No };
         self.stats.plays += 1;
+        self.watched(stream_id);
         self.answer(id, Answer::Playing, now);
     }
 
@@ -167,6 +173,11 @@ impl Hub {
         if !stream.viewers.is_empty() {
             return;
         }
+        if std::mem::take(&mut stream.watched) {
+            let name = stream.name.clone();
+            self.happened(|| StreamEvent::LastViewer { name });
+        }
+        let Some(stream) = self.streams.get(stream_id) else { return };
         if stream.ended {
             return self.streams.sweep(stream_id);
         }

@@ -14,6 +14,7 @@ use crate::{
     limits,
     media::{Frame, Payload, StreamName},
     message::{Message, owner_of},
+    observe::StreamEvent,
     session::{Answer, Refusal},
     stream::{Numbered, Place, Placed, Publication, window_end},
     time::Now,
@@ -75,12 +76,16 @@ impl Hub {
         let Some(publication) = self.streams.get(stream_id).and_then(Stream::publication) else { return };
         let resumed = publication.is_live();
         let epoch = publication.begin(id, now);
+        let name = self.streams.look(stream_id).map(|stream| stream.name.clone());
         self.stats.publishes += 1;
         self.stats.resumes += u64::from(resumed);
         if let Some(connection) = self.connection(id) {
             connection.role = Role::Publishing { stream: stream_id, epoch };
         }
         self.remark(id, Level::Info, if resumed { "publishing again" } else { "publishing" }, None);
+        if let Some(name) = name {
+            self.happened(|| StreamEvent::Published { name, resumed });
+        }
         self.set_stream_timer(stream_id);
         #[cfg(feature = "record")]
         if !resumed {
@@ -122,6 +127,8 @@ impl Hub {
         let (mark, placed) = publication.number(frame, now);
         if let Some(mark) = mark {
             self.stats.discontinuities += 1;
+            let name = stream.name.clone();
+            self.happened(|| StreamEvent::Discontinuity { name });
             self.spread(stream_id, &mark, now);
         }
         match placed {
@@ -212,6 +219,8 @@ impl Hub {
         let Some(stream) = self.streams.get(stream_id) else { return };
         let Some(publication) = stream.publication() else { return };
         if publication.leave(epoch, now) {
+            let name = stream.name.clone();
+            self.happened(|| StreamEvent::Unpublished { name });
             self.set_stream_timer(stream_id);
         }
     }
@@ -268,7 +277,7 @@ impl Hub {
     pub(super) fn end_stream(&mut self, stream_id: StreamId, now: Now) {
         self.post_batch(stream_id);
         let Some(stream) = self.streams.get(stream_id) else { return };
-        let name = stream.name.clone();
+        let (name, live) = (stream.name.clone(), stream.is_live());
         if let Some(publication) = stream.publication() {
             for subscriber in std::mem::take(&mut publication.subscribers) {
                 let message = Message::Ended { name: name.clone(), subscription: subscriber.subscription };
@@ -277,6 +286,9 @@ impl Hub {
         }
         #[cfg(feature = "record")]
         self.finish_recording(stream_id, now);
+        if live {
+            self.happened(|| StreamEvent::Ended { name });
+        }
         self.retire(stream_id, now);
     }
 

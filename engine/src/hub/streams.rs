@@ -34,6 +34,8 @@ pub struct Stream {
     pub lonely: Option<Now>,
     /// It has ended; its viewers still get what the logs hold.
     pub ended: bool,
+    /// The host has been told that somebody watches it.
+    pub watched: bool,
     /// A batch for other cores waits to be posted.
     pub in_batches: bool,
     /// Its flush has a timer that no frame need look for.
@@ -69,6 +71,7 @@ impl Stream {
             viewers: Vec::new(),
             lonely: None,
             ended: false,
+            watched: false,
             in_batches: false,
             flush_armed: false,
             #[cfg(feature = "record")]

@@ -2,7 +2,7 @@
 //!
 //! Whoever has something to say pushes it into a bounded queue. One thread of its own takes it out and writes, so that
 //! a reader of standard error that has stopped reading stops nothing else. What the queue cannot hold is counted and
-//! said later. What a line holds stands in [`line`], how repetition is held back in [`limiter`].
+//! said later. What a line holds stands in [`mod@line`], how repetition is held back in [`limiter`].
 
 use std::{
     io::Write,

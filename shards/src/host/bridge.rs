@@ -15,12 +15,15 @@ use std::{
 };
 
 use crossbeam_queue::SegQueue;
-use shardcast_engine::{limits::StreamLimits, message::Message, time::Now};
+use shardcast_engine::{
+    limits::StreamLimits, media::StreamName, message::Message, observe::StreamEvent, time::Now,
+};
 use shardcast_io::{clock, lane::Doorbell};
 
 use super::{
     Shared,
     feed::{Feed, SubscribeError},
+    lock,
     way::Way,
 };
 use crate::mesh::{Mail, Mesh};
@@ -57,6 +60,8 @@ pub(super) struct Bridge {
     /// Feeds with something to show, by when that is due.
     due: BTreeMap<(Now, u64), Arc<Feed>>,
     wake: Vec<Waker>,
+    /// On how many cores a stream has viewers.
+    watched: BTreeMap<StreamName, usize>,
 }
 
 /// Wakes the thread of the bridge.
@@ -70,7 +75,7 @@ impl Wake for Unpark {
 
 impl Bridge {
     pub fn new(mesh: Mesh, node: Arc<Shared>) -> Bridge {
-        Bridge { mesh, node, due: BTreeMap::new(), wake: Vec::new() }
+        Bridge { mesh, node, due: BTreeMap::new(), wake: Vec::new(), watched: BTreeMap::new() }
     }
 
     /// Runs until it is stopped. Then every feed is over.
@@ -103,10 +108,43 @@ impl Bridge {
         let now = now();
         self.mesh.sound();
         while let Some((mail, _)) = self.mesh.take() {
-            // A publisher's connection goes to the owner of its stream, which is a shard.
-            let Mail::Word(message) = mail else { continue };
-            self.hear(message, now);
+            match mail {
+                Mail::Word(message) => self.hear(message, now),
+                Mail::Event(event) => self.tell(event),
+                // A publisher's connection goes to the owner of its stream, which is a shard.
+                Mail::Connection(..) => {}
+            }
         }
+    }
+
+    /// Tells all listeners. What cores say of their viewers becomes what is so for the node.
+    fn tell(&mut self, event: StreamEvent) {
+        match &event {
+            StreamEvent::FirstViewer { name } => {
+                let cores = self.watched.entry(name.clone()).or_default();
+                *cores += 1;
+                if *cores > 1 {
+                    return;
+                }
+            }
+            StreamEvent::LastViewer { name } => {
+                // A core's first viewer may have been lost on a full lane.
+                let Some(cores) = self.watched.get_mut(name) else { return };
+                *cores -= 1;
+                if *cores > 0 {
+                    return;
+                }
+                self.watched.remove(name);
+            }
+            _ => {}
+        }
+        let missed = self.node.doors.iter().map(|door| door.take_missed()).sum();
+        lock(&self.node.listeners).retain(|listener| {
+            let Some(listener) = listener.upgrade() else { return false };
+            listener.miss(missed);
+            listener.push(event.clone(), &mut self.wake);
+            true
+        });
     }
 
     fn hear(&mut self, message: Message, now: Now) {
@@ -167,6 +205,9 @@ impl Bridge {
     fn end(mut self) {
         for feed in self.node.all_feeds() {
             feed.end(SubscribeError::Stopped, &mut self.wake);
+        }
+        for listener in lock(&self.node.listeners).drain(..).filter_map(|listener| listener.upgrade()) {
+            listener.end(&mut self.wake);
         }
         self.wake_all();
     }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -35,12 +35,14 @@ pub struct Door {
     bell: Arc<Doorbell>,
     /// The shard has ended: whatever is said is dropped, and with it the conversation that it brought.
     shut: AtomicBool,
+    /// Events that found the lane to the host full.
+    missed: AtomicU64,
 }
 
 impl Door {
     /// A door to the shard that sleeps at `bell`.
     pub fn new(bell: Arc<Doorbell>) -> Door {
-        Door { words: SegQueue::new(), bell, shut: AtomicBool::new(false) }
+        Door { words: SegQueue::new(), bell, shut: AtomicBool::new(false), missed: AtomicU64::new(0) }
     }
 
     /// Says a word. Never waits.
@@ -50,6 +52,16 @@ impl Door {
         if self.shut.load(Ordering::SeqCst) {
             self.clear();
         }
+    }
+
+    /// The shard has lost an event on its way to the host.
+    pub fn miss(&self) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many it has lost since the last call.
+    pub fn take_missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
     }
 
     fn clear(&self) {

@@ -25,6 +25,7 @@
 
 mod bridge;
 mod door;
+mod events;
 mod feed;
 mod publisher;
 mod subscriber;
@@ -38,7 +39,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -57,11 +58,13 @@ use shardcast_io::lane;
 
 use self::{
     bridge::{Bridge, Inbox},
+    events::Queue,
     feed::Feed,
     way::{Guest, Way},
 };
 pub use self::{
     door::{Door, Guests, Word},
+    events::{EVENTS_MAX, Events, Observer, StreamEvent},
     feed::{Batch, SubscribeError},
     publisher::{PublishError, Publisher, TrySendError},
     subscriber::Subscriber,
@@ -98,6 +101,8 @@ struct Shared {
     inbox: Arc<Inbox>,
     /// The streams that somebody has subscribed to.
     feeds: Mutex<BTreeMap<StreamName, Arc<Feed>>>,
+    /// Who wants to be told what happens.
+    listeners: Mutex<Vec<Weak<Queue>>>,
     settings: Mutex<Arc<Settings>>,
     publishers: AtomicU64,
     subscriptions: AtomicU64,
@@ -137,6 +142,25 @@ impl Node {
     /// Subscribes to a stream, which need not be there yet. Never waits. The program is trusted: no authenticator is asked.
     pub fn subscribe(&self, name: &StreamName) -> Subscriber {
         self.shared.subscribe(name)
+    }
+
+    /// What happens to the streams of this node from here on. Any number may listen.
+    pub fn events(&self) -> Events {
+        let (events, queue) = Events::new();
+        lock(&self.shared.listeners).push(queue);
+        events
+    }
+
+    /// Tells `observer` what happens, on a thread of its own, until the node stops. Any number may observe.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn observe(&self, observer: impl Observer + 'static) -> io::Result<()> {
+        let events = self.events();
+        let observer = Box::new(observer);
+        // Nobody waits for its end: an observer that hangs would hold up the node's.
+        std::thread::Builder::new().name("observer".into()).spawn(move || events.tell(observer))?;
+        Ok(())
     }
 
     /// Changes the settings of the running node: limits of apps, who may publish and play, what is recorded.
@@ -250,6 +274,7 @@ impl NodeBuilder {
             doors,
             inbox: Arc::new(Inbox::new(mesh.bell().clone())),
             feeds: Mutex::default(),
+            listeners: Mutex::default(),
             settings: Mutex::new(settings),
             publishers: AtomicU64::new(0),
             subscriptions: AtomicU64::new(0),

@@ -4,16 +4,21 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::net::UnixDatagram,
+    time::Duration,
 };
 
 use shardcast_engine::{
     hub::{ConnectionId, Input},
     message::CoreId,
+    observe::StreamEvent,
     session::Session,
     time::Now,
 };
 
-use super::Shard;
+use super::{
+    Shard,
+    harvest::{BEFORE_FLUSH, IDLE_TICK},
+};
 use crate::host::Word;
 
 /// The name of the host's door: in log lines, and what the authenticator is told.
@@ -22,10 +27,12 @@ const DOOR: &str = "host";
 const WORDS_PER_ROUND: usize = 256;
 
 impl Shard {
-    /// What the host has said since the last round.
-    pub(super) fn take_guests(&mut self, now: Now) {
-        for _ in 0..WORDS_PER_ROUND {
-            let Some(word) = self.guests.as_ref().and_then(|guests| guests.door.hear()) else { return };
+    /// What the host has said since the last round. True when it has said something.
+    pub(super) fn take_guests(&mut self, now: Now) -> bool {
+        for words in 0..WORDS_PER_ROUND {
+            let Some(word) = self.guests.as_ref().and_then(|guests| guests.door.hear()) else {
+                return words > 0;
+            };
             match word {
                 Word::Enter { number, session } => {
                     // What the host asked for before it brought this one holds for it.
@@ -54,6 +61,16 @@ impl Shard {
                 }
             }
         }
+        true
+    }
+
+    /// Tells the program that this node lives in, if it lives in one, what has happened.
+    pub(super) fn tell_host(&mut self, event: StreamEvent) {
+        if let Some(guests) = &self.guests
+            && !self.mesh.send_event(event, CoreId(self.cores))
+        {
+            guests.door.miss();
+        }
     }
 
     /// Gives a session a connection. Without a descriptor for it there is none, and dropping the session says so.
@@ -72,5 +89,34 @@ impl Shard {
         if self.peer(connection).is_some() {
             self.hub.handle(Input::Received { connection, bytes: &[] }, now);
         }
+    }
+}
+
+/// When to look again after the host has spoken: whoever sends frames goes on, and waking for each costs several times what
+/// the frame does. So the bell is left alone until just before the next flush, which is when viewers and subscribers get
+/// what has come by then. `None` where each frame is sent on at once.
+pub(super) fn next_look(shortest_flush: Duration, now: Now) -> Option<Now> {
+    let tick = shortest_flush.min(IDLE_TICK);
+    let flush = now.after(BEFORE_FLUSH + Duration::from_nanos(1)).on_grid(tick);
+    (tick > BEFORE_FLUSH).then(|| Now(flush.0.saturating_sub(BEFORE_FLUSH.as_nanos() as u64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_heard_before_each_flush_and_at_once_where_nothing_waits_for_one() {
+        let millis = |at: u64| Now(at * 1_000_000);
+        let flush = Duration::from_millis(33);
+        assert_eq!(next_look(flush, millis(5)), Some(millis(31)));
+        assert_eq!(next_look(flush, millis(31)), Some(millis(64)), "not again for the same flush");
+        assert_eq!(next_look(flush, millis(33)), Some(millis(64)));
+        assert_eq!(
+            next_look(Duration::from_millis(100), millis(0)),
+            Some(millis(31)),
+            "short enough to sleep in the ring"
+        );
+        assert_eq!(next_look(Duration::ZERO, millis(5)), None);
     }
 }

@@ -14,9 +14,9 @@ use crate::profile::Woken;
 const NEIGHBOUR_TICK: Duration = Duration::from_millis(4);
 /// The longest tick. Two frames of a publisher come in one receive on it: a bare receiver of 200 publishers takes two
 /// fifths less CPU than on 4 ms.
-const IDLE_TICK: Duration = Duration::from_millis(33);
+pub(super) const IDLE_TICK: Duration = Duration::from_millis(33);
 /// How long before a flush the receives that it waits for are taken.
-const BEFORE_FLUSH: Duration = Duration::from_millis(2);
+pub(super) const BEFORE_FLUSH: Duration = Duration::from_millis(2);
 /// How long somebody has just come in, or a neighbour has just been sent to.
 const RECENT: Duration = Duration::from_secs(1);
 /// Completions that end the sleep before the tick: fewer than half of the receive buffers, so that no socket finds them

@@ -336,7 +336,7 @@ impl World {
                 self.cores[core].disk.ask(recording, task, &mut self.random, self.now);
                 Ok(())
             }
-            Output::Notice(_) => Ok(()),
+            Output::Notice(_) | Output::Event(_) => Ok(()),
         }
     }
 

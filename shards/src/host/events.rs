@@ -1,0 +1,125 @@
+//! What the host is told of the life of its streams.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, Weak},
+    task::{Context, Poll, Waker},
+};
+
+pub use shardcast_engine::observe::StreamEvent;
+
+use super::{block_on, lock};
+
+/// Events that wait for one listener. One more drops the oldest, and is counted.
+pub const EVENTS_MAX: usize = 1024;
+
+/// Hears what happens to the streams of a node, from when it was asked for.
+pub struct Events(Arc<Queue>);
+
+/// Is told what happens to the streams of a node, on a thread of its own: it may take its time. One that panics is told the
+/// next event as if nothing had been; one that hangs misses what is more than [`EVENTS_MAX`], and nobody else notices.
+pub trait Observer: Send {
+    /// Something happened.
+    fn happened(&mut self, event: &StreamEvent);
+    /// So many events were dropped since the last time, because this observer was too slow.
+    fn missed(&mut self, events: u64) {
+        let _ = events;
+    }
+}
+
+/// Where events wait for one listener. Between the bridge and the listener alone.
+#[derive(Default)]
+pub(super) struct Queue(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<StreamEvent>,
+    missed: u64,
+    over: bool,
+    waker: Option<Waker>,
+}
+
+impl Queue {
+    /// Adds an event, and puts whom it wakes into `wake`.
+    pub fn push(&self, event: StreamEvent, wake: &mut Vec<Waker>) {
+        let mut waiting = lock(&self.0);
+        if waiting.events.len() == EVENTS_MAX {
+            waiting.events.pop_front();
+            waiting.missed += 1;
+        }
+        waiting.events.push_back(event);
+        wake.extend(waiting.waker.take());
+    }
+
+    /// Counts events that were lost on the way here.
+    pub fn miss(&self, events: u64) {
+        lock(&self.0).missed += events;
+    }
+
+    /// There will be no more.
+    pub fn end(&self, wake: &mut Vec<Waker>) {
+        let mut waiting = lock(&self.0);
+        waiting.over = true;
+        wake.extend(waiting.waker.take());
+    }
+}
+
+impl Events {
+    /// A listener, and where its events are to be put for as long as it lives.
+    pub(super) fn new() -> (Events, Weak<Queue>) {
+        let queue = Arc::new(Queue::default());
+        let weak = Arc::downgrade(&queue);
+        (Events(queue), weak)
+    }
+
+    /// The next event; `None` when the node has stopped.
+    pub async fn next(&mut self) -> Option<StreamEvent> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// As [`next`](Self::next), on a thread that may wait.
+    pub fn next_blocking(&mut self) -> Option<StreamEvent> {
+        block_on(self.next())
+    }
+
+    /// As [`next`](Self::next), for futures written by hand.
+    pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<StreamEvent>> {
+        let mut waiting = lock(&self.0.0);
+        match waiting.events.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None if waiting.over => Poll::Ready(None),
+            None => {
+                waiting.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// How many events were dropped since the last call, because they were not taken in time.
+    pub fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut lock(&self.0.0).missed)
+    }
+
+    /// Tells an observer all of them, until the node stops.
+    pub(super) fn tell(mut self, mut observer: Box<dyn Observer>) {
+        while let Some(event) = self.next_blocking() {
+            let missed = self.take_missed();
+            // The host's code; what it was about is over, and the next event is news.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                if missed > 0 {
+                    observer.missed(missed);
+                }
+                observer.happened(&event);
+            }));
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Events({} waiting)", lock(&self.0.0).events.len())
+    }
+}
