@@ -2,7 +2,7 @@
 //!
 //! - [`ring`] is the hot path: one raw io_uring per shard for accept, receive, send and file writes.
 //! - [`tcp`] opens listening sockets and sets socket options.
-//! - [`file`] creates what is recorded into, with a helper thread for what would block a shard.
+//! - [`mod@file`] creates what is recorded into, with a helper thread for what would block a shard.
 //! - [`buffer`] is the memory that the kernel reads and writes.
 //! - `heap`, with the feature of that name, is where the binaries have their memory from.
 //! - [`lane`] carries messages to another core and wakes it.
