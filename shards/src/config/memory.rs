@@ -12,9 +12,9 @@ use super::{Config, Stream};
 
 /// Wire forms that viewers can ask for, each muxed once per stream and core: RTMP chunks and FLV tags.
 pub const WIRE_FORMS: usize = 2;
-/// What a viewer takes beside the stream it plays: its session, its places in the tables of shard, ring and hub. 900
-/// viewers by HTTP were measured at 1.6 KiB each.
-pub const VIEWER_BYTES: usize = 4 << 10;
+/// What a viewer takes beside the stream it plays: its session, its places in the tables of shard, ring and hub. Thousands
+/// of them were measured at 1.0 KiB each by HTTP-FLV and at 1.6 by RTMP.
+pub const VIEWER_BYTES: usize = 2 << 10;
 
 /// Bounds in bytes that follow from a config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

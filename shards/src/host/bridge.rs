@@ -10,8 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
-    thread::Thread,
+    task::{Context, Poll, Waker},
 };
 
 use crossbeam_queue::SegQueue;
@@ -23,7 +22,7 @@ use shardcast_io::{clock, lane::Doorbell};
 use super::{
     Shared,
     feed::{Feed, SubscribeError},
-    lock,
+    lock, unpark_here,
     way::Way,
 };
 use crate::mesh::{Mail, Mesh};
@@ -64,15 +63,6 @@ pub(super) struct Bridge {
     watched: BTreeMap<StreamName, usize>,
 }
 
-/// Wakes the thread of the bridge.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
 impl Bridge {
     pub fn new(mesh: Mesh, node: Arc<Shared>) -> Bridge {
         Bridge { mesh, node, due: BTreeMap::new(), wake: Vec::new(), watched: BTreeMap::new() }
@@ -80,7 +70,7 @@ impl Bridge {
 
     /// Runs until it is stopped. Then every feed is over.
     pub fn run(mut self) {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let waker = unpark_here();
         let context = Context::from_waker(&waker);
         loop {
             let stop = self.node.inbox.stop.load(Ordering::Acquire);
