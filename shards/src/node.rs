@@ -10,9 +10,10 @@ use shardcast_io::{
     cpu,
     tcp::{self, SocketOptions},
 };
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    control::link::{Ended, Started, link},
+    control::link::{Ended, Request, ShardThread, Started, link},
     disk::Recordings,
     host::{Door, Guests},
     mesh::Mesh,
@@ -52,14 +53,13 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
     }
     let socket_options = SocketOptions { notsent_bytes: Some(UNSENT_BYTES_MAX), ..SocketOptions::default() };
     let demo_owner = options.demo.as_ref().map(|(name, _)| owner_of(name, options.shards));
-    let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
     let mut links = Vec::new();
-    let mut ready = Vec::new();
-    let mut threads = Vec::new();
     // To the shards the host is one more core, which owns no stream.
     let mut meshes = Mesh::new(options.shards + u16::from(options.hosted));
     let host = if options.hosted { meshes.pop() } else { None };
     let mut host_doors = Vec::new();
+    // All that may be refused comes before the first thread.
+    let mut shards = Vec::new();
     for (mesh, core) in meshes.into_iter().zip(cpu::choose(usize::from(options.shards))) {
         let host_door = options.hosted.then(|| Arc::new(Door::new(mesh.bell().clone())));
         host_doors.extend(host_door.clone());
@@ -82,8 +82,32 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
             notices: Box::new(move |notice| notices(id, notice)),
             cores: options.shards,
             guests: host_door.map(Guests::new),
-            guest: options.demo.as_ref().filter(|_| demo_owner == Some(id)).map(|(_, protocol)| *protocol),
+            demo: options.demo.as_ref().filter(|_| demo_owner == Some(id)).map(|(_, protocol)| *protocol),
         };
+        shards.push((parts, core));
+    }
+    let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
+    let mut threads = Vec::new();
+    if let Err(error) = launch(shards, &ended, &mut threads) {
+        // Those that run already end, and are waited for: the program may live on, and try again.
+        for link in &mut links {
+            link.send(Request::Drain);
+        }
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+        return Err(error);
+    }
+    Ok(Started { links, ended: ends, threads, host: host.map(|mesh| (mesh, host_doors)) })
+}
+
+/// Starts each shard on a thread of its own, which is put into `threads`, and waits until all are up.
+fn launch(
+    shards: Vec<(ShardParts, Option<usize>)>,
+    ended: &UnboundedSender<Ended>,
+    threads: &mut Vec<ShardThread>,
+) -> io::Result<()> {
+    let mut ready = Vec::new();
+    for (parts, core) in shards {
+        let id = parts.mesh.core();
         let (started, is_started) = std::sync::mpsc::channel();
         ready.push(is_started);
         let ended = ended.clone();
@@ -104,7 +128,7 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
             Err(_) => return Err(io::Error::other(format!("shard {shard} did not start"))),
         }
     }
-    Ok(Started { links, ended: ends, threads, host: host.map(|mesh| (mesh, host_doors)) })
+    Ok(())
 }
 
 /// Runs a shard on the calling thread until it ends.

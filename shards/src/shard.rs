@@ -14,7 +14,6 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::TcpListener,
-    os::fd::OwnedFd,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -75,8 +74,8 @@ pub struct ShardParts {
     pub notices: Box<dyn Fn(Notice) + Send>,
     /// Cores of the node.
     pub cores: u16,
-    /// A publisher that lives in this process, if this shard hosts one.
-    pub guest: Option<Protocol>,
+    /// The built-in publisher, if it is this shard's.
+    pub demo: Option<Protocol>,
     /// Publishers of the program that this node lives in, if it lives in one.
     pub guests: Option<Guests>,
 }
@@ -104,8 +103,6 @@ pub struct Shard {
     next_turn: Option<Now>,
     sends_per_enter: usize,
     lingering: VecDeque<(Now, SocketId)>,
-    /// The far ends of conversations without a peer, kept so that they do not end.
-    hosted: Vec<OwnedFd>,
     guests: Option<Guests>,
     resting_doors: Vec<(Now, usize)>,
     refused: u64,
@@ -119,7 +116,7 @@ impl Shard {
     /// # Errors
     /// The ring could not be made.
     pub fn new(parts: ShardParts) -> io::Result<Shard> {
-        let ShardParts { mesh, doors, port, settings, recordings, notices, cores, guest, guests } = parts;
+        let ShardParts { mesh, doors, port, settings, recordings, notices, cores, demo, guests } = parts;
         let mut ring = Ring::new(&RingConfig::default())?;
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
@@ -148,15 +145,16 @@ impl Shard {
             next_turn: None,
             sends_per_enter: SENDS_PER_ENTER,
             lingering: VecDeque::new(),
-            hosted: Vec::new(),
             guests,
             resting_doors: Vec::new(),
             refused: 0,
             profile: LoopStats::default(),
             draining: false,
         };
-        if let Some(protocol) = guest {
-            shard.host(&protocol, shard.clock());
+        if let Some(protocol) = demo {
+            let now = shard.clock();
+            let session = (protocol.open)(&shard.settings.doors, now);
+            shard.seat(session, protocol.name, now);
         }
         Ok(shard)
     }

@@ -397,9 +397,9 @@ impl Hub {
         self.outputs.push_back(Output::Notice(notice));
     }
 
-    fn happened(&mut self, event: impl FnOnce() -> StreamEvent) {
+    fn happened(&mut self, event: StreamEvent) {
         if self.observed {
-            self.outputs.push_back(Output::Event(event()));
+            self.outputs.push_back(Output::Event(event));
         }
     }
 
@@ -408,7 +408,16 @@ impl Hub {
         let Some(stream) = self.streams.get(stream_id) else { return };
         if !std::mem::replace(&mut stream.watched, true) {
             let name = stream.name.clone();
-            self.happened(|| StreamEvent::FirstViewer { name });
+            self.happened(StreamEvent::FirstViewer { name });
+        }
+    }
+
+    /// Nobody does any more.
+    fn unwatched(&mut self, stream_id: streams::StreamId) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        if std::mem::take(&mut stream.watched) {
+            let name = stream.name.clone();
+            self.happened(StreamEvent::LastViewer { name });
         }
     }
 

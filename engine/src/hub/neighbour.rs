@@ -10,7 +10,6 @@ use crate::{
     limits,
     media::StreamName,
     message::{CoreId, Message, owner_of},
-    observe::StreamEvent,
     session::{self, Answer, Refusal},
     stream::{Numbered, Place, Start, Subscriber},
     time::Now,
@@ -249,11 +248,8 @@ impl Hub {
         let Some(stream_id) = self.replica(name, subscription) else { return };
         let Some(stream) = self.streams.get(stream_id) else { return };
         let waiting = std::mem::take(&mut stream.viewers);
-        let (name, watched) = (stream.name.clone(), stream.watched);
+        self.unwatched(stream_id);
         self.streams.retire(stream_id);
-        if watched {
-            self.happened(|| StreamEvent::LastViewer { name });
-        }
         self.timers.set(Timer::Stream(stream_id), None);
         for id in waiting {
             self.leave_stream(id, stream_id, now);

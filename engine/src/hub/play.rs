@@ -11,7 +11,6 @@ use crate::{
     access::{Action, Request},
     media::StreamName,
     message::{Message, owner_of},
-    observe::StreamEvent,
     session::{Answer, Form, Refusal},
     stream::{Publication, Viewer},
     time::Now,
@@ -173,10 +172,7 @@ impl Hub {
         if !stream.viewers.is_empty() {
             return;
         }
-        if std::mem::take(&mut stream.watched) {
-            let name = stream.name.clone();
-            self.happened(|| StreamEvent::LastViewer { name });
-        }
+        self.unwatched(stream_id);
         let Some(stream) = self.streams.get(stream_id) else { return };
         if stream.ended {
             return self.streams.sweep(stream_id);

@@ -84,7 +84,7 @@ impl Hub {
         }
         self.remark(id, Level::Info, if resumed { "publishing again" } else { "publishing" }, None);
         if let Some(name) = name {
-            self.happened(|| StreamEvent::Published { name, resumed });
+            self.happened(StreamEvent::Published { name, resumed });
         }
         self.set_stream_timer(stream_id);
         #[cfg(feature = "record")]
@@ -128,7 +128,7 @@ impl Hub {
         if let Some(mark) = mark {
             self.stats.discontinuities += 1;
             let name = stream.name.clone();
-            self.happened(|| StreamEvent::Discontinuity { name });
+            self.happened(StreamEvent::Discontinuity { name });
             self.spread(stream_id, &mark, now);
         }
         match placed {
@@ -220,7 +220,7 @@ impl Hub {
         let Some(publication) = stream.publication() else { return };
         if publication.leave(epoch, now) {
             let name = stream.name.clone();
-            self.happened(|| StreamEvent::Unpublished { name });
+            self.happened(StreamEvent::Unpublished { name });
             self.set_stream_timer(stream_id);
         }
     }
@@ -287,7 +287,7 @@ impl Hub {
         #[cfg(feature = "record")]
         self.finish_recording(stream_id, now);
         if live {
-            self.happened(|| StreamEvent::Ended { name });
+            self.happened(StreamEvent::Ended { name });
         }
         self.retire(stream_id, now);
     }

@@ -101,6 +101,9 @@ impl Link {
     }
 }
 
+/// The thread of a shard, which says at its end what [`Ended`] says.
+pub type ShardThread = JoinHandle<Result<(), String>>;
+
 /// What starting the shards gives to whoever controls them.
 pub struct Started {
     /// One per shard, in the order of their cores.
@@ -108,7 +111,7 @@ pub struct Started {
     /// Each shard says here how it ended.
     pub ended: mpsc::UnboundedReceiver<Ended>,
     /// Their threads, which end with the same word.
-    pub threads: Vec<JoinHandle<Result<(), String>>>,
+    pub threads: Vec<ShardThread>,
     /// For a node inside another program: its end of the lanes with all shards, and its door into each.
     pub host: Option<(Mesh, Vec<Arc<Door>>)>,
 }

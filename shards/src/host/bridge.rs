@@ -4,7 +4,7 @@
 //! waits, because a waker is foreign code that must not run on a shard.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -15,7 +15,11 @@ use std::{
 
 use crossbeam_queue::SegQueue;
 use shardcast_engine::{
-    limits::StreamLimits, media::StreamName, message::Message, observe::StreamEvent, time::Now,
+    limits::StreamLimits,
+    media::StreamName,
+    message::{CoreId, Message},
+    observe::StreamEvent,
+    time::Now,
 };
 use shardcast_io::{clock, lane::Doorbell};
 
@@ -59,8 +63,9 @@ pub(super) struct Bridge {
     /// Feeds with something to show, by when that is due.
     due: BTreeMap<(Now, u64), Arc<Feed>>,
     wake: Vec<Waker>,
-    /// On how many cores a stream has viewers.
-    watched: BTreeMap<StreamName, usize>,
+    /// On which cores a stream has viewers. Which, and not how many: a word of a core may be lost on a full lane, and its next
+    /// one puts that right.
+    watched: BTreeMap<StreamName, BTreeSet<CoreId>>,
 }
 
 impl Bridge {
@@ -75,7 +80,7 @@ impl Bridge {
         loop {
             let stop = self.node.inbox.stop.load(Ordering::Acquire);
             while let Some(way) = self.node.inbox.news.pop() {
-                self.wake.extend(way.wake());
+                self.wake.extend(way.take_waker());
             }
             self.take_mail();
             self.flush();
@@ -97,10 +102,10 @@ impl Bridge {
     fn take_mail(&mut self) {
         let now = now();
         self.mesh.sound();
-        while let Some((mail, _)) = self.mesh.take() {
+        while let Some((mail, from)) = self.mesh.take() {
             match mail {
                 Mail::Word(message) => self.hear(message, now),
-                Mail::Event(event) => self.tell(event),
+                Mail::Event(event) => self.tell(event, from),
                 // A publisher's connection goes to the owner of its stream, which is a shard.
                 Mail::Connection(..) => {}
             }
@@ -108,20 +113,20 @@ impl Bridge {
     }
 
     /// Tells all listeners. What cores say of their viewers becomes what is so for the node.
-    fn tell(&mut self, event: StreamEvent) {
+    fn tell(&mut self, event: StreamEvent, from: CoreId) {
         match &event {
             StreamEvent::FirstViewer { name } => {
                 let cores = self.watched.entry(name.clone()).or_default();
-                *cores += 1;
-                if *cores > 1 {
+                let first = cores.is_empty();
+                cores.insert(from);
+                if !first {
                     return;
                 }
             }
             StreamEvent::LastViewer { name } => {
-                // A core's first viewer may have been lost on a full lane.
                 let Some(cores) = self.watched.get_mut(name) else { return };
-                *cores -= 1;
-                if *cores > 0 {
+                cores.remove(&from);
+                if !cores.is_empty() {
                     return;
                 }
                 self.watched.remove(name);
@@ -193,7 +198,7 @@ impl Bridge {
     }
 
     fn end(mut self) {
-        for feed in self.node.all_feeds() {
+        for feed in lock(&self.node.feeds).values() {
             feed.end(SubscribeError::Stopped, &mut self.wake);
         }
         for listener in lock(&self.node.listeners).drain(..).filter_map(|listener| listener.upgrade()) {

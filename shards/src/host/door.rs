@@ -29,7 +29,8 @@ pub enum Word {
     Mail(Message),
 }
 
-/// Where words wait. Their number is bounded by that of the publishers: one has at most one `Look` here at a time.
+/// Where words wait. Their number is bounded by that of the host's handles: a publisher has at most one `Look` here at a time,
+/// a subscriber says at most three in its life.
 pub struct Door {
     words: SegQueue<Word>,
     bell: Arc<Doorbell>,

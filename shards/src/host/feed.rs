@@ -17,7 +17,6 @@ use std::{
 use shardcast_engine::{
     limits::StreamLimits,
     media::{Frame, Payload, StreamName, TrackId},
-    session::Opening,
     stream::{Group, Numbered, Place, Start},
     time::Now,
 };
@@ -195,26 +194,25 @@ impl Feed {
         let mut state = lock(&self.state);
         if !std::mem::replace(&mut state.live, true) {
             state.group = start.group(now);
-            state.begun = !start.frames.is_empty();
-            if state.begun {
-                state.touched = now;
-                state.pending.extend(start.opening.frames().cloned());
-                state.pending.extend(start.frames.iter().map(|numbered| numbered.frame.clone()));
+            state.touched = now;
+            if let Some(first) = state.start(false) {
+                state.begun = true;
+                state.pending.extend_from_slice(&first);
             }
             return true;
         }
         let last = state.group.last();
-        let mut frames = Vec::new();
         if let (Some(last), Some(first)) = (last, start.frames.first())
             && first.place > last
             && state.begun
         {
-            frames.extend(reopening(&start.opening, &first.frame));
+            // What the opening holds may have changed in the gap.
+            state.pending.push(discontinuity(&first.frame));
+            state.pending.extend(start.opening.frames().cloned());
         }
         for frame in start.opening.frames() {
             state.group.note(frame);
         }
-        state.pending.extend(frames);
         state.take(&start.frames, last, limits, now)
     }
 
@@ -299,11 +297,7 @@ impl State {
     }
 }
 
-/// Frames are missing before `next`: what says so, and what `opening` holds, which may have changed in the gap.
-fn reopening(opening: &Opening, next: &Frame) -> impl Iterator<Item = Frame> {
-    std::iter::once(discontinuity(next)).chain(opening.frames().cloned())
-}
-
+/// Says that frames are missing before `next`.
 fn discontinuity(next: &Frame) -> Frame {
     Frame { track: TrackId::DATA, dts: next.dts, pts: next.dts, payload: Payload::Discontinuity }
 }

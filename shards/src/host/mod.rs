@@ -56,6 +56,7 @@ use shardcast_engine::{
 };
 use shardcast_io::lane;
 
+pub(crate) use self::door::{Door, Guests, Word};
 use self::{
     bridge::{Bridge, Inbox},
     events::Queue,
@@ -63,7 +64,6 @@ use self::{
     way::{Guest, Way},
 };
 pub use self::{
-    door::{Door, Guests, Word},
     events::{EVENTS_MAX, Events, Observer, StreamEvent},
     feed::{Batch, SubscribeError},
     publisher::{PublishError, Publisher, TrySendError},
@@ -71,7 +71,7 @@ pub use self::{
     way::{BYTES_MAX, FRAMES_MAX},
 };
 use crate::{
-    control::link::{Link, Request},
+    control::link::{Link, Request, ShardThread},
     disk::Recordings,
     node::{self, NodeOptions},
 };
@@ -85,7 +85,7 @@ const TELL_RETRY: std::time::Duration = std::time::Duration::from_millis(5);
 pub struct Node {
     shared: Arc<Shared>,
     links: Mutex<Vec<Link>>,
-    shards: Vec<JoinHandle<Result<(), String>>>,
+    shards: Vec<ShardThread>,
     bridge: Option<JoinHandle<()>>,
 }
 
@@ -328,11 +328,6 @@ impl Shared {
     /// The feed of this subscription, if it is still wanted.
     fn feed(&self, name: &StreamName, subscription: u64) -> Option<Arc<Feed>> {
         lock(&self.feeds).get(name).filter(|feed| feed.subscription == subscription).cloned()
-    }
-
-    /// All feeds.
-    fn all_feeds(&self) -> Vec<Arc<Feed>> {
-        lock(&self.feeds).values().cloned().collect()
     }
 
     /// The stream of this feed has ended: whoever subscribes to its name from here on waits for another.

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use shardcast_engine::{
@@ -205,7 +205,8 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         // The lane first, so that the shard finds it left when it looks.
         self.lane = None;
-        self.way.wait(Waker::noop());
+        // Nobody is to be woken any more, and the host's waker is not kept until the shard has looked.
+        self.way.take_waker();
         self.door.say(Word::Leave(self.way.number));
     }
 }

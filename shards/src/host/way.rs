@@ -145,8 +145,8 @@ impl Way {
 
     // The bridge's.
 
-    /// Wakes the publisher if it waits.
-    pub fn wake(&self) -> Option<Waker> {
+    /// The publisher's waker, if it waits.
+    pub fn take_waker(&self) -> Option<Waker> {
         lock(&self.waker).take()
     }
 }

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
+        unix::net::UnixDatagram,
     },
     time::Duration,
 };
@@ -16,6 +16,7 @@ use shardcast_engine::{
     hub::{ConnectionId, Input, Level, Lost, Notice},
     limits::DoorLimits,
     protocol::Protocol,
+    session::Session,
     time::Now,
 };
 use shardcast_io::{
@@ -112,18 +113,19 @@ impl Shard {
         }
     }
 
-    /// A conversation without a peer gets a socket whose other end nobody holds a word for: everything else about it is
-    /// like any other connection.
-    pub(super) fn host(&mut self, protocol: &Protocol, now: Now) {
-        let Ok((ours, theirs)) = UnixStream::pair() else { return };
-        self.hosted.push(theirs.into());
-        if let Ok(id) = self.ring.add(ours.into()) {
-            let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let connection = self.enter(id, usize::MAX, peer.ip());
-            let session = (protocol.open)(&self.settings.doors, now);
-            self.hub.handle(Input::Connected { connection, door: protocol.name, peer, session }, now);
-            self.ring.receive(id);
-        }
+    /// Gives a conversation without a peer a connection: its socket leads nowhere and nobody reads it, and everything else about
+    /// it is like any other. Without a descriptor there is none, and dropping the session says so.
+    pub(super) fn seat(
+        &mut self,
+        session: Box<dyn Session>,
+        door: &'static str,
+        now: Now,
+    ) -> Option<ConnectionId> {
+        let id = self.ring.add(UnixDatagram::unbound().ok()?.into()).ok()?;
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let connection = self.enter(id, usize::MAX, peer.ip());
+        self.hub.handle(Input::Connected { connection, door, peer, session }, now);
+        Some(connection)
     }
 
     pub(super) fn accept_failed(&mut self, door: usize, error: &io::Error, now: Now) {

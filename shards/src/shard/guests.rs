@@ -1,17 +1,12 @@
 //! Publishers of the program that the node lives in. Each is a connection like any other, whose socket nobody reads: its
 //! session has the frames by itself, and is told when to look.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    os::unix::net::UnixDatagram,
-    time::Duration,
-};
+use std::time::Duration;
 
 use shardcast_engine::{
     hub::{ConnectionId, Input},
     message::CoreId,
     observe::StreamEvent,
-    session::Session,
     time::Now,
 };
 
@@ -29,39 +24,36 @@ const WORDS_PER_ROUND: usize = 256;
 impl Shard {
     /// What the host has said since the last round. True when it has said something.
     pub(super) fn take_guests(&mut self, now: Now) -> bool {
-        for words in 0..WORDS_PER_ROUND {
-            let Some(word) = self.guests.as_ref().and_then(|guests| guests.door.hear()) else {
-                return words > 0;
-            };
+        let Some(mut guests) = self.guests.take() else { return false };
+        let mut words = 0;
+        while words < WORDS_PER_ROUND
+            && let Some(word) = guests.door.hear()
+        {
+            words += 1;
             match word {
                 Word::Enter { number, session } => {
                     // What the host asked for before it brought this one holds for it.
                     self.take_requests(now);
-                    let Some(connection) = self.seat(session, now) else { continue };
-                    if let Some(guests) = &mut self.guests {
-                        guests.connections.insert(number, connection);
-                    }
+                    let Some(connection) = self.seat(session, DOOR, now) else { continue };
+                    guests.connections.insert(number, connection);
                     self.look(connection, now);
                 }
-                Word::Mail(message) => {
-                    // To the shards the host is the core after the last of them.
-                    self.hub.handle(Input::Mail(message, CoreId(self.cores)), now);
-                }
                 Word::Look(number) => {
-                    let known = self.guests.as_ref().and_then(|guests| guests.connections.get(&number));
-                    if let Some(connection) = known.copied() {
-                        self.look(connection, now);
+                    if let Some(connection) = guests.connections.get(&number) {
+                        self.look(*connection, now);
                     }
                 }
                 Word::Leave(number) => {
-                    let known = self.guests.as_mut().and_then(|guests| guests.connections.remove(&number));
-                    if let Some(connection) = known {
+                    if let Some(connection) = guests.connections.remove(&number) {
                         self.look(connection, now);
                     }
                 }
+                // To the shards the host is the core after the last of them.
+                Word::Mail(message) => self.hub.handle(Input::Mail(message, CoreId(self.cores)), now),
             }
         }
-        true
+        self.guests = Some(guests);
+        words > 0
     }
 
     /// Tells the program that this node lives in, if it lives in one, what has happened.
@@ -71,17 +63,6 @@ impl Shard {
         {
             guests.door.miss();
         }
-    }
-
-    /// Gives a session a connection. Without a descriptor for it there is none, and dropping the session says so.
-    fn seat(&mut self, session: Box<dyn Session>, now: Now) -> Option<ConnectionId> {
-        let socket = UnixDatagram::unbound().ok()?;
-        let id = self.ring.add(socket.into()).ok()?;
-        let address = Ipv4Addr::LOCALHOST;
-        let connection = self.enter(id, usize::MAX, address.into());
-        let peer = SocketAddr::from((address, 0));
-        self.hub.handle(Input::Connected { connection, door: DOOR, peer, session }, now);
-        Some(connection)
     }
 
     /// Lets the session look what has come for it.
