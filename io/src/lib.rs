@@ -10,6 +10,7 @@
 //! - [`clock`] and [`probe`] say when it is and what this kernel offers.
 
 pub mod buffer;
+pub mod cache;
 pub mod clock;
 pub mod cpu;
 pub mod file;

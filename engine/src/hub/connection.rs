@@ -33,17 +33,10 @@ pub struct Connection {
     pub role: Role,
     /// Which stream its log lines are about.
     pub stream: Option<StreamName>,
-    /// What its session wants to say, beside the stream.
-    outbox: VecDeque<Bytes>,
-    outbox_bytes: usize,
+    /// What is said beside the stream. A viewer of a running stream says nothing for hours, and there are thousands of them.
+    talk: Option<Box<Talk>>,
     /// The send that is under way, and since when.
     sending: Option<(Sending, Now)>,
-    /// What came while its wish had no answer yet.
-    unread: Vec<u8>,
-    /// The answer to its wish, to be told before anything else.
-    answer: Option<Answer>,
-    /// What it wants next, while it still finishes the frame that it was in when it wanted no more of that stream.
-    pub next_wish: Option<Box<Event>>,
     /// Close as soon as the outbox is empty.
     closing: bool,
     /// When its timer goes off: at its deadline or before.
@@ -54,7 +47,29 @@ pub struct Connection {
     refused: bool,
 }
 
+/// What a peer and the hub have to tell each other.
+#[derive(Default)]
+struct Talk {
+    /// What its session wants to say.
+    outbox: VecDeque<Bytes>,
+    outbox_bytes: usize,
+    /// What came while its wish had no answer yet.
+    unread: Vec<u8>,
+    /// The answer to its wish, to be told before anything else.
+    answer: Option<Answer>,
+    /// What it wants next, while it still finishes the frame that it was in when it wanted no more of that stream.
+    next_wish: Option<Event>,
+}
+
+impl Talk {
+    fn is_over(&self) -> bool {
+        self.outbox.is_empty() && self.unread.is_empty() && self.answer.is_none() && self.next_wish.is_none()
+    }
+}
+
 /// What a peer is doing.
+// Most peers are viewers, and a box of their own would be another line of memory to fetch for each send.
+#[allow(clippy::large_enum_variant)]
 pub enum Role {
     /// It has asked for nothing, or is done with what it asked for.
     Talking,
@@ -65,7 +80,7 @@ pub enum Role {
     /// It waits for a stream that is not here yet.
     Waiting { stream: StreamId, form: &'static Form, until: Option<Now> },
     /// It plays.
-    Viewing { stream: StreamId, form: &'static Form, viewer: Box<Viewer>, leaving: Leaving },
+    Viewing { stream: StreamId, form: &'static Form, viewer: Viewer, leaving: Leaving },
 }
 
 /// Whether a viewer is on its way out.
@@ -89,33 +104,78 @@ enum Sending {
 }
 
 impl Connection {
+    fn talk(&mut self) -> &mut Talk {
+        self.talk.get_or_insert_default()
+    }
+
+    /// Takes something out of what is to be told; the memory goes once there is nothing left.
+    fn take_from_talk<T>(&mut self, take: impl FnOnce(&mut Talk) -> T) -> Option<T> {
+        let talk = self.talk.as_mut()?;
+        let taken = take(talk);
+        if talk.is_over() {
+            self.talk = None;
+        }
+        Some(taken)
+    }
+
     /// True while the session's wish has no answer.
     fn is_asking(&self) -> bool {
-        matches!(self.role, Role::Moving { .. } | Role::Waiting { .. }) || self.next_wish.is_some()
+        matches!(self.role, Role::Moving { .. } | Role::Waiting { .. })
+            || self.talk.as_ref().is_some_and(|talk| talk.next_wish.is_some())
+    }
+
+    /// Bytes of what its session wants to say.
+    fn outbox_bytes(&self) -> usize {
+        self.talk.as_ref().map_or(0, |talk| talk.outbox_bytes)
+    }
+
+    fn has_said_all(&self) -> bool {
+        self.talk.as_ref().is_none_or(|talk| talk.outbox.is_empty())
     }
 
     fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.outbox_bytes += bytes.len();
-            self.outbox.push_back(bytes);
+            let talk = self.talk();
+            talk.outbox_bytes += bytes.len();
+            talk.outbox.push_back(bytes);
         }
     }
 
     fn push_front(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.outbox_bytes += bytes.len();
-            self.outbox.push_front(bytes);
+            let talk = self.talk();
+            talk.outbox_bytes += bytes.len();
+            talk.outbox.push_front(bytes);
         }
     }
 
     fn pop(&mut self) -> Option<Bytes> {
-        let bytes = self.outbox.pop_front()?;
-        self.outbox_bytes -= bytes.len();
-        if self.outbox.is_empty() {
-            // A viewer of a running stream has nothing to say for hours, and there are thousands of them.
-            self.outbox = VecDeque::new();
-        }
-        Some(bytes)
+        self.take_from_talk(|talk| {
+            let bytes = talk.outbox.pop_front()?;
+            talk.outbox_bytes -= bytes.len();
+            Some(bytes)
+        })?
+    }
+
+    fn say_nothing_more(&mut self) {
+        self.take_from_talk(|talk| {
+            talk.outbox.clear();
+            talk.outbox_bytes = 0;
+        });
+    }
+
+    fn take_answer(&mut self) -> Option<Answer> {
+        self.take_from_talk(|talk| talk.answer.take())?
+    }
+
+    /// What came before its wish was answered.
+    fn take_unread(&mut self) -> Vec<u8> {
+        self.take_from_talk(|talk| std::mem::take(&mut talk.unread)).unwrap_or_default()
+    }
+
+    /// What it wanted next, when it is done with what it had.
+    pub fn take_next_wish(&mut self) -> Option<Event> {
+        self.take_from_talk(|talk| talk.next_wish.take())?
     }
 
     /// True while its bytes are best received straight into memory of its session. One whose wish has no answer keeps
@@ -132,24 +192,29 @@ impl Connection {
 
     /// Whether its bounds hold and whatever it has to do will be done; asked when the hub has nothing left to do.
     pub(super) fn audit(&self) -> Result<(), &'static str> {
-        let outbox: usize = self.outbox.iter().map(Bytes::len).sum();
-        if outbox != self.outbox_bytes {
+        let nothing = Talk::default();
+        let talk = self.talk.as_deref().unwrap_or(&nothing);
+        let outbox: usize = talk.outbox.iter().map(Bytes::len).sum();
+        if outbox != talk.outbox_bytes {
             return Err("has an outbox that does not add up");
+        }
+        if self.talk.as_ref().is_some_and(|talk| talk.is_over()) {
+            return Err("keeps memory for saying nothing");
         }
         // A header may stand in front of what the session wants to say.
         if !self.closing && outbox > 2 * limits::OUTBOX_BYTES_MAX {
             return Err("has an outbox beyond its bound");
         }
-        if self.unread.len() > limits::UNREAD_BYTES_MAX {
+        if talk.unread.len() > limits::UNREAD_BYTES_MAX {
             return Err("has more unread than its bound");
         }
-        if self.answer.is_some() {
+        if talk.answer.is_some() {
             return Err("has an answer that its session was not told");
         }
-        if !self.unread.is_empty() && !self.is_asking() && !self.closing {
+        if !talk.unread.is_empty() && !self.is_asking() && !self.closing {
             return Err("has bytes that its session was not given");
         }
-        if self.sending.is_none() && (self.closing || !self.outbox.is_empty()) {
+        if self.sending.is_none() && (self.closing || !talk.outbox.is_empty()) {
             return Err("has something to send or to close, and nothing will bring it about");
         }
         Ok(())
@@ -173,7 +238,7 @@ impl Connection {
     /// There may be something to send, or it is to be closed or moved.
     fn has_more(&self) -> bool {
         let goes_on = matches!(self.role, Role::Viewing { .. } | Role::Moving { .. });
-        goes_on || self.closing || !self.outbox.is_empty()
+        goes_on || self.closing || !self.has_said_all()
     }
 
     /// No frame of a stream has gone in part.
@@ -187,7 +252,7 @@ impl Connection {
 
     /// Nothing waits and nothing is under way.
     pub fn is_idle(&self) -> bool {
-        self.sending.is_none() && self.outbox.is_empty()
+        self.sending.is_none() && self.has_said_all()
     }
 }
 
@@ -235,12 +300,8 @@ impl Hub {
             session: Some(session),
             role: Role::Talking,
             stream: None,
-            outbox: VecDeque::new(),
-            outbox_bytes: 0,
+            talk: None,
             sending: None,
-            unread: Vec::new(),
-            answer: None,
-            next_wish: None,
             closing: false,
             armed: None,
             queued: false,
@@ -294,13 +355,14 @@ impl Hub {
                 Role::Waiting { .. } => limits::UNREAD_VIEWER_BYTES_MAX,
                 _ => limits::UNREAD_BYTES_MAX,
             };
-            if connection.unread.len() + bytes.len() > most {
+            let unread = connection.talk.as_ref().map_or(0, |talk| talk.unread.len());
+            if unread + bytes.len() > most {
                 let at = connection.session.as_ref().map_or(0, |session| session.received());
                 let error = Error::too_large("sent too much before its wish was answered", at);
                 self.fail(id, error, now);
                 return;
             }
-            connection.unread.extend_from_slice(bytes);
+            connection.talk().unread.extend_from_slice(bytes);
             return;
         }
         self.drive(id, session::Input::Received(bytes), now);
@@ -323,14 +385,15 @@ impl Hub {
             if connection.closing {
                 break;
             }
-            if let Some(answer) = connection.answer.take() {
+            if let Some(answer) = connection.take_answer() {
                 self.step(id, session::Input::Answer(answer), now);
-            } else if !connection.is_asking() && !connection.unread.is_empty() {
-                let unread = std::mem::take(&mut connection.unread);
-                self.step(id, session::Input::Received(&unread), now);
-            } else {
+                continue;
+            }
+            let unread = if connection.is_asking() { Vec::new() } else { connection.take_unread() };
+            if unread.is_empty() {
                 break;
             }
+            self.step(id, session::Input::Received(&unread), now);
         }
         self.after(id);
     }
@@ -365,7 +428,7 @@ impl Hub {
             session::Output::Send(bytes) => {
                 let Some(connection) = self.connection(id) else { return };
                 connection.push(bytes);
-                if connection.outbox_bytes > limits::OUTBOX_BYTES_MAX {
+                if connection.outbox_bytes() > limits::OUTBOX_BYTES_MAX {
                     self.fail(id, Error::too_large("asks for more answers than it reads", received), now);
                 }
             }
@@ -384,7 +447,7 @@ impl Hub {
                 if self.connection(id).is_some_and(|connection| connection.is_stopping()) =>
             {
                 if let Some(connection) = self.connection(id) {
-                    connection.next_wish = Some(Box::new(event));
+                    connection.talk().next_wish = Some(event);
                 }
             }
             Event::Frame(frame) => self.frame(id, frame, now),
@@ -416,7 +479,7 @@ impl Hub {
         if connection.session.is_some() {
             self.drive(id, session::Input::Answer(answer), now);
         } else {
-            connection.answer = Some(answer);
+            connection.talk().answer = Some(answer);
         }
     }
 
@@ -447,8 +510,7 @@ impl Hub {
             _ => false,
         };
         if inside {
-            connection.outbox.clear();
-            connection.outbox_bytes = 0;
+            connection.say_nothing_more();
         }
         let told = connection.refused && error.kind == ErrorKind::Refused;
         let level = if error.kind == ErrorKind::Panicked { Level::Alarm } else { Level::Warning };
@@ -491,7 +553,7 @@ impl Hub {
             // An answer goes before the crowd of viewers that a flush has put here, and so does the beginning of a stream:
             // whoever comes in waits for several, one after the other.
             let enters = matches!(&connection.role, Role::Viewing { viewer, .. } if !viewer.has_begun());
-            if connection.outbox.is_empty() && !enters {
+            if connection.has_said_all() && !enters {
                 self.ready.push_back(id);
             } else {
                 self.ready.push_front(id);

@@ -318,6 +318,17 @@ impl Hub {
         }
     }
 
+    /// What the hub keeps of a connection, to be fetched into the processor's cache and for nothing else: a thousand viewers
+    /// do not stay there while the kernel sends to them all.
+    pub fn memory_of(&self, connection: ConnectionId) -> Option<&(impl Sized + use<>)> {
+        self.connections.get(connection.slot as usize)?.as_deref()
+    }
+
+    /// Whose turn is so many after the next that [`Hub::poll`] gives.
+    pub fn in_line(&self, after: usize) -> Option<ConnectionId> {
+        self.ready.get(after).copied()
+    }
+
     /// Whether the next bytes of a connection are best received straight into memory of its session.
     pub fn lends(&self, connection: ConnectionId) -> bool {
         self.look(connection).is_some_and(Connection::lends)

@@ -108,7 +108,7 @@ impl Hub {
         if log.entrance().is_none() {
             self.want_keyframe(stream_id, now);
         }
-        let viewer = Box::new(Viewer::new(now));
+        let viewer = Viewer::new(now);
         let Some(connection) = self.connection(id) else { return };
         connection.role = Role::Viewing { stream: stream_id, form, viewer, leaving: Leaving::No };
         self.stats.plays += 1;
@@ -153,8 +153,8 @@ impl Hub {
     /// The viewer has had the end of its last frame. What it has asked for since is looked at now.
     pub(super) fn stopped(&mut self, id: ConnectionId, stream_id: StreamId, now: Now) {
         self.leave_stream(id, stream_id, now);
-        if let Some(wish) = self.connection(id).and_then(|connection| connection.next_wish.take()) {
-            self.event(id, *wish, now);
+        if let Some(wish) = self.connection(id).and_then(|connection| connection.take_next_wish()) {
+            self.event(id, wish, now);
         }
     }
 

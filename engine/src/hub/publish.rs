@@ -201,14 +201,9 @@ impl Hub {
         for log in &mut stream.logs {
             log.flush(&stream.limits, now);
         }
-        // All of them are looked at, and only those with something to get are sent to.
-        let viewers = std::mem::take(&mut stream.viewers);
-        for viewer in &viewers {
-            self.enqueue(*viewer);
-        }
-        if let Some(stream) = self.streams.get(stream_id) {
-            stream.viewers = viewers;
-        }
+        // Each is looked at once, when its turn comes: a thousand of them are more than the cache holds. Whoever is still
+        // being sent to, or stands in the queue already, passes.
+        self.ready.extend(&stream.viewers);
     }
 
     /// The publisher says that it is done, or is gone: its stream waits for it to come back.

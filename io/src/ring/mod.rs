@@ -214,6 +214,13 @@ impl Ring {
         }
     }
 
+    /// Whose send or receive will be reported so many after the next that [`Ring::next`] reports, so that what is kept of
+    /// it elsewhere can be fetched meanwhile. `None` where the kernel's next report is something else, or not known yet.
+    pub fn upcoming(&self, after: usize) -> Option<SocketId> {
+        let Operation { kind, key } = Operation::from_bits(self.reaped.get(after)?.user_data());
+        matches!(kind, Kind::Send | Kind::Receive).then_some(SocketId(key))
+    }
+
     /// Whether the kernel has something that it will complete one day, so that sleeping on the descriptor makes sense.
     pub fn in_flight(&self) -> bool {
         self.operations > 0

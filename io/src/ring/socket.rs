@@ -13,7 +13,7 @@ use crate::slots::Key;
 
 /// Names a socket of one ring, from `add` until `take` or `close`. Later uses do nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct SocketId(Key);
+pub struct SocketId(pub(super) Key);
 
 impl SocketId {
     /// The socket's place in the ring's table, for tables of the caller's beside it. Used again by a later socket.

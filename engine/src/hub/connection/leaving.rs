@@ -22,7 +22,7 @@ impl Hub {
         let Connection {
             role: Role::Moving { to, name, .. },
             session: Some(session),
-            unread,
+            talk,
             door,
             peer,
             accepted,
@@ -34,6 +34,7 @@ impl Hub {
             return;
         };
         self.stats.moves += 1;
+        let unread = talk.map(|talk| talk.unread).unwrap_or_default();
         let parcel = Parcel { session, door, peer, accepted, name, unread };
         self.outputs.push_back(Output::Move { connection: id, to, parcel });
     }
@@ -47,7 +48,9 @@ impl Hub {
         if draining {
             return self.dismiss(id, now);
         }
-        connection.unread = unread;
+        if !unread.is_empty() {
+            connection.talk().unread = unread;
+        }
         self.publish_here(id, name, now);
         self.after(id);
     }
