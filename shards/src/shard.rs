@@ -30,8 +30,7 @@ use shardcast_engine::{
     time::{Now, Wall},
 };
 use shardcast_io::{
-    cache,
-    clock,
+    cache, clock,
     ring::{Completion, Ring, RingConfig, SocketId},
 };
 

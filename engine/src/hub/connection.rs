@@ -39,8 +39,8 @@ pub struct Connection {
     sending: Option<(Sending, Now)>,
     /// Close as soon as the outbox is empty.
     closing: bool,
-    /// When its timer goes off: at its deadline or before.
-    armed: Option<Now>,
+    /// When its timer goes off, at its deadline or before; [`NEVER`] when none is set.
+    armed: Now,
     /// It stands in the queue of those who may have something to send.
     queued: bool,
     /// The log knows that its wish was refused; a session that ends over it says nothing new.
@@ -303,7 +303,7 @@ impl Hub {
             talk: None,
             sending: None,
             closing: false,
-            armed: None,
+            armed: NEVER,
             queued: false,
             refused: false,
         };
@@ -536,9 +536,10 @@ impl Hub {
         }
         // Most deadlines move away with each byte that comes. One that is armed for an earlier time is left alone: it
         // finds nothing due, and arms the one that holds then.
-        let kept = connection.armed.zip(deadline).is_some_and(|(armed, deadline)| armed <= deadline);
-        if !kept && connection.armed != deadline {
-            connection.armed = deadline;
+        let wanted = deadline.unwrap_or(NEVER);
+        let kept = wanted != NEVER && connection.armed <= wanted;
+        if !kept && connection.armed != wanted {
+            connection.armed = wanted;
             self.timers.set(Timer::Connection(id), deadline);
         }
         self.enqueue(id);
@@ -619,7 +620,7 @@ impl Hub {
                 }
                 Role::Moving { quiet, .. } if !*quiet => {
                     *quiet = true;
-                    connection.armed = None;
+                    connection.armed = NEVER;
                     // A word that it said now would be lost on the way.
                     self.timers.set(Timer::Connection(id), None);
                     return Some(Output::Quiet { connection: id });
@@ -699,7 +700,7 @@ impl Hub {
 
     pub(super) fn connection_timeout(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connection(id) else { return };
-        connection.armed = None;
+        connection.armed = NEVER;
         if let Role::Waiting { until: Some(until), stream, .. } = connection.role
             && until <= now
         {
@@ -718,14 +719,17 @@ impl Hub {
         }
         // One that is late again at once would be given turn after turn, and nobody else any.
         if let Some(connection) = self.connection(id)
-            && connection.armed.is_some_and(|armed| armed <= now)
+            && connection.armed <= now
         {
             let later = now.after(HASTE_MIN);
-            connection.armed = Some(later);
+            connection.armed = later;
             self.timers.set(Timer::Connection(id), Some(later));
         }
     }
 }
+
+/// The deadline of whoever has none.
+const NEVER: Now = Now(u64::MAX);
 
 /// How soon a session has its next turn whose deadline had come again when the last one ended.
 const HASTE_MIN: std::time::Duration = std::time::Duration::from_millis(1);

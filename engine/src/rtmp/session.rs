@@ -29,7 +29,7 @@ pub struct Session {
     link: Link,
     state: State,
     /// What `connect` said. It holds for as long as the connection.
-    connect: Option<Connect>,
+    connect: Option<Box<Connect>>,
     received: u64,
     /// When the peer must have said what it wants; `None` once it has.
     wish_by: Option<Now>,
@@ -269,7 +269,7 @@ impl Session {
                 self.link.control(Control::SetPeerBandwidth(WINDOW));
                 self.link.announce_chunk_size();
                 self.link.command("_result", command.transaction, &connect.answer());
-                self.connect = Some(connect);
+                self.connect = Some(Box::new(connect));
                 Ok(())
             }
             Err(why) => {

@@ -22,7 +22,7 @@ pub struct Viewer {
     paused: bool,
     /// It was held and goes on: at a newer entrance if there is one, else where it stands.
     resumed: bool,
-    jumps: u64,
+    jumps: u32,
     /// It has had something of the stream.
     begun: bool,
 }
@@ -89,7 +89,7 @@ impl Viewer {
 
     /// How often it jumped because it was too slow.
     pub fn jumps(&self) -> u64 {
-        self.jumps
+        u64::from(self.jumps)
     }
 
     /// The next bytes for this viewer out of `log`, under the policy for slow viewers: one that lags finishes the frame
@@ -180,7 +180,7 @@ impl Viewer {
         };
         // Whoever was held has not lagged.
         let lagged = !std::mem::take(&mut self.resumed) && !canary::is_broken(Canary::JumpUncounted);
-        self.jumps += u64::from(lagged);
+        self.jumps = self.jumps.saturating_add(u32::from(lagged));
         self.caught_up = now;
         let mut refresh = block.refresh(self.opening).unwrap_or_default();
         if canary::is_broken(Canary::JumpWithoutRefresh) {
