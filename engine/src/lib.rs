@@ -6,6 +6,7 @@ pub mod access;
 pub mod bits;
 pub mod canary;
 pub mod codec;
+pub mod container;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod error;

@@ -178,10 +178,11 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "bits" | "canary" | "error" | "limits" | "slab" | "time" | "codec" => base,
         "media" => [BASE, &["codec"]].concat(),
         "stats" | "access" | "observe" | "session" | "settings" => [&media[..], &["access"]].concat(),
-        "flv" | "fmp4" => [&media[..], &["session"]].concat(),
+        "container" => media,
+        "flv" | "fmp4" | "mpegts" => [&media[..], &["container", "session"]].concat(),
         // The stream's numbered frames cross between cores, and the cores that want them are the stream's subscribers.
         "stream" | "message" => [&media[..], &["session", "message", "stream"]].concat(),
-        "record" => [&media[..], &["fmp4"]].concat(),
+        "record" => [&media[..], &["container", "fmp4"]].concat(),
         "hub" => {
             let below = &["access", "message", "observe", "record", "session", "settings", "stats", "stream"];
             [&media[..], below].concat()
