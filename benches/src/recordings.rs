@@ -103,7 +103,6 @@ mod tests {
     use std::time::Duration;
 
     use shardcast_engine::{
-        media::StreamName,
         record::{Output, Recorder, Settings},
         time::{Now, Wall},
     };
@@ -157,8 +156,8 @@ mod tests {
     /// Records so many pictures of the clip but one, in segments of two seconds.
     fn record(folder: &Path, pictures: u64, left_out: Option<u64>) -> Vec<PathBuf> {
         let mut playback = Playback::new(Clip::built_in().at_bitrate(1_000_000).unwrap());
-        let settings = Settings { segment: Duration::from_secs(2) };
-        let mut recorder = Recorder::new(StreamName::new("live", "bench0").unwrap(), &settings);
+        let settings = Settings { segment: Duration::from_secs(2), ..Settings::default() };
+        let mut recorder = Recorder::new("live/bench0", &settings);
         let mut paths = Vec::new();
         for frame in &playback.clip().opening().parameters.clone() {
             recorder.frame(frame, Now(0), Wall(1_795_333_500_000_000_000));

@@ -13,7 +13,7 @@ use shardcast_engine::{
     codec::Parameters,
     flv::{Demuxer, TagReader},
     fmp4::demux::{BoxHead, Fragment, Movie, Sample},
-    media::{Frame, Payload, StreamName, TrackId},
+    media::{Frame, Payload, TrackId},
     record::{Fault, Output, Recorder, Settings},
     session::Event,
     time::{MediaTime, Now, Unwrapper, Wall},
@@ -26,8 +26,8 @@ fn main() {
     let file = Bytes::from(fs::read(source).unwrap());
     let frames = if file.starts_with(b"FLV") { frames_of_flv(&file) } else { frames_of_mp4(&file) };
 
-    let name = StreamName::parse("live/remux").unwrap();
-    let mut recorder = Recorder::new(name, &Settings { segment: Duration::from_secs(3600) });
+    let settings = Settings { segment: Duration::from_secs(3600), ..Settings::default() };
+    let mut recorder = Recorder::new("live/remux", &settings);
     let mut driver = Driver { dir: Path::new(target), files: HashMap::new() };
     let mut now = Now(0);
     for (mut frame, index) in frames.into_iter().zip(0u64..) {

@@ -1,6 +1,6 @@
 //! Who may publish and who may play. Every door asks, through the hub; no protocol can forget to.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use crate::media::StreamName;
 
@@ -29,9 +29,126 @@ pub struct Request<'a> {
 }
 
 /// Says who may do what. Asked once per wish, before anything is given or kept.
+///
+/// One that knows at once says so. One that has to ask somebody else says [`Verdict::Later`], and has the same wish once
+/// more as a [`Question`], which may be taken anywhere and answered from any thread: a task of an async runtime, say.
+///
+/// ```
+/// use std::thread;
+/// use shardcast_engine::access::{Action, Authenticator, Question, Request, Verdict};
+///
+/// struct Directory;
+///
+/// impl Authenticator for Directory {
+///     fn allows(&self, request: &Request<'_>) -> Verdict {
+///         if request.action == Action::Play { Verdict::Allowed } else { Verdict::Later }
+///     }
+///     fn ask(&self, question: Question) {
+///         // In place of a request to another machine.
+///         thread::spawn(move || {
+///             let allowed = is_known(&question.query);
+///             question.answer(allowed);
+///         });
+///     }
+/// }
+///
+/// fn is_known(query: &str) -> bool {
+///     query == "token=good"
+/// }
+/// ```
 pub trait Authenticator: Send + Sync {
-    /// True when `request` is allowed. Must not block.
-    fn allows(&self, request: &Request<'_>) -> bool;
+    /// What holds for `request`. Called on a shard: it must not block.
+    fn allows(&self, request: &Request<'_>) -> Verdict;
+
+    /// Answers what [`allows`](Self::allows) left for later. Called on a shard: it must not block, but hand the question to
+    /// whoever may. One that is dropped is refused, and so is one that has no answer after
+    /// [`verdict`](crate::limits::DoorLimits::verdict).
+    fn ask(&self, question: Question) {
+        drop(question);
+    }
+}
+
+/// What an [`Authenticator`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Allowed,
+    /// No.
+    Refused,
+    /// It will be known later: [`Authenticator::ask`].
+    Later,
+}
+
+impl From<bool> for Verdict {
+    fn from(allowed: bool) -> Self {
+        if allowed { Verdict::Allowed } else { Verdict::Refused }
+    }
+}
+
+/// A wish that waits for an answer; see [`Authenticator`]. The peer's further bytes wait meanwhile, and nobody else does.
+pub struct Question {
+    /// What is wanted.
+    pub action: Action,
+    /// Of which stream.
+    pub name: StreamName,
+    /// The query of the URL without its `?`.
+    pub query: String,
+    /// Who.
+    pub peer: SocketAddr,
+    /// By which door.
+    pub door: &'static str,
+    answer: Option<Box<dyn FnOnce(bool) + Send>>,
+}
+
+impl Question {
+    /// The question of `wish`; `answer` is told the answer, once.
+    pub fn new(wish: Wish, answer: impl FnOnce(bool) + Send + 'static) -> Self {
+        let Wish { action, name, query, peer, door } = wish;
+        Question { action, name, query, peer, door, answer: Some(Box::new(answer)) }
+    }
+
+    /// Answers it. Never blocks.
+    pub fn answer(mut self, allowed: bool) {
+        if let Some(answer) = self.answer.take() {
+            answer(allowed);
+        }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            answer(false);
+        }
+    }
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the query: it may hold a secret.
+        write!(f, "Question({:?} {} from {} by {})", self.action, self.name, self.peer, self.door)
+    }
+}
+
+/// A [`Request`] that owns what it says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// What.
+    pub action: Action,
+    /// Of which stream.
+    pub name: StreamName,
+    /// The query of the URL without its `?`.
+    pub query: String,
+    /// Who.
+    pub peer: SocketAddr,
+    /// By which door.
+    pub door: &'static str,
+}
+
+impl fmt::Debug for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Wish({:?} {} from {} by {})", self.action, self.name, self.peer, self.door)
+    }
 }
 
 /// Lets everyone do everything.
@@ -39,8 +156,8 @@ pub trait Authenticator: Send + Sync {
 pub struct Everyone;
 
 impl Authenticator for Everyone {
-    fn allows(&self, _: &Request<'_>) -> bool {
-        true
+    fn allows(&self, _: &Request<'_>) -> Verdict {
+        Verdict::Allowed
     }
 }
 
@@ -54,14 +171,16 @@ pub struct Keys {
 }
 
 impl Authenticator for Keys {
-    fn allows(&self, request: &Request<'_>) -> bool {
+    fn allows(&self, request: &Request<'_>) -> Verdict {
         let keys = match request.action {
             Action::Publish => &self.publish,
             Action::Play => &self.play,
         };
         let shown = percent_decoded(query_value(request.query, "key").unwrap_or_default());
         // Every key is compared whole, so that the time tells nothing about how much of one was right.
-        keys.is_empty() || keys.iter().fold(false, |found, key| found | same(key.as_bytes(), &shown))
+        let allowed =
+            keys.is_empty() || keys.iter().fold(false, |found, key| found | same(key.as_bytes(), &shown));
+        allowed.into()
     }
 }
 
@@ -117,7 +236,7 @@ mod tests {
                 query,
                 peer: ([127, 0, 0, 1], 1).into(),
                 door: "rtmp",
-            })
+            }) == Verdict::Allowed
         };
         assert!(ask(Action::Publish, "a=b&key=secret"));
         assert!(!ask(Action::Publish, "key=other"));
@@ -125,13 +244,15 @@ mod tests {
         assert!(!ask(Action::Publish, ""));
         assert!(ask(Action::Play, "key=third"));
         assert!(!ask(Action::Play, "key=secret"));
-        assert!(Keys::default().allows(&Request {
-            action: Action::Play,
-            name: &name,
-            query: "",
-            peer: ([127, 0, 0, 1], 1).into(),
-            door: "rtmp"
-        }));
+        assert!(
+            Keys::default().allows(&Request {
+                action: Action::Play,
+                name: &name,
+                query: "",
+                peer: ([127, 0, 0, 1], 1).into(),
+                door: "rtmp"
+            }) == Verdict::Allowed
+        );
     }
 
     #[test]
@@ -141,6 +262,7 @@ mod tests {
         let ask = |query| {
             let peer = ([127, 0, 0, 1], 1).into();
             keys.allows(&Request { action: Action::Publish, name: &name, query, peer, door: "http" })
+                == Verdict::Allowed
         };
         for query in ["key=a+b/c=%", "key=a%2Bb%2fc%3D%25", "key=a%2Bb/c=%"] {
             assert!(ask(query), "{query}");

@@ -7,6 +7,7 @@ pub mod bits;
 pub mod canary;
 pub mod codec;
 pub mod container;
+pub mod datagram;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod error;
@@ -20,6 +21,8 @@ pub mod hub;
 pub mod limits;
 pub mod media;
 pub mod message;
+#[cfg(feature = "mpegts")]
+pub mod mpegts;
 pub mod observe;
 pub mod protocol;
 #[cfg(feature = "record")]
@@ -30,5 +33,6 @@ pub mod session;
 pub mod settings;
 mod slab;
 pub mod stats;
+pub mod storage;
 pub mod stream;
 pub mod time;

@@ -45,6 +45,10 @@ pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
 pub const UNREAD_BYTES_MAX: usize = 16 << 20;
 /// The same for a viewer that waits for its stream, who has little to say. More closes it.
 pub const UNREAD_VIEWER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a datagram: what UDP over IPv4 can carry. A session that sends more in one is closed.
+pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// Bytes of datagrams that cross to another core in one message; the datagram that reaches it is the last.
+pub const DATAGRAM_BATCH_BYTES: usize = 64 << 10;
 /// Longest part of a recording that a crash may lose, and so the longest fragment.
 pub const FRAGMENT_DURATION_MAX: Duration = Duration::from_secs(1);
 /// When an open fragment is cut. The rest up to [`FRAGMENT_DURATION_MAX`] is the time its write may take, so that what a
@@ -100,6 +104,9 @@ const _: () = assert!(RECEIVE_BYTES_MIN * 4 <= SLAB_BYTES);
 /// Messages in the lane between two cores. A full lane makes the replica late until the next key frame.
 pub const LANE_SLOTS: usize = 1024;
 const _: () = assert!(LANE_SLOTS.is_power_of_two());
+/// Slots of a lane that datagrams leave to everything else. When no more are free they wait, up to one message of them; what
+/// comes then is dropped and counted, as UDP does.
+pub const LANE_SLOTS_KEPT: usize = LANE_SLOTS / 2;
 /// Words that may wait for room in a full lane. Past it a viewer of a stream of that core is refused; what ends something
 /// always finds room, for there is one end to each beginning.
 pub const BACKLOG_MESSAGES_MAX: usize = 4096;
@@ -169,6 +176,8 @@ pub struct DoorLimits {
     pub idle: Duration,
     /// Streams on the whole node. A publisher of one more is refused.
     pub streams: usize,
+    /// How long an authenticator that asks elsewhere may take. A wish without an answer by then is refused.
+    pub verdict: Duration,
 }
 
 impl Default for DoorLimits {
@@ -179,6 +188,7 @@ impl Default for DoorLimits {
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             streams: 10_000,
+            verdict: Duration::from_secs(5),
         }
     }
 }

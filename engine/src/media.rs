@@ -119,8 +119,9 @@ pub struct Frame {
 /// What a [`Frame`] carries.
 #[derive(Clone, Debug)]
 pub enum Payload {
-    /// A picture: one access unit, as MP4 samples hold it (H.264 and HEVC with length-prefixed NAL units, the length's
-    /// size as the configuration says; AV1 as a temporal unit of OBUs with sizes, without temporal delimiters; VP9 as is).
+    /// A picture: one access unit, as MP4 samples hold it (H.264, HEVC and VVC with length-prefixed NAL units, the
+    /// length's size as the configuration says; AV1 as a temporal unit of OBUs with sizes, without temporal delimiters;
+    /// VP9 as is).
     Video {
         /// How `data` is coded.
         codec: Codec,

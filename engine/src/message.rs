@@ -1,7 +1,9 @@
 //! Everything that may cross between cores, and nothing else. All of it is refcounts and small values; a payload is never
 //! copied for the way.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
 
 use crate::{
     media::StreamName,
@@ -106,18 +108,58 @@ pub struct Parcel {
     /// The stream it wants to publish; already allowed.
     pub name: StreamName,
     /// What it sent since.
-    pub unread: Vec<u8>,
+    pub unread: Unread,
 }
+
+/// What a peer sent while its wish had no answer, in the pieces that it came in: over UDP each is a datagram.
+#[derive(Debug, Default)]
+pub struct Unread {
+    pieces: VecDeque<Bytes>,
+    weight: usize,
+}
+
+impl Unread {
+    /// Keeps one more piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.weight += Self::weight_of(piece);
+        self.pieces.push_back(Bytes::copy_from_slice(piece));
+    }
+
+    /// The oldest piece.
+    pub fn pop(&mut self) -> Option<Bytes> {
+        let piece = self.pieces.pop_front()?;
+        self.weight -= Self::weight_of(&piece);
+        Some(piece)
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Memory that it takes, some of which is for the piece itself: bytes that come one by one are no way around a bound.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// What [`weight`](Self::weight) grows by with this piece.
+    pub fn weight_of(piece: &[u8]) -> usize {
+        piece.len() + PIECE_BYTES
+    }
+}
+
+/// What a kept piece takes beside its bytes: its place in the queue, and what the heap needs to hold it.
+const PIECE_BYTES: usize = 64;
 
 impl fmt::Debug for Parcel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "Parcel({} by {} from {}, {} unread bytes)",
+            "Parcel({} by {} from {}, {} unread pieces)",
             self.name,
             self.door,
             self.peer,
-            self.unread.len()
+            self.unread.pieces.len()
         )
     }
 }
@@ -148,6 +190,19 @@ fn mix(mut value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unread_pieces_come_back_as_they_were_and_weigh_more_than_their_bytes() {
+        let mut unread = Unread::default();
+        for piece in [&b"one"[..], b"", b"three"] {
+            unread.push(piece);
+        }
+        assert_eq!(unread.weight(), 8 + 3 * PIECE_BYTES);
+        assert_eq!(unread.pop().unwrap(), &b"one"[..]);
+        assert_eq!(unread.pop().unwrap(), &b""[..]);
+        assert_eq!(unread.pop().unwrap(), &b"three"[..]);
+        assert!(unread.pop().is_none() && unread.is_empty() && unread.weight() == 0);
+    }
 
     #[test]
     fn owners_are_spread_evenly_and_few_move_when_a_core_is_added() {

@@ -1,8 +1,8 @@
 //! What a host is told of the life of its streams: as data, so that whoever listens may be as slow as they like.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
-use crate::media::StreamName;
+use crate::{access::Action, media::StreamName};
 
 /// Something that happened. Told once per node, whichever core saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,19 @@ pub enum StreamEvent {
         /// The stream.
         name: StreamName,
     },
+    /// A peer's wish was answered.
+    Answered {
+        /// The stream.
+        name: StreamName,
+        /// What was wanted.
+        action: Action,
+        /// Who.
+        peer: SocketAddr,
+        /// By which door.
+        door: &'static str,
+        /// Why not, if it was refused.
+        refused: Option<&'static str>,
+    },
     /// Something that an operator must look at.
     Alarm {
         /// The stream, if it is about one.
@@ -64,6 +77,14 @@ impl fmt::Display for StreamEvent {
             StreamEvent::LastViewer { name } => (name, "last viewer gone"),
             StreamEvent::Lagged { name } => (name, "a viewer was too slow"),
             StreamEvent::Discontinuity { name } => (name, "discontinuity"),
+            StreamEvent::Answered { name, action, peer, door, refused } => {
+                let wanted = match action {
+                    Action::Publish => "publish",
+                    Action::Play => "play",
+                };
+                let answer = refused.unwrap_or("granted");
+                return write!(f, "{name}: {peer} wants to {wanted} by {door}: {answer}");
+            }
             StreamEvent::Alarm { name: Some(name), text } => return write!(f, "{name}: {text}"),
             StreamEvent::Alarm { name: None, text } => return f.write_str(text),
         };

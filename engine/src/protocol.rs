@@ -1,17 +1,40 @@
-//! The table of protocols: a name, how long a peer may take, how a conversation is opened. Listeners, config, metrics
+//! The table of protocols: a name, what carries it, how a conversation is opened. Listeners, config, metrics
 //! and tests walk the rows; a stranger's row is handled like a built-in one.
 
-use crate::{limits::DoorLimits, session::Session, time::Now};
+use crate::{datagram::Datagrams, limits::DoorLimits, session::Session, time::Now};
 
 /// A row of the table.
 #[derive(Clone, Copy)]
 pub struct Protocol {
     /// The door's name: in the config, in log lines, in metrics.
     pub name: &'static str,
-    /// The TCP port it usually has.
+    /// The port it usually has.
     pub port: u16,
-    /// Opens the conversation with a peer that has just connected.
+    /// What carries its bytes.
+    pub transport: Transport,
+    /// Opens the conversation with a peer that has just connected, or whose first datagram has come.
     pub open: fn(&DoorLimits, Now) -> Box<dyn Session>,
+}
+
+/// What carries a protocol's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A connection; its bytes come cut anywhere.
+    Tcp,
+    /// Datagrams. A peer is the address that they come from: the first one opens its session, and closing forgets the
+    /// address. [`datagram`](crate::datagram) says what holds for such a session.
+    Udp,
+}
+
+impl Protocol {
+    /// Opens the conversation with a peer that has just come.
+    pub fn begin(&self, limits: &DoorLimits, now: Now) -> Box<dyn Session> {
+        let session = (self.open)(limits, now);
+        match self.transport {
+            Transport::Tcp => session,
+            Transport::Udp => Box::new(Datagrams::new(session)),
+        }
+    }
 }
 
 impl std::fmt::Debug for Protocol {
@@ -35,6 +58,7 @@ pub fn built_in() -> Vec<Protocol> {
 pub const RTMP: Protocol = Protocol {
     name: "rtmp",
     port: 1935,
+    transport: Transport::Tcp,
     open: |limits, now| Box::new(crate::rtmp::Session::new(limits, now)),
 };
 
@@ -43,10 +67,15 @@ pub const RTMP: Protocol = Protocol {
 pub const HTTP: Protocol = Protocol {
     name: "http",
     port: 8080,
+    transport: Transport::Tcp,
     open: |limits, now| Box::new(crate::http::Session::new(limits, now)),
 };
 
 /// The built-in clip, published by nobody; it has no door.
 #[cfg(feature = "demo")]
-pub const DEMO: Protocol =
-    Protocol { name: "demo", port: 0, open: |_, now| Box::new(crate::demo::Session::new(now)) };
+pub const DEMO: Protocol = Protocol {
+    name: "demo",
+    port: 0,
+    transport: Transport::Tcp,
+    open: |_, now| Box::new(crate::demo::Session::new(now)),
+};

@@ -43,7 +43,7 @@ pub trait Session: Send {
 /// What a session is told.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// Bytes from the peer, cut anywhere.
+    /// Bytes from the peer, cut anywhere; over UDP exactly one datagram.
     Received(&'a [u8]),
     /// What [`Session::lend`] gave is back, with more bytes from the peer at its end.
     Filled {
@@ -103,6 +103,8 @@ pub enum Refusal {
     Full,
     /// The node is going down.
     ShuttingDown,
+    /// The form that was asked for cannot go over the peer's transport.
+    Unsupported,
 }
 
 impl Refusal {
@@ -114,6 +116,7 @@ impl Refusal {
             Refusal::Forbidden => "not allowed",
             Refusal::Full => "a limit of this server is reached",
             Refusal::ShuttingDown => "the server is shutting down",
+            Refusal::Unsupported => "this form cannot be sent in datagrams",
         }
     }
 }
@@ -121,11 +124,11 @@ impl Refusal {
 /// What a session wants done.
 #[derive(Debug)]
 pub enum Output {
-    /// Bytes for the peer. Between two frames when the peer is a viewer, never inside one.
+    /// Bytes for the peer; over UDP exactly one datagram. Between two frames when the peer is a viewer, never inside one.
     Send(Bytes),
     /// Something for the hub.
     Event(Event),
-    /// Send what waits, then close.
+    /// Send what waits, then close; over UDP, forget the address.
     Close,
 }
 
@@ -165,6 +168,10 @@ pub enum Event {
 pub struct Form {
     /// A short name for metrics, `rtmp`, `flv`.
     pub name: &'static str,
+    /// Bytes of a datagram, when the form may be cut into datagrams: what [`Wire`] writes for a header and for each frame is
+    /// cut each so many bytes, and whoever is sent a run of such pieces can use each of them. MPEG-TS has 1316, seven of its
+    /// packets. `None` keeps the form off UDP.
+    pub datagram: Option<u16>,
     /// Makes the muxer of one log.
     pub open: fn() -> Box<dyn Wire>,
 }
@@ -185,7 +192,7 @@ impl std::fmt::Debug for Form {
 ///
 /// What [`frame`](Self::frame) writes must be whole and stand alone: a viewer may enter before any key frame, and may
 /// leave out any run of frames that ends before one.
-pub trait Wire {
+pub trait Wire: Send {
     /// What a new viewer gets before its first frame: the container's head, then what `opening` holds (metadata,
     /// parameters, colour), in the form's own framing. `at` is the time of the first frame that follows.
     fn header(&mut self, opening: &Opening, at: &Frame, out: &mut BytesMut);

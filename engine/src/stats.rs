@@ -156,8 +156,11 @@ pub struct DoorStats {
     pub connections: u64,
     /// Connections that were accepted.
     pub accepted: u64,
-    /// Connections that were closed at once because a bound was reached.
+    /// Connections that were closed at once because a bound was reached; over UDP, datagrams of peers that were not let in.
     pub refused: u64,
+    /// Over UDP: datagrams that came and were lost here, because this core had not read in time, or the lane to the core that
+    /// their peer has moved to was full.
+    pub datagrams_lost: u64,
 }
 
 /// One stream as one core sees it; several merged are the stream on the whole node.

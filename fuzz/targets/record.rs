@@ -49,9 +49,8 @@ fn scan_of(file: &[u8], depth: Depth) -> Report {
 }
 
 fn record(mode: u8, disk: u8, flv: &[u8]) {
-    let name = StreamName::new("live", "cam").expect("a legal name");
     let segment = Duration::from_millis(u64::from(mode) * 50);
-    let mut recorder = Recorder::new(name, &Settings { segment });
+    let mut recorder = Recorder::new("live/cam", &Settings { segment, ..Settings::default() });
     let mut disk = Disk { faults: disk, ..Disk::default() };
     let mut now = Now(0);
     for frame in frames(flv) {

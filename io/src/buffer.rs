@@ -66,7 +66,7 @@ pub(crate) struct ReceivePool {
 }
 
 impl ReceivePool {
-    /// `count` buffers, all ready for the kernel and all in memory. `count` is a power of two, as the kernel demands.
+    /// `count` buffers, all ready for the kernel. `count` is a power of two, as the kernel demands.
     pub fn new(count: u16, buffer_bytes: u32) -> io::Result<Rc<ReceivePool>> {
         if !count.is_power_of_two() || count > RECEIVE_BUFFERS_MAX || buffer_bytes == 0 {
             return Err(io::Error::new(
@@ -82,9 +82,13 @@ impl ReceivePool {
             tail: Cell::new(0),
             held: Cell::new(0),
         };
-        pool.memory.touch();
         (0..count).for_each(|id| pool.give(id));
         Ok(Rc::new(pool))
+    }
+
+    /// Has them all in memory from the start.
+    pub fn touch(&self) {
+        self.memory.touch();
     }
 
     /// Tells the kernel where the ring of entries is.

@@ -1,7 +1,7 @@
 //! Touches the kernel and the neighbour core; the only room with unsafe code. Never sees a frame.
 //!
 //! - [`ring`] is the hot path: one raw io_uring per shard for accept, receive, send and file writes.
-//! - [`tcp`] opens listening sockets and sets socket options.
+//! - [`tcp`] opens listening sockets and sets socket options, [`udp`] opens sockets for datagrams.
 //! - [`mod@file`] creates what is recorded into, with a helper thread for what would block a shard.
 //! - [`buffer`] is the memory that the kernel reads and writes.
 //! - `heap`, with the feature of that name, is where the binaries have their memory from.
@@ -9,6 +9,7 @@
 //! - [`cpu`] says which cores there are, and which of them shards take.
 //! - [`clock`] and [`probe`] say when it is and what this kernel offers.
 
+mod address;
 pub mod buffer;
 pub mod cache;
 pub mod clock;
@@ -22,3 +23,4 @@ pub mod ring;
 mod slots;
 mod system;
 pub mod tcp;
+pub mod udp;

@@ -78,10 +78,12 @@ fn kernel_sentence((major, minor): (u32, u32)) -> String {
 }
 
 /// What a ring does, in the words of the sentence above.
-const OPERATIONS: [(&str, u8); 10] = [
+const OPERATIONS: [(&str, u8); 12] = [
     ("accept", opcode::AcceptMulti::CODE),
     ("receive", opcode::RecvMulti::CODE),
     ("send", opcode::Send::CODE),
+    ("receive datagrams", opcode::RecvMsgMulti::CODE),
+    ("send datagrams", opcode::SendMsg::CODE),
     ("cancel", opcode::AsyncCancel::CODE),
     ("write files", opcode::Write::CODE),
     ("write files from registered memory", opcode::WriteFixed::CODE),

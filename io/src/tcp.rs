@@ -1,11 +1,11 @@
 //! Listening sockets, socket options, and who is at the other end. Connections themselves are in [`crate::ring`].
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use crate::address::{self, ADDRESS_BYTES};
 use crate::system::{checked, set_option};
 
 /// What a connection's socket is told. Accepted sockets inherit all of it from their listener, which saves a system
@@ -33,13 +33,13 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// [`bind`], with options that every accepted connection inherits.
 pub fn bind_with(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {
-    let socket = stream_socket(&address)?;
+    let socket = address::open(&address, libc::SOCK_STREAM)?;
     set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, ON)?;
     set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, ON)?;
     configure(socket.as_fd(), options)?;
     // A kernel without cubic, or a process that may not choose it, keeps the system's default.
     let _ = set_congestion(socket.as_fd(), CONGESTION_CONTROL);
-    bind_socket(&socket, &address)?;
+    address::bind(&socket, &address)?;
     // SAFETY: the call takes no memory, and the descriptor is open.
     checked(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
     Ok(TcpListener::from(socket))
@@ -51,16 +51,11 @@ pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
-    let socket = stream_socket(&address)?;
+    let socket = address::open(&address, libc::SOCK_STREAM)?;
     // Without SO_REUSEPORT the bind fails next to any listener. With SO_REUSEADDR it passes over connections that a
     // former run of ours left in TIME_WAIT.
     set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, ON)?;
-    bind_socket(&socket, &address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            io::Error::new(io::ErrorKind::AddrInUse, format!("another program already listens on {address}"))
-        }
-        _ => error,
-    })
+    address::bind(&socket, &address).map_err(|error| address::explain_taken(error, address))
 }
 
 /// Sets the options of a connection or of a listener, and turns Nagle's algorithm off.
@@ -126,72 +121,11 @@ pub fn congestion(socket: BorrowedFd<'_>) -> io::Result<String> {
 
 /// Who is at the other end of a connection.
 pub fn peer_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
-    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: `storage` has room for an address of any family and `length` says how much; both outlive the call.
+    let mut storage = [0u8; ADDRESS_BYTES];
+    let mut length = storage.len() as libc::socklen_t;
+    // SAFETY: `length` says how much room `storage` has, the kernel copies no more than that into it, and both outlive the call.
     checked(unsafe { libc::getpeername(socket.as_raw_fd(), storage.as_mut_ptr().cast(), &raw mut length) })?;
-    // SAFETY: the structure is plain integers, zeroed above and then partly filled by the kernel.
-    let storage = unsafe { storage.assume_init() };
-    match i32::from(storage.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the family says that the storage begins with a `sockaddr_in`, and it is large and aligned enough
-            // for every family.
-            let v4 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in>() };
-            Ok(SocketAddr::from((
-                Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)),
-                u16::from_be(v4.sin_port),
-            )))
-        }
-        libc::AF_INET6 => {
-            // SAFETY: as above, with a `sockaddr_in6`.
-            let v6 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in6>() };
-            let address = Ipv6Addr::from(v6.sin6_addr.s6_addr);
-            let port = u16::from_be(v6.sin6_port);
-            // An IPv4 peer of a dual-stack listener is shown as what it is.
-            Ok(match address.to_ipv4_mapped() {
-                Some(v4) => SocketAddr::from((IpAddr::V4(v4), port)),
-                None => SocketAddrV6::new(address, port, v6.sin6_flowinfo, v6.sin6_scope_id).into(),
-            })
-        }
-        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "the peer's address is neither IPv4 nor IPv6")),
-    }
-}
-
-fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: the call takes no memory.
-    let socket = checked(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
-    // SAFETY: the kernel has just opened this descriptor for us, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(socket) })
-}
-
-fn bind_socket(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
-    let result = match address {
-        SocketAddr::V4(v4) => {
-            let address = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from(*v4.ip()).to_be() },
-                sin_zero: [0; 8],
-            };
-            let length = size_of_val(&address) as libc::socklen_t;
-            // SAFETY: pointer and length describe `address`, which outlives the call; the kernel only reads it.
-            unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }
-        }
-        SocketAddr::V6(v6) => {
-            let address = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
-                sin6_scope_id: v6.scope_id(),
-            };
-            let length = size_of_val(&address) as libc::socklen_t;
-            // SAFETY: as above.
-            unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }
-        }
-    };
-    checked(result).map(drop)
+    address::parse(&storage)
 }
 
 fn set_congestion(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
@@ -222,7 +156,7 @@ const KEEPALIVE_PROBES: libc::c_int = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream;
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 
     fn loopback() -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, 0))

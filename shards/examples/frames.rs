@@ -5,6 +5,7 @@
 //! after a minute.
 
 use std::{
+    env,
     error::Error,
     net::{Ipv4Addr, SocketAddr},
     thread,
@@ -22,14 +23,16 @@ use shardcast_shards::host::{Node, PublishError};
 const SHOWN: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let port = |place, usual| env::args().nth(place).map_or(Ok(usual), |port| port.parse::<u16>());
+    let (rtmp, http) = (port(1, RTMP.port)?, port(2, HTTP.port)?);
     let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let node = Node::builder()
-        .door(RTMP, here(RTMP.port))
-        .door(HTTP, here(HTTP.port))
+        .door(RTMP, here(rtmp))
+        .door(HTTP, here(http))
         .on_notice(|core, notice| eprintln!("shard {}: {}", core.0, notice.text))
         .start()?;
     let name = StreamName::parse("live/clip")?;
-    println!("rtmp://127.0.0.1:{}/{name}\nhttp://127.0.0.1:{}/{name}.flv", RTMP.port, HTTP.port);
+    println!("rtmp://127.0.0.1:{rtmp}/{name}\nhttp://127.0.0.1:{http}/{name}.flv");
 
     // In: any thread may have a publisher. This one plays a clip at its own pace.
     let mut publisher = node.publish(&name);

@@ -271,6 +271,7 @@ impl Limits {
             handshake: self.handshake,
             idle: self.idle,
             streams: self.streams,
+            ..DoorLimits::default()
         }
     }
 }
@@ -339,7 +340,7 @@ impl Default for Control {
 // The engine's own defaults are the defaults: a number stands in one place.
 impl Default for Limits {
     fn default() -> Self {
-        let DoorLimits { connections, connections_per_address, handshake, idle, streams } =
+        let DoorLimits { connections, connections_per_address, handshake, idle, streams, .. } =
             DoorLimits::default();
         Limits { connections, connections_per_address, handshake, idle, streams }
     }

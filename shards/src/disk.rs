@@ -6,14 +6,15 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    io,
+    fs, io,
+    os::unix::fs::FileExt as _,
     path::PathBuf,
     sync::Arc,
 };
 
 use shardcast_engine::{
     hub::{Level, Notice, RecordAnswer, RecordingId},
-    record::{Fault, Fragment, Output, SegmentId},
+    record::{Fault, Fragment, Output, SegmentId, scan::ReadAt},
 };
 use shardcast_io::{
     file::{Created, Helper, Reply},
@@ -138,12 +139,12 @@ impl Disk {
         self.helper.has_replies()
     }
 
-    /// Takes what the helper has done. `notice` is told what an operator should know.
-    pub fn take_replies(&mut self, ring: &mut Ring, notice: &dyn Fn(Notice)) {
+    /// Takes what the helper has done. What an operator should know is put into `notices`.
+    pub fn take_replies(&mut self, ring: &mut Ring, notices: &mut Vec<Notice>) {
         while let Some(reply) = self.helper.next_reply() {
             match reply {
-                Reply::Created { token, result } => self.created(Token(token), result, ring, notice),
-                Reply::Closed { token, result } => self.closed(Token(token), result, notice),
+                Reply::Created { token, result } => self.created(Token(token), result, ring, notices),
+                Reply::Closed { token, result } => self.closed(Token(token), result, notices),
             }
         }
     }
@@ -191,7 +192,7 @@ impl Disk {
         token: Token,
         result: io::Result<Created>,
         ring: &mut Ring,
-        notice: &dyn Fn(Notice),
+        notices: &mut Vec<Notice>,
     ) {
         let Some(file) = self.files.get_mut(&token) else { return };
         let result = result.and_then(|created| {
@@ -207,14 +208,15 @@ impl Disk {
                 if !direct && !std::mem::replace(&mut self.told_buffered, true) {
                     let text =
                         "this file system takes no O_DIRECT; recordings go through the page cache".to_owned();
-                    notice(about(Level::Warning, text));
+                    notices.push(about(Level::Warning, text));
                 }
                 Ok(block)
             }
             Err(error) => {
                 let fault = fault_of(&error);
                 if fault != Fault::Exists {
-                    notice(about(Level::Alarm, format!("cannot create {}: {error}", file.path.display())));
+                    let text = format!("cannot create {}: {error}", file.path.display());
+                    notices.push(about(Level::Alarm, text));
                 }
                 Err(fault)
             }
@@ -323,11 +325,11 @@ impl Disk {
         }
     }
 
-    fn closed(&mut self, token: Token, result: io::Result<()>, notice: &dyn Fn(Notice)) {
+    fn closed(&mut self, token: Token, result: io::Result<()>, notices: &mut Vec<Notice>) {
         let Some(file) = self.files.remove(&token) else { return };
         self.tokens.remove(&(file.recording, file.segment));
         let result = result.map_err(|error| {
-            notice(about(Level::Alarm, format!("closing {}: {error}", file.path.display())));
+            notices.push(about(Level::Alarm, format!("closing {}: {error}", file.path.display())));
             fault_of(&error)
         });
         self.answers.push_back((file.recording, RecordAnswer::Finished(file.segment, result)));
@@ -347,7 +349,7 @@ fn split(token: u64) -> (Token, u64) {
     (Token(token >> NUMBER_BITS), token & NUMBER_MASK)
 }
 
-fn fault_of(error: &io::Error) -> Fault {
+pub(crate) fn fault_of(error: &io::Error) -> Fault {
     match error.kind() {
         io::ErrorKind::AlreadyExists => Fault::Exists,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::Full,
@@ -357,4 +359,29 @@ fn fault_of(error: &io::Error) -> Fault {
 
 fn about(level: Level, text: String) -> Notice {
     Notice { level, peer: None, door: "record", stream: None, text, at: None }
+}
+
+/// A file as [`scan`](shardcast_engine::record::scan::scan) reads it.
+pub struct OnDisk<'a>(pub &'a fs::File);
+
+impl ReadAt for OnDisk<'_> {
+    type Error = io::Error;
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let (_, rest) = buffer.split_at_mut(filled);
+            match self.0.read_at(rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
 }

@@ -1,6 +1,6 @@
 //! The lanes between cores, as one shard sees them: one out to each other core, one in from each, and one doorbell.
 
-use std::{collections::VecDeque, os::fd::OwnedFd, sync::Arc};
+use std::{collections::VecDeque, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use shardcast_engine::{
     limits,
@@ -15,8 +15,47 @@ pub enum Mail {
     Word(Message),
     /// A publisher on its way to the core that owns its stream.
     Connection(Parcel, OwnedFd),
+    /// The same for a peer of a door over UDP, by the door's number. Its datagrams come by the core that sends this.
+    Peer(Parcel, usize),
+    /// Datagrams of peers that have moved.
+    Datagrams(Box<Batch>),
+    /// A peer that was moved here is gone: the next datagram from its address is anybody's.
+    Forget {
+        /// The number of its door.
+        door: usize,
+        /// Its address.
+        peer: SocketAddr,
+    },
     /// For the host alone: something happened to a stream.
     Event(StreamEvent),
+}
+
+/// Datagrams that cross together, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// By which door each came, from where, and where it ends.
+    places: Vec<(usize, SocketAddr, usize)>,
+}
+
+impl Batch {
+    fn push(&mut self, door: usize, peer: SocketAddr, datagram: &[u8]) {
+        self.bytes.extend_from_slice(datagram);
+        self.places.push((door, peer, self.bytes.len()));
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= limits::DATAGRAM_BATCH_BYTES
+    }
+
+    /// The number of each one's door, who sent it, what it is.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, SocketAddr, &[u8])> {
+        let mut from = 0;
+        self.places.iter().map(move |(door, peer, end)| {
+            let begin = std::mem::replace(&mut from, *end);
+            (*door, *peer, &self.bytes[begin..*end])
+        })
+    }
 }
 
 /// One shard's end of all its lanes.
@@ -24,6 +63,8 @@ pub struct Mesh {
     core: CoreId,
     out: Vec<Option<Lane>>,
     incoming: Vec<Option<Incoming>>,
+    /// The lane whose turn it is.
+    turn: usize,
     bell: Arc<Doorbell>,
     counts: Counts,
 }
@@ -55,8 +96,38 @@ struct Lane {
     bell: Arc<Doorbell>,
     /// Something was pushed since the bell was last rung.
     pushed: bool,
-    /// Connections that found the lane full. They cannot be left out, and there are never more of them than sockets.
-    waiting: VecDeque<(Parcel, OwnedFd)>,
+    /// What found the lane full and cannot be left out: peers that move, and word that one is gone. There is never more of it
+    /// than peers.
+    waiting: VecDeque<Mail>,
+    /// Datagrams that have come since the last message of them.
+    batch: Batch,
+}
+
+impl Lane {
+    /// Puts what waits on the lane as far as there is room, in order.
+    fn push_waiting(&mut self, counts: &mut Counts) {
+        // Looked at first: nearly always there is nothing.
+        while !self.waiting.is_empty() && self.sender.room() > 0 {
+            let Some(mail) = self.waiting.pop_front() else { break };
+            self.push(mail, counts);
+        }
+    }
+
+    /// The same for the datagrams, which follow the peers that sent them and leave room for the words of hubs.
+    fn push_batch(&mut self, counts: &mut Counts) {
+        let any = !self.batch.places.is_empty();
+        if any && self.waiting.is_empty() && self.sender.room() > limits::LANE_SLOTS_KEPT {
+            let batch = std::mem::take(&mut self.batch);
+            self.push(Mail::Datagrams(Box::new(batch)), counts);
+        }
+    }
+
+    fn push(&mut self, mail: Mail, counts: &mut Counts) {
+        let pushed = self.sender.push(mail);
+        debug_assert!(pushed.is_ok(), "there was room");
+        self.pushed = true;
+        counts.messages += 1;
+    }
 }
 
 struct Incoming {
@@ -73,6 +144,7 @@ impl Mesh {
                 core: CoreId(core),
                 out: (0..cores).map(|_| None).collect(),
                 incoming: (0..cores).map(|_| None).collect(),
+                turn: 0,
                 bell: bells[usize::from(core)].clone(),
                 counts: Counts::default(),
             })
@@ -81,7 +153,8 @@ impl Mesh {
             for to in (0..usize::from(cores)).filter(|to| *to != from) {
                 let (sender, receiver) = lane(limits::LANE_SLOTS);
                 let bell = bells[to].clone();
-                meshes[from].out[to] = Some(Lane { sender, bell, pushed: false, waiting: VecDeque::new() });
+                let (waiting, batch) = (VecDeque::new(), Batch::default());
+                meshes[from].out[to] = Some(Lane { sender, bell, pushed: false, waiting, batch });
                 meshes[to].incoming[from] = Some(Incoming { receiver, depth_max: 0 });
             }
         }
@@ -113,9 +186,7 @@ impl Mesh {
                 self.counts.refusals += 1;
                 Err(message)
             }
-            Err(Mail::Connection(..) | Mail::Event(_)) => {
-                unreachable!("a lane gives back what it was given")
-            }
+            Err(_) => unreachable!("a lane gives back what it was given"),
         }
     }
 
@@ -126,33 +197,39 @@ impl Mesh {
         lane.sender.push(Mail::Event(event)).is_ok()
     }
 
-    /// Sends a connection; it waits here while the lane is full.
-    pub fn send_connection(&mut self, parcel: Parcel, socket: OwnedFd, to: CoreId) {
+    /// Sends what cannot be left out: a peer that moves, or word that one is gone. It waits here while the lane is full.
+    pub fn send_whole(&mut self, mail: Mail, to: CoreId) {
         if let Some(Some(lane)) = self.out.get_mut(usize::from(to.0)) {
-            lane.waiting.push_back((parcel, socket));
+            lane.waiting.push_back(mail);
+            lane.push_waiting(&mut self.counts);
         }
-        self.push_waiting();
     }
 
-    /// Tries again what waits. True when something still does.
-    pub fn push_waiting(&mut self) -> bool {
-        let mut waiting = false;
-        for lane in self.out.iter_mut().flatten() {
-            while lane.sender.room() > 0 {
-                let Some((parcel, socket)) = lane.waiting.pop_front() else { break };
-                let pushed = lane.sender.push(Mail::Connection(parcel, socket));
-                debug_assert!(pushed.is_ok(), "there was room");
-                lane.pushed = true;
-                self.counts.messages += 1;
+    /// Sends a datagram on to the core that its peer has moved to, with the next [`ring`](Self::ring). False when it is lost,
+    /// for too many wait already.
+    pub fn forward(&mut self, door: usize, peer: SocketAddr, datagram: &[u8], to: CoreId) -> bool {
+        let Some(Some(lane)) = self.out.get_mut(usize::from(to.0)) else { return false };
+        if lane.batch.is_full() {
+            lane.push_batch(&mut self.counts);
+            if lane.batch.is_full() {
+                return false;
             }
-            waiting |= !lane.waiting.is_empty();
         }
-        waiting
+        lane.batch.push(door, peer, datagram);
+        true
     }
 
-    /// Wakes the cores that were sent something since the last call, if they sleep.
+    /// True when something waits for room in a lane.
+    pub fn is_waiting(&self) -> bool {
+        self.out.iter().flatten().any(|lane| !lane.waiting.is_empty() || !lane.batch.places.is_empty())
+    }
+
+    /// Sends on what waits and the datagrams that have come, and wakes the cores that were sent something since the last call,
+    /// if they sleep.
     pub fn ring(&mut self) {
         for lane in self.out.iter_mut().flatten() {
+            lane.push_waiting(&mut self.counts);
+            lane.push_batch(&mut self.counts);
             if std::mem::take(&mut lane.pushed) {
                 lane.bell.ring();
             }
@@ -166,10 +243,16 @@ impl Mesh {
         }
     }
 
-    /// The next thing from another core.
+    /// The next thing from another core; each in turn, so that none is kept waiting by one that never stops.
     pub fn take(&mut self) -> Option<(Mail, CoreId)> {
-        let mut lanes = self.incoming.iter_mut().zip(0..);
-        lanes.find_map(|(lane, from)| Some((lane.as_mut()?.receiver.pop()?, CoreId(from))))
+        let lanes = self.incoming.len();
+        for from in (self.turn..lanes).chain(0..self.turn) {
+            if let Some(mail) = self.incoming[from].as_mut().and_then(|lane| lane.receiver.pop()) {
+                self.turn = if from + 1 == lanes { 0 } else { from + 1 };
+                return Some((mail, CoreId(from as u16)));
+            }
+        }
+        None
     }
 
     /// True when something has come.
@@ -255,5 +338,34 @@ mod tests {
             assert!(meshes[0].send(message, CoreId(to)).is_ok());
         }
         assert_eq!(meshes[0].counts(), Counts { messages: 2, frames: 4, refusals: 0 });
+    }
+
+    #[test]
+    fn datagrams_cross_by_the_round_leave_room_for_words_and_are_lost_when_there_is_none() {
+        let mut meshes = Mesh::new(2);
+        let (here, there) = (CoreId(0), CoreId(1));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        assert!(meshes[0].forward(3, peer, b"one", there) && meshes[0].forward(4, peer, b"", there));
+        assert!(!meshes[1].has_mail() && meshes[0].is_waiting());
+        meshes[0].ring();
+        assert!(!meshes[0].is_waiting());
+        let Some((Mail::Datagrams(batch), from)) = meshes[1].take() else { panic!("they cross") };
+        assert_eq!(from, here);
+        assert_eq!(batch.iter().collect::<Vec<_>>(), [(3, peer, &b"one"[..]), (4, peer, b"")]);
+
+        let large = vec![7; limits::DATAGRAM_BATCH_BYTES];
+        let forwarded =
+            (0..2 * limits::LANE_SLOTS).take_while(|_| meshes[0].forward(3, peer, &large, there)).count();
+        assert_eq!(forwarded, limits::LANE_SLOTS - limits::LANE_SLOTS_KEPT + 1, "one message waits");
+        let word = Message::KeyframeWanted { name: StreamName::new("live", "cam").expect("a legal name") };
+        assert!(meshes[0].send(word, there).is_ok(), "a word finds room");
+        assert!(!meshes[0].forward(3, peer, &large, there));
+        // Once there is room they go on, behind what cannot be left out.
+        assert_eq!((0..3).filter_map(|_| meshes[1].take()).count(), 3);
+        meshes[0].send_whole(Mail::Forget { door: 3, peer }, there);
+        meshes[0].ring();
+        let mut rest: Vec<Mail> = std::iter::from_fn(|| meshes[1].take()).map(|(mail, _)| mail).collect();
+        assert!(matches!(rest.pop(), Some(Mail::Datagrams(_))));
+        assert!(matches!(rest.pop(), Some(Mail::Forget { door: 3, .. })));
     }
 }

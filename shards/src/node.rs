@@ -3,12 +3,16 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use shardcast_engine::{
-    hub::Notice, media::StreamName, message::CoreId, message::owner_of, protocol::Protocol,
+    hub::Notice,
+    media::StreamName,
+    message::{CoreId, owner_of},
+    protocol::{Protocol, Transport},
     settings::Settings,
 };
 use shardcast_io::{
     cpu,
     tcp::{self, SocketOptions},
+    udp,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -17,7 +21,7 @@ use crate::{
     disk::Recordings,
     host::{Door, Guests},
     mesh::Mesh,
-    shard::{Shard, ShardParts},
+    shard::{Listener, Shard, ShardParts},
 };
 
 /// Bytes that a viewer's socket may hold unsent. More would hide from the hub that the viewer lags.
@@ -49,7 +53,11 @@ pub struct NodeOptions {
 pub fn start(options: NodeOptions) -> io::Result<Started> {
     assert!(options.shards > 0, "a node has at least one shard");
     for (protocol, address) in &options.doors {
-        tcp::ensure_free(*address).map_err(|error| about(&format!("{} door", protocol.name), &error))?;
+        let free = match protocol.transport {
+            Transport::Tcp => tcp::ensure_free(*address),
+            Transport::Udp => udp::ensure_free(*address),
+        };
+        free.map_err(|error| about(&format!("{} door", protocol.name), &error))?;
     }
     let socket_options = SocketOptions { notsent_bytes: Some(UNSENT_BYTES_MAX), ..SocketOptions::default() };
     let demo_owner = options.demo.as_ref().map(|(name, _)| owner_of(name, options.shards));
@@ -67,8 +75,12 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
         links.push(link);
         let mut doors = Vec::new();
         for (protocol, address) in &options.doors {
-            let listener = tcp::bind_with(*address, &socket_options)
-                .map_err(|error| about(&format!("{} door {address}", protocol.name), &error))?;
+            let listener = match protocol.transport {
+                Transport::Tcp => tcp::bind_with(*address, &socket_options).map(Listener::Tcp),
+                Transport::Udp => udp::bind(*address).map(Listener::Udp),
+            };
+            let listener =
+                listener.map_err(|error| about(&format!("{} door {address}", protocol.name), &error))?;
             doors.push((*protocol, listener));
         }
         let id = mesh.core();

@@ -4,6 +4,7 @@
 //! a time, and hands back what the kernel says. Then it sleeps once, for whatever comes first: the doorbell, a deadline,
 //! the ring. No protocol is known here; a door is a row of the engine's table.
 
+mod datagrams;
 mod doors;
 mod guests;
 mod harvest;
@@ -13,7 +14,7 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     io,
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -58,14 +59,25 @@ const SENDS_PER_ENTER_GREETING: usize = 24;
 /// With a deadline nearer than this the thread sleeps in the ring itself, and the bell is not armed: what comes by a lane
 /// waits for the deadline, and its producer saves the system call.
 const NEAR: Duration = Duration::from_millis(50);
+/// Datagrams after which a round ends though the ring has more. They may come faster than they are worked off, without end; mail
+/// and what is due get their turn all the same.
+const DATAGRAMS_PER_ROUND: u64 = 1024;
 /// How soon a full lane is tried again for a connection that waits for it.
 const WAITING_LANE_RETRY: Duration = Duration::from_millis(4);
+/// Where the peers of a door come in.
+pub enum Listener {
+    /// A connection each.
+    Tcp(TcpListener),
+    /// An address each.
+    Udp(UdpSocket),
+}
+
 /// What a shard is made of.
 pub struct ShardParts {
     /// Its lanes to the others.
     pub mesh: Mesh,
-    /// Its listeners, one per door.
-    pub doors: Vec<(Protocol, TcpListener)>,
+    /// Its doors, the same on all shards, and its own socket of each.
+    pub doors: Vec<(Protocol, Listener)>,
     /// Where the control thread reaches it.
     pub port: Port,
     /// What the operator chose.
@@ -104,6 +116,10 @@ pub struct Shard {
     /// Receives are taken on a tick, the next time then.
     next_turn: Option<Now>,
     sends_per_enter: usize,
+    /// Peers whose first datagram has come.
+    met: u64,
+    /// Datagrams that have come by its sockets, or from other cores.
+    datagrams_taken: u64,
     lingering: VecDeque<(Now, SocketId)>,
     guests: Option<Guests>,
     resting_doors: Vec<(Now, usize)>,
@@ -122,8 +138,15 @@ impl Shard {
         let mut ring = Ring::new(&RingConfig::default())?;
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
-            ring.listen(listener, index as u64);
-            rows.push(Door::new(protocol));
+            let mut row = Door::new(protocol);
+            match listener {
+                Listener::Tcp(listener) => ring.listen(listener, index as u64),
+                Listener::Udp(socket) => {
+                    ring.receive_datagrams(socket, index as u64)?;
+                    row.datagrams = Some(Box::default());
+                }
+            }
+            rows.push(row);
         }
         let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
         let mut hub = Hub::new(mesh.core(), cores, settings.clone());
@@ -146,6 +169,8 @@ impl Shard {
             overfull: Vec::new(),
             next_turn: None,
             sends_per_enter: SENDS_PER_ENTER,
+            met: 0,
+            datagrams_taken: 0,
             lingering: VecDeque::new(),
             guests,
             resting_doors: Vec::new(),
@@ -155,7 +180,7 @@ impl Shard {
         };
         if let Some(protocol) = demo {
             let now = shard.clock();
-            let session = (protocol.open)(&shard.settings.doors, now);
+            let session = protocol.begin(&shard.settings.doors, now);
             shard.seat(session, protocol.name, now);
         }
         Ok(shard)
@@ -177,12 +202,12 @@ impl Shard {
                 self.ring.submit()?;
             }
             self.take_completions(now);
-            self.take_mail(now);
+            let all = self.take_mail(now);
             let guests_spoke = self.take_guests(now);
             self.take_requests(now);
             self.take_disk(now);
             self.take_due(now);
-            self.pump().await?;
+            let done = self.pump().await? && all;
             self.mesh.ring();
             if self.draining && self.hub.is_drained() && self.lingering.is_empty() {
                 return Ok(());
@@ -190,7 +215,7 @@ impl Shard {
             let now = self.clock();
             self.profile.round(now.since(began));
             let mut deadline = self.deadline();
-            let greeting = harvest.is_greeting(self.ring.stats().accepts, now);
+            let greeting = harvest.is_greeting(self.ring.stats().accepts + self.met, now);
             self.sends_per_enter = if greeting { SENDS_PER_ENTER_GREETING } else { SENDS_PER_ENTER };
             let tick = harvest.tick(self.mesh.counts().messages, self.shortest_flush, now);
             let kept = self.next_turn.filter(|_| !turn_has_come);
@@ -201,6 +226,9 @@ impl Shard {
                 self.receive_in_turn(now);
             }
             self.receive_overfull(now);
+            if !done {
+                deadline = Some(now);
+            }
             let woken = self.sleep(tick.is_none() || greeting, deadline, now).await?;
             self.profile.woken(woken);
             harvest.note(woken, self.ring.stats().receives, self.clock());
@@ -257,9 +285,12 @@ impl Shard {
         Now(clock::monotonic())
     }
 
-    fn take_mail(&mut self, now: Now) {
+    /// What other cores have sent. False when there is more of it, and others get their turn first.
+    fn take_mail(&mut self, now: Now) -> bool {
         self.mesh.sound();
-        while let Some((mail, from)) = self.mesh.take() {
+        let datagrams = self.datagrams_taken;
+        while self.datagrams_taken - datagrams < DATAGRAMS_PER_ROUND {
+            let Some((mail, from)) = self.mesh.take() else { return true };
             match mail {
                 Mail::Word(message) => self.hub.handle(Input::Mail(message, from), now),
                 // Nobody sends a shard one.
@@ -274,8 +305,16 @@ impl Shard {
                     // No room: dropping the descriptor closes it, and its publisher comes again.
                     Err(_) => self.refused += 1,
                 },
+                Mail::Peer(parcel, door) => self.take_in(parcel, door, from, now),
+                Mail::Datagrams(batch) => {
+                    for (door, peer, datagram) in batch.iter() {
+                        self.forwarded(door, peer, datagram, now);
+                    }
+                }
+                Mail::Forget { door, peer } => self.forget_moved(door, peer, from),
             }
         }
+        false
     }
 
     fn take_requests(&mut self, now: Now) {
@@ -292,6 +331,7 @@ impl Shard {
                     self.draining = true;
                     for door in 0..self.doors.len() {
                         self.ring.stop_listening(door as u64);
+                        self.ring.stop_datagrams(door as u64);
                     }
                     self.resting_doors.clear();
                     self.hub.handle(Input::Drain, now);
@@ -322,6 +362,7 @@ impl Shard {
             connections: door.connections as u64,
             accepted: door.accepted,
             refused: door.refused,
+            datagrams_lost: door.datagrams.as_ref().map_or(0, |datagrams| datagrams.lost),
         });
         Report {
             stats,
@@ -334,9 +375,11 @@ impl Shard {
 
     /// What the disk has done, for the recorders.
     fn take_disk(&mut self, now: Now) {
+        let mut notices = Vec::new();
         if let Some(disk) = &mut self.disk {
-            disk.take_replies(&mut self.ring, &*self.notices);
+            disk.take_replies(&mut self.ring, &mut notices);
         }
+        notices.into_iter().for_each(|notice| self.notice(notice));
         self.take_answers(now);
     }
 
@@ -359,27 +402,29 @@ impl Shard {
         for (due, door) in resting {
             if due <= now {
                 self.ring.resume_accept(door as u64);
+                self.ring.resume_datagrams(door as u64);
             } else {
                 self.resting_doors.push((due, door));
             }
         }
-        self.mesh.push_waiting();
     }
 
     /// When to look again if nothing happens before.
     fn deadline(&mut self) -> Option<Now> {
         let lingering = self.lingering.front().map(|(due, _)| *due);
         let resting = self.resting_doors.iter().map(|(due, _)| *due).min();
-        let waiting = self.mesh.push_waiting().then(|| self.clock().after(WAITING_LANE_RETRY));
+        let waiting = self.mesh.is_waiting().then(|| self.clock().after(WAITING_LANE_RETRY));
         [self.hub.deadline(), lingering, resting, waiting].into_iter().flatten().min()
     }
 
-    /// Gives the ring what the hub wants done and the hub what the ring says, until neither has more.
-    async fn pump(&mut self) -> io::Result<()> {
+    /// Gives the ring what the hub wants done and the hub what the ring says, until neither has more. False when they have,
+    /// and others get their turn first.
+    async fn pump(&mut self) -> io::Result<bool> {
         if self.next_turn.is_none() {
             self.receive_in_turn(self.clock());
         }
         let mut unyielding = 0;
+        let datagrams = self.datagrams_taken;
         loop {
             let now = self.clock();
             let mut sends = 0;
@@ -405,7 +450,10 @@ impl Shard {
                 }
             }
             if sends == 0 && completions == 0 && self.ring.pending() == 0 {
-                return Ok(());
+                return Ok(true);
+            }
+            if self.datagrams_taken - datagrams >= DATAGRAMS_PER_ROUND {
+                return Ok(false);
             }
             unyielding += sends + completions;
             if unyielding >= 2 * SENDS_PER_ENTER {
@@ -439,7 +487,12 @@ impl Shard {
     fn act(&mut self, output: Output, now: Now) {
         match output {
             Output::Send { connection, bytes } => {
-                if let Some(id) = self.socket(connection) {
+                let Some(peer) = self.peer(connection) else { return };
+                let (id, receives) = (peer.id, peer.receives);
+                if receives == Receives::Shared {
+                    let most = self.hub.datagram(connection).map_or(bytes.len(), usize::from);
+                    self.ring.send_datagrams(id, bytes, most);
+                } else {
                     self.ring.send(id, bytes);
                 }
             }
@@ -458,8 +511,11 @@ impl Shard {
             }
             Output::Move { connection, to, parcel } => {
                 let Some(peer) = self.leave(connection) else { return };
+                if peer.receives == Receives::Shared {
+                    return self.send_away(&peer, parcel, to);
+                }
                 if let Some(socket) = self.ring.take(peer.id) {
-                    self.mesh.send_connection(parcel, socket, to);
+                    self.mesh.send_whole(Mail::Connection(parcel, socket), to);
                 }
             }
             Output::Mail(message, to) => {
@@ -467,15 +523,8 @@ impl Shard {
                     self.hub.handle(Input::Undelivered(message, to), now);
                 }
             }
-            Output::Notice(notice) => {
-                if notice.level == Level::Alarm {
-                    self.tell_host(StreamEvent::Alarm {
-                        name: notice.stream.clone(),
-                        text: notice.text.clone(),
-                    });
-                }
-                (self.notices)(notice);
-            }
+            Output::Ask { connection, ticket, wish } => self.ask(connection, ticket, wish, now),
+            Output::Notice(notice) => self.notice(notice),
             Output::Event(event) => self.tell_host(event),
             Output::Record { recording, task } => {
                 if let Some(disk) = &mut self.disk {
@@ -485,10 +534,26 @@ impl Shard {
         }
     }
 
+    /// A line for the log; what an operator must look at is told to the host, too.
+    fn notice(&mut self, notice: Notice) {
+        if notice.level == Level::Alarm {
+            self.tell_host(StreamEvent::Alarm { name: notice.stream.clone(), text: notice.text.clone() });
+        }
+        (self.notices)(notice);
+    }
+
     fn complete(&mut self, completion: Completion, now: Now) {
         match completion {
             Completion::Accepted { token, socket } => self.accepted(token as usize, socket, now),
             Completion::AcceptStopped { token, error } => {
+                if let Some(error) = error {
+                    self.accept_failed(token as usize, &error, now);
+                }
+            }
+            Completion::Datagram { token, datagram, lost } => {
+                self.came(token as usize, &datagram, lost, now);
+            }
+            Completion::DatagramsStopped { token, error } => {
                 if let Some(error) = error {
                     self.accept_failed(token as usize, &error, now);
                 }

@@ -16,13 +16,13 @@ use std::{
 
 use bytes::Bytes;
 use shardcast_engine::{
-    access::{Action, Authenticator, Request},
+    access::{Action, Authenticator, Request, Verdict},
     codec::Codec,
     demo::{CLIP, Demo},
     error::Error,
     limits::StreamLimits,
     media::{Frame, Payload, StreamName, TrackId},
-    protocol::{HTTP, Protocol, RTMP},
+    protocol::{HTTP, Protocol, RTMP, Transport},
     session::{Answer, Event, Input, Output, Refusal, Session},
     settings::{AppSettings, Settings},
     time::{MediaTime, Now},
@@ -199,9 +199,9 @@ fn a_publisher_that_comes_back_goes_on_with_the_same_stream() {
 struct OpenOnly;
 
 impl Authenticator for OpenOnly {
-    fn allows(&self, request: &Request<'_>) -> bool {
+    fn allows(&self, request: &Request<'_>) -> Verdict {
         assert_eq!((request.action, request.door), (Action::Publish, "host"));
-        request.name.stream() == "open"
+        (request.name.stream() == "open").into()
     }
 }
 
@@ -410,7 +410,12 @@ struct Numbers {
     outbox: VecDeque<Output>,
 }
 
-const NUMBERS: Protocol = Protocol { name: "numbers", port: 7000, open: |_, _| Box::<Numbers>::default() };
+const NUMBERS: Protocol = Protocol {
+    name: "numbers",
+    port: 7000,
+    transport: Transport::Tcp,
+    open: |_, _| Box::<Numbers>::default(),
+};
 
 impl Session for Numbers {
     fn handle(&mut self, input: Input<'_>, _: Now) -> Result<(), Error> {
@@ -512,7 +517,13 @@ fn what_happens_to_a_stream_is_told_once_whichever_shard_sees_it() {
     let node = Node::builder().shards(2).door(HTTP, here(ports.http)).settings(brief()).start().unwrap();
     let stream = name("live/demo");
     let mut events = node.events();
-    let mut next = || events.next_blocking().unwrap().to_string();
+    // What each peer was answered comes in between.
+    let mut next = || loop {
+        match events.next_blocking().unwrap() {
+            StreamEvent::Answered { .. } => {}
+            event => break event.to_string(),
+        }
+    };
     let mut clip = Demo::new(CLIP).unwrap();
     let mut publisher = node.publish(&stream);
     publisher.granted_blocking().unwrap();

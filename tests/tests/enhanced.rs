@@ -14,6 +14,11 @@ fn hevc_comes_back_by_rtmp_and_http_as_it_was_published() {
 }
 
 #[test]
+fn vvc_comes_back_by_rtmp_and_http_as_it_was_published() {
+    comes_back(Kind::Vvc, "live/vvc");
+}
+
+#[test]
 fn av1_and_opus_come_back_by_rtmp_and_http_as_they_were_published() {
     comes_back(Kind::Av1, "live/av1");
 }

@@ -175,10 +175,11 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
     let base = BASE.to_vec();
     let media = [BASE, MEDIA].concat();
     Some(match room {
-        "bits" | "canary" | "error" | "limits" | "slab" | "time" | "codec" => base,
+        "bits" | "canary" | "error" | "limits" | "slab" | "storage" | "time" | "codec" => base,
         "media" => [BASE, &["codec"]].concat(),
         "stats" | "access" | "observe" | "session" | "settings" => [&media[..], &["access"]].concat(),
         "container" => media,
+        "datagram" => [&media[..], &["session"]].concat(),
         "flv" | "fmp4" | "mpegts" => [&media[..], &["container", "session"]].concat(),
         // The stream's numbered frames cross between cores, and the cores that want them are the stream's subscribers.
         "stream" | "message" => [&media[..], &["session", "message", "stream"]].concat(),
@@ -189,7 +190,7 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         }
         // A protocol never names another.
         "rtmp" | "http" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),
-        "protocol" => [&media[..], &["demo", "http", "rtmp", "session"]].concat(),
+        "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "session"]].concat(),
         "lib" => Vec::new(),
         _ => return None,
     })

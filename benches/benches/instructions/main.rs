@@ -22,7 +22,7 @@ use shardcast_engine::{
     },
     http,
     limits::StreamLimits,
-    media::{Frame, StreamName},
+    media::Frame,
     record::{self, Recorder},
     rtmp::{self, chunk::ChunkReader},
     session::{Event, Form, Opening, Output, Session, Wire, input_of},
@@ -322,8 +322,7 @@ type Recording = (Recorder, Vec<Frame>, Vec<u8>);
 
 /// The file is open and its first fragments are written.
 fn recorder() -> Recording {
-    let name = StreamName::new("live", "cam").expect("a legal name");
-    let mut recorder = Recorder::new(name, &record::Settings::default());
+    let mut recorder = Recorder::new("live/cam", &record::Settings::default());
     for parameters in input::parameters() {
         recorder.frame(&parameters, Now(0), Wall(0));
     }

@@ -12,6 +12,7 @@ pub mod aac;
 pub mod av1;
 pub mod h264;
 pub mod h265;
+pub mod h266;
 pub mod mp3;
 pub mod nal;
 pub mod opus;
@@ -29,6 +30,8 @@ pub enum Codec {
     H264,
     /// ITU-T H.265, ISO/IEC 23008-2 (HEVC).
     H265,
+    /// ITU-T H.266, ISO/IEC 23090-3 (VVC).
+    H266,
     /// AOMedia Video 1.
     Av1,
     /// VP9.
@@ -44,13 +47,14 @@ pub enum Codec {
 impl Codec {
     /// True for codecs of pictures.
     pub const fn is_video(self) -> bool {
-        matches!(self, Codec::H264 | Codec::H265 | Codec::Av1 | Codec::Vp9)
+        matches!(self, Codec::H264 | Codec::H265 | Codec::H266 | Codec::Av1 | Codec::Vp9)
     }
     /// A short lower-case name for logs, metrics and the API.
     pub const fn name(self) -> &'static str {
         match self {
             Codec::H264 => "h264",
             Codec::H265 => "h265",
+            Codec::H266 => "h266",
             Codec::Av1 => "av1",
             Codec::Vp9 => "vp9",
             Codec::Aac => "aac",
@@ -65,13 +69,14 @@ impl Codec {
 pub struct Parameters {
     /// The codec.
     pub codec: Codec,
-    /// The configuration as MP4 and FLV carry it: `avcC`, `hvcC`, `av1C` and `vpcC` contents (`vpcC` with its four bytes
-    /// of version and flags), the AudioSpecificConfig of AAC, `OpusHead` of Opus (RFC 7845, with its magic); empty for MP3.
+    /// The configuration as MP4 and FLV carry it: `avcC`, `hvcC`, `vvcC`, `av1C` and `vpcC` contents (`vpcC` with its four
+    /// bytes of version and flags, `vvcC` without: each as it comes by FLV), the AudioSpecificConfig of AAC, `OpusHead` of
+    /// Opus (RFC 7845, with its magic); empty for MP3.
     pub configuration: Bytes,
     /// Size of the picture or shape of the sound.
     pub shape: Shape,
-    /// The codec string of RFC 6381 and of the codec's own binding: `avc1.64001f`, `hvc1.1.6.L93.B0`, `av01.0.04M.08`,
-    /// `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`.
+    /// The codec string of RFC 6381 and of the codec's own binding: `avc1.64001f`, `hvc1.1.6.L93.B0`, `vvc1.1.L51.CQA`,
+    /// `av01.0.04M.08`, `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`.
     pub codec_string: String,
 }
 
@@ -107,6 +112,7 @@ impl Parameters {
         }
         let (shape, codec_string) = match codec {
             Codec::Vp9 => return Self::parse_vp9(configuration),
+            Codec::H266 => return Self::parse_h266(configuration),
             Codec::H264 => {
                 let sps = h264::Configuration::parse(&configuration)?.sps;
                 (Shape::Video { width: sps.width, height: sps.height }, sps.codec_string())
@@ -134,6 +140,16 @@ impl Parameters {
             Codec::Mp3 => return Err(Error::unsupported("MP3 has no decoder configuration", 0)),
         };
         Ok(Parameters { codec, configuration, shape, codec_string })
+    }
+
+    fn parse_h266(configuration: Bytes) -> Result<Self, Error> {
+        let added = configuration.len() - h266::without_version(&configuration).len();
+        let configuration = configuration.slice(added..);
+        // A place counts in what the publisher sent.
+        let config = h266::Configuration::parse(&configuration).map_err(|error| error.after(added as u64))?;
+        let shape = Shape::Video { width: config.sps.width, height: config.sps.height };
+        let codec_string = config.profile.codec_string();
+        Ok(Parameters { codec: Codec::H266, configuration, shape, codec_string })
     }
 
     fn parse_vp9(configuration: Bytes) -> Result<Self, Error> {
@@ -219,12 +235,7 @@ impl Parameters {
 
     /// Size of the length before each NAL unit of this track's frames; four bytes for codecs that have none.
     pub fn nal_length_size(&self) -> LengthSize {
-        let place = match self.codec {
-            Codec::H264 => 4,
-            Codec::H265 => 21,
-            _ => return LengthSize::default(),
-        };
-        self.configuration.get(place).and_then(|&byte| LengthSize::from_minus_one(byte)).unwrap_or_default()
+        nal_length_size(self.codec, &self.configuration).unwrap_or_default()
     }
 
     /// [`is_key`] for a frame of this track.
@@ -239,12 +250,26 @@ impl Shape {
     }
 }
 
+/// Size of the length before each NAL unit of frames that have this configuration; `None` for codecs without NAL units. A
+/// configuration that does not say it, or says three, counts as four.
+pub fn nal_length_size(codec: Codec, configuration: &[u8]) -> Option<LengthSize> {
+    let (place, shift) = match codec {
+        Codec::H264 => (4, 0),
+        Codec::H265 => (21, 0),
+        Codec::H266 => (0, 1),
+        _ => return None,
+    };
+    let said = configuration.get(place).and_then(|byte| LengthSize::from_minus_one(byte >> shift));
+    Some(said.unwrap_or_default())
+}
+
 /// True when a decoder can begin at this access unit, judged by its own bits and not by what a container says of it.
 /// Broken data is no key frame. Every packet of sound is one.
 pub fn is_key(codec: Codec, length_size: LengthSize, data: &[u8]) -> bool {
     match codec {
         Codec::H264 => h264::is_idr(data, length_size),
         Codec::H265 => h265::is_random_access_point(data, length_size),
+        Codec::H266 => h266::is_random_access_point(data, length_size),
         Codec::Av1 => av1::is_key(data),
         Codec::Vp9 => vp9::KeyFrame::parse(data).is_some(),
         Codec::Aac | Codec::Opus | Codec::Mp3 => true,
@@ -307,14 +332,16 @@ mod tests {
     use proptest::{prelude::*, sample::select};
     use samples::hex;
 
-    const CODECS: [Codec; 7] =
-        [Codec::H264, Codec::H265, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Mp3];
+    const CODECS: [Codec; 8] =
+        [Codec::H264, Codec::H265, Codec::H266, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Mp3];
 
-    const CONFIGURATIONS: [(Codec, &str); 11] = [
+    const CONFIGURATIONS: [(Codec, &str); 13] = [
         (Codec::H264, samples::H264_HIGH_720),
         (Codec::H264, samples::H264_422_10_HDR),
         (Codec::H265, samples::H265_MAIN10_1080_HDR),
         (Codec::H265, samples::H265_444_SAR),
+        (Codec::H266, samples::H266_MAIN10_242),
+        (Codec::H266, samples::H266_MAIN10_1080_HDR),
         (Codec::Av1, samples::AV1_MAIN_180),
         (Codec::Av1, samples::AV1_HIGH_444),
         (Codec::Vp9, samples::VP9_180),
@@ -341,6 +368,7 @@ mod tests {
         for (codec, text, size, codec_string) in [
             (Codec::H264, samples::H264_BASELINE_1080, Some((1920, 1080)), "avc1.42c028"),
             (Codec::H265, samples::H265_MAIN_720, Some((1280, 720)), "hvc1.1.6.L93.90"),
+            (Codec::H266, samples::H266_MAIN10_242, Some((322, 242)), "vvc1.1.L32.CQA"),
             (Codec::Av1, samples::AV1_MAIN_10_720, Some((1280, 720)), "av01.0.05M.10"),
             (Codec::Vp9, samples::VP9_180, None, "vp09.00.11.08"),
         ] {
@@ -376,11 +404,43 @@ mod tests {
     }
 
     #[test]
+    fn a_vvc_record_in_its_full_box_loses_the_version_and_a_fault_keeps_its_place() {
+        let record = hex(samples::H266_MAIN10_242);
+        let boxed = [&[0; 4], &record[..]].concat();
+        let parameters = Parameters::parse(Codec::H266, boxed.clone().into()).unwrap();
+        assert_eq!(
+            (&parameters.configuration[..], parameters.nal_length_size()),
+            (&record[..], LengthSize::Four)
+        );
+        assert_eq!(Parameters::parse(Codec::H266, record.clone().into()), Ok(parameters));
+        let at = |bytes: &[u8]| Parameters::parse(Codec::H266, Bytes::copy_from_slice(bytes)).unwrap_err().at;
+        assert_eq!(at(&boxed[..44]), at(&record[..40]) + 4);
+    }
+
+    #[test]
+    fn the_size_of_lengths_stands_where_each_record_has_it() {
+        let change = |codec, text, place: usize, value| {
+            let mut record = hex(text);
+            record[place] = value;
+            nal_length_size(codec, &record)
+        };
+        assert_eq!(change(Codec::H264, samples::H264_HIGH_720, 4, 0xfd), Some(LengthSize::Two));
+        assert_eq!(change(Codec::H265, samples::H265_MAIN_720, 21, 0x0c), Some(LengthSize::One));
+        assert_eq!(change(Codec::H266, samples::H266_MAIN10_242, 0, 0xfb), Some(LengthSize::Two));
+        assert_eq!(change(Codec::H266, samples::H266_MAIN10_242, 0, 0xfd), Some(LengthSize::Four));
+        assert_eq!(nal_length_size(Codec::H265, &[]), Some(LengthSize::Four));
+        assert_eq!(nal_length_size(Codec::Av1, &hex(samples::AV1_MAIN_180)), None);
+    }
+
+    #[test]
     fn each_video_codec_tells_its_key_frames_from_others() {
         for (codec, key, other) in [
             (Codec::H264, samples::H264_IDR, samples::H264_P),
             (Codec::H265, samples::H265_IDR, samples::H265_TRAIL),
             (Codec::H265, samples::H265_CRA, samples::H265_RASL),
+            (Codec::H266, samples::H266_IDR, samples::H266_RADL),
+            (Codec::H266, samples::H266_CRA, samples::H266_RASL),
+            (Codec::H266, samples::H266_IDR_N_LP, samples::H266_TRAIL),
             (Codec::Av1, samples::AV1_KEY, samples::AV1_INTER),
             (Codec::Vp9, samples::VP9_KEY, samples::VP9_INTER),
         ] {
@@ -428,7 +488,9 @@ mod tests {
             is_key(codec, length_size, bytes);
             h264::recovery_point(bytes, length_size);
         }
-        let _ = h265::Sps::parse(bytes);
+        for error in [h265::Sps::parse(bytes).err(), h266::Sps::parse(bytes).err()].into_iter().flatten() {
+            prop_assert!(error.at <= bytes.len() as u64, "{error}");
+        }
         let _ = av1::SequenceHeader::parse(bytes);
         opus::packet_samples(bytes);
         Ok(())

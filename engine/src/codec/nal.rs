@@ -1,9 +1,9 @@
-//! NAL units, as H.264 and HEVC share them: length-prefixed (MP4, FLV), behind start codes (Annex B: MPEG-TS, RTSP, SRT),
+//! NAL units, as H.264, HEVC and VVC share them: length-prefixed (MP4, FLV), behind start codes (Annex B: MPEG-TS, RTSP, SRT),
 //! and their payload without emulation prevention.
 //!
 //! Which of the two framings a buffer has is known from where it came, never guessed: a length of 256 to 511 bytes
-//! begins with `00 00 01` and looks like a start code. What stands inside a NAL unit belongs to [`h264`](super::h264)
-//! and [`h265`](super::h265).
+//! begins with `00 00 01` and looks like a start code. What stands inside a NAL unit belongs to [`h264`](super::h264),
+//! [`h265`](super::h265) and [`h266`](super::h266).
 
 use std::borrow::Cow;
 
@@ -95,7 +95,7 @@ impl LengthSize {
 
 /// The NAL units of an Annex B byte stream: what stands between start codes of three bytes, without the zero bytes
 /// around them. What stands before the first start code is left out, and so are empty units.
-/// (ITU-T H.264, B.2; ITU-T H.265, B.2)
+/// (ITU-T H.264, H.265 and H.266, B.2)
 #[derive(Clone, Debug)]
 pub struct AnnexB<'a> {
     rest: &'a [u8],
@@ -156,7 +156,8 @@ pub fn length_prefixed_to_annex_b(
     Ok(())
 }
 
-/// A NAL unit without its emulation prevention: each `00 00 03` becomes `00 00`. (ITU-T H.264, 7.3.1; H.265, 7.3.1.1)
+/// A NAL unit without its emulation prevention: each `00 00 03` becomes `00 00`. (ITU-T H.264, 7.3.1; H.265 and
+/// H.266, 7.3.1.1)
 /// Copies only when there is something to remove.
 pub fn without_emulation_prevention(unit: &[u8]) -> Cow<'_, [u8]> {
     if !unit.windows(3).any(|window| window == [0, 0, 3]) {

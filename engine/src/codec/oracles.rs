@@ -269,23 +269,28 @@ fn write_h265_vui(bits: &mut Bits, frames: u32) {
 
 /// Writes bits from the most significant down.
 #[derive(Default)]
-struct Bits {
+pub(super) struct Bits {
     bits: Vec<bool>,
 }
 
 impl Bits {
-    fn write(&mut self, value: u64, count: u32) {
+    pub(super) fn write(&mut self, value: u64, count: u32) {
         self.bits.extend((0..count).rev().map(|place| value >> place & 1 == 1));
     }
 
-    fn ue(&mut self, value: u32) {
+    /// Writes fields, each a value and its bits.
+    pub(super) fn fields(&mut self, fields: &[(u64, u32)]) {
+        fields.iter().for_each(|&(value, count)| self.write(value, count));
+    }
+
+    pub(super) fn ue(&mut self, value: u32) {
         let code = u64::from(value) + 1;
         let length = 64 - code.leading_zeros();
         self.write(code, 2 * length - 1);
     }
 
     /// The bits as a NAL unit, with emulation prevention.
-    fn unit(&self) -> Vec<u8> {
+    pub(super) fn unit(&self) -> Vec<u8> {
         let mut unit = Vec::new();
         let mut zeros = 0;
         for chunk in self.bits.chunks(8) {

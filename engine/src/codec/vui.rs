@@ -1,5 +1,5 @@
-//! What the sequence parameter sets of H.264 and HEVC write alike: cropping, and the video usability information of their
-//! annexes E.
+//! What the sequence parameter sets of H.264, HEVC and VVC write alike: cropping, and (but for VVC) the video usability
+//! information of their annexes E.
 
 use crate::{
     bits::BitReader,
@@ -47,7 +47,7 @@ impl Vui {
 }
 
 /// Luma samples that one step of a cropping offset covers, across and down, in a chroma format. Separate colour planes
-/// are cropped like monochrome, whose unit is that of 4:4:4. (H.264, 7.4.2.1.1; H.265, 6.2)
+/// are cropped like monochrome, whose unit is that of 4:4:4. (H.264, 7.4.2.1.1; H.265 and H.266, 6.2)
 pub(super) const fn cropping_unit(chroma_format: u8) -> (u32, u32) {
     match chroma_format {
         1 => (2, 2),

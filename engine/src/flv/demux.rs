@@ -137,8 +137,8 @@ impl Demuxer {
         let place = reader.position() as u64;
         let codec = codec_of(reader.array("video FourCC")?)
             .filter(|codec| codec.is_video())
-            .ok_or(Error::unsupported("a video FourCC other than avc1, hvc1, av01 and vp09", place))?;
-        let has_offset = matches!(codec, Codec::H264 | Codec::H265);
+            .ok_or(Error::unsupported("a video FourCC other than avc1, hvc1, vvc1, av01 and vp09", place))?;
+        let has_offset = matches!(codec, Codec::H264 | Codec::H265 | Codec::H266);
         if packet == video_packet::CODED_FRAMES && has_offset {
             at.offset = reader.i24("composition time")?;
         }

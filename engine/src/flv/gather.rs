@@ -23,6 +23,7 @@ pub(crate) struct Gather {
 enum Memory {
     Own(Vec<u8>),
     /// With room for the whole body.
+    #[cfg_attr(not(feature = "rtmp"), allow(dead_code, reason = "only RTMP puts bodies together in slabs"))]
     Shared(BytesMut),
 }
 

@@ -7,11 +7,13 @@
 
 pub mod amf0;
 pub mod demux;
+mod file;
 mod gather;
 pub mod mux;
 pub mod tag;
 
 pub use demux::Demuxer;
+pub use file::CONTAINER;
 pub(crate) use gather::Gather;
 pub use mux::{FORM, FlvWire};
 pub use tag::{Tag, TagKind, TagReader};
@@ -71,6 +73,7 @@ pub const fn four_cc(codec: Codec) -> [u8; 4] {
     match codec {
         Codec::H264 => *b"avc1",
         Codec::H265 => *b"hvc1",
+        Codec::H266 => *b"vvc1",
         Codec::Av1 => *b"av01",
         Codec::Vp9 => *b"vp09",
         Codec::Aac => *b"mp4a",
@@ -80,8 +83,8 @@ pub const fn four_cc(codec: Codec) -> [u8; 4] {
 }
 
 /// Codecs that can be carried, for the lists in which both sides of RTMP say what they know.
-pub const CODECS: [Codec; 7] =
-    [Codec::H264, Codec::H265, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Mp3];
+pub const CODECS: [Codec; 8] =
+    [Codec::H264, Codec::H265, Codec::H266, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Mp3];
 
 fn codec_of(four_cc: [u8; 4]) -> Option<Codec> {
     CODECS.into_iter().find(|codec| self::four_cc(*codec) == four_cc)

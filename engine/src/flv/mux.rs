@@ -1,7 +1,7 @@
 //! Frames to FLV: bodies, tags, and the wire form of HTTP-FLV.
 //!
-//! H.264, AAC and MP3 are written in the classic layout, which every player knows; HEVC, AV1, VP9 and Opus have only the
-//! enhanced one.
+//! H.264, AAC and MP3 are written in the classic layout, which every player knows; HEVC, VVC, AV1, VP9 and Opus have
+//! only the enhanced one.
 
 use std::marker::PhantomData;
 
@@ -19,11 +19,11 @@ use crate::{
 };
 
 /// FLV as it stands in a file: the bytes of an HTTP body that ends when the connection does.
-pub static FORM: Form = Form { name: "flv", open: || Box::new(FlvWire::<Plain>::default()) };
+pub static FORM: Form = Form { name: "flv", datagram: None, open: || Box::new(FlvWire::<Plain>::default()) };
 
 /// What a transport puts around a piece of FLV that must not be torn: an HTTP chunk, a WebSocket frame. The piece is a
 /// file's head, or a tag with its tail.
-pub trait Envelope {
+pub trait Envelope: Send {
     /// Writes what stands before a piece of `len` bytes.
     fn open(len: usize, out: &mut BytesMut);
     /// Writes what stands after it.
@@ -89,6 +89,13 @@ pub fn write_opening<E: Envelope>(opening: &Opening, at: &Frame, out: &mut Bytes
 pub fn write_tag<E: Envelope>(frame: &Frame, out: &mut BytesMut) {
     if let Some(body) = Body::of(frame) {
         write_body::<E>(&body, millis(frame), out);
+    }
+}
+
+/// As [`write_tag`], at another time than the frame's own: milliseconds modulo 2^32.
+pub fn write_tag_at<E: Envelope>(frame: &Frame, time: u32, out: &mut BytesMut) {
+    if let Some(body) = Body::of(frame) {
+        write_body::<E>(&body, time, out);
     }
 }
 
@@ -203,8 +210,10 @@ fn video_head(codec: Codec, kind: u8, offset: [u8; 3]) -> Head {
     match codec {
         Codec::H264 => Head::new(&[kind << 4 | VIDEO_AVC, packet::FRAME, high, middle, low]),
         // A frame without an offset is three bytes shorter in this type.
-        Codec::H265 if offset == [0; 3] => enhanced_head(kind, video_packet::CODED_FRAMES_X, codec, &[]),
-        Codec::H265 => enhanced_head(kind, video_packet::CODED_FRAMES, codec, &offset),
+        Codec::H265 | Codec::H266 if offset == [0; 3] => {
+            enhanced_head(kind, video_packet::CODED_FRAMES_X, codec, &[])
+        }
+        Codec::H265 | Codec::H266 => enhanced_head(kind, video_packet::CODED_FRAMES, codec, &offset),
         codec => enhanced_head(kind, video_packet::CODED_FRAMES, codec, &[]),
     }
 }
@@ -282,6 +291,8 @@ mod tests {
         assert_eq!(body(&video(Codec::H264, false, -2)), b"\x27\x01\xff\xff\xfedata");
         assert_eq!(body(&video(Codec::H265, true, 80)), b"\x91hvc1\0\0\x50data");
         assert_eq!(body(&video(Codec::H265, false, 0)), b"\xa3hvc1data");
+        assert_eq!(body(&video(Codec::H266, true, 80)), b"\x91vvc1\0\0\x50data");
+        assert_eq!(body(&video(Codec::H266, false, 0)), b"\xa3vvc1data");
         assert_eq!(body(&video(Codec::Av1, true, 0)), b"\x91av01data");
         assert_eq!(body(&video(Codec::Vp9, false, 0)), b"\xa1vp09data");
         let audio = |codec, data: &'static [u8]| {

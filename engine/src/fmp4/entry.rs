@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::boxes::{FourCc, full, plain};
 use crate::{
     bits::Reader,
-    codec::{Codec, Parameters, Shape},
+    codec::{Codec, Parameters, Shape, h266},
     error::Error,
 };
 
@@ -25,6 +25,7 @@ pub(super) fn write(out: &mut BytesMut, parameters: &Parameters) {
         Codec::H264 => (b"avc1", b"avcC"),
         // `hvc1` and not `hev1`: the parameter sets stand in `hvcC`, and Apple's players take no other.
         Codec::H265 => (b"hvc1", b"hvcC"),
+        Codec::H266 => (b"vvc1", b"vvcC"),
         Codec::Av1 => (b"av01", b"av1C"),
         Codec::Vp9 => (b"vp09", b"vpcC"),
         Codec::Aac | Codec::Mp3 => (b"mp4a", b"esds"),
@@ -33,7 +34,11 @@ pub(super) fn write(out: &mut BytesMut, parameters: &Parameters) {
     match parameters.shape {
         Shape::Video { width, height } => plain(out, entry, |out| {
             visual(out, width, height);
-            plain(out, inner, |out| out.put_slice(configuration));
+            match parameters.codec {
+                // A full box around the record. `vpcC` is one too, and its configuration has those four bytes.
+                Codec::H266 => full(out, inner, 0, 0, |out| out.put_slice(configuration)),
+                _ => plain(out, inner, |out| out.put_slice(configuration)),
+            }
         }),
         Shape::Audio { sample_rate, channels, .. } => plain(out, entry, |out| {
             audio(out, if parameters.codec == Codec::Opus { 48_000 } else { sample_rate }, channels);
@@ -162,7 +167,9 @@ pub(super) fn read(stsd: &[u8]) -> Result<SampleEntry, Error> {
     let mut body = Reader::new(reader.take(body, "sample entry")?);
     body.skip(8, "sample entry head")?;
     match &kind.0 {
-        b"avc1" | b"avc3" | b"hvc1" | b"hev1" | b"av01" | b"vp09" => read_visual(kind, &mut body),
+        b"avc1" | b"avc3" | b"hvc1" | b"hev1" | b"vvc1" | b"vvi1" | b"av01" | b"vp09" => {
+            read_visual(kind, &mut body)
+        }
         b"mp4a" | b"Opus" | b".mp3" => read_audio(kind, &mut body),
         _ => Ok(SampleEntry { kind, codec: None, configuration: Bytes::new(), shape: None }),
     }
@@ -176,13 +183,16 @@ fn read_visual(kind: FourCc, body: &mut Reader<'_>) -> Result<SampleEntry, Error
     let (codec, wanted) = match &kind.0 {
         b"avc1" | b"avc3" => (Codec::H264, b"avcC"),
         b"hvc1" | b"hev1" => (Codec::H265, b"hvcC"),
+        b"vvc1" | b"vvi1" => (Codec::H266, b"vvcC"),
         b"av01" => (Codec::Av1, b"av1C"),
         _ => (Codec::Vp9, b"vpcC"),
     };
+    let content = child(body, wanted)?;
+    let configuration = if codec == Codec::H266 { h266::without_version(content) } else { content };
     Ok(SampleEntry {
         kind,
         codec: Some(codec),
-        configuration: Bytes::copy_from_slice(child(body, wanted)?),
+        configuration: Bytes::copy_from_slice(configuration),
         shape: Some(Shape::Video { width, height }),
     })
 }

@@ -6,11 +6,13 @@
 mod boxes;
 pub mod demux;
 mod entry;
+pub mod file;
 pub mod mux;
 #[cfg(test)]
 mod tests;
 
 pub use boxes::FourCc;
+pub use file::CONTAINER;
 
 /// Bytes of the head of a box with a 32-bit size, and so of the smallest box.
 pub const BOX_HEAD_BYTES: usize = 8;

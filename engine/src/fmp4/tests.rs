@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::{
     BOX_HEAD_BYTES,
     demux::{self, BoxHead},
+    entry,
     mux::{self, Run, Sample, Track},
 };
 use crate::{
@@ -48,6 +49,7 @@ fn all_codecs() -> Vec<Arc<Parameters>> {
     vec![
         parameters(Codec::H264, samples::H264_HIGH_720),
         parameters(Codec::H265, samples::H265_MAIN_720),
+        parameters(Codec::H266, samples::H266_MAIN10_242),
         parameters(Codec::Av1, samples::AV1_MAIN_10_720),
         parameters(Codec::Vp9, samples::VP9_180),
         parameters(Codec::Aac, samples::AAC_LC_48000_STEREO),
@@ -82,6 +84,14 @@ fn another_reader_finds_each_codec_in_our_initialisation_segment() {
                 bytes(&|out| entry.avcc.encode(out).unwrap())
             }
             mp4_atom::Codec::Hvc1(entry) => bytes(&|out| entry.hvcc.encode(out).unwrap()),
+            // It does not know VVC: the kind, and what is behind the numbers of every picture's entry.
+            mp4_atom::Codec::Unknown(kind, body) => {
+                assert_eq!(*kind, b"vvc1".into());
+                let (head, record) = body[78..].split_at(BOX_HEAD_BYTES + 4);
+                assert_eq!(head[..4], (head.len() as u32 + record.len() as u32).to_be_bytes());
+                assert_eq!(&head[4..], b"vvcC\0\0\0\0");
+                record.to_vec()
+            }
             mp4_atom::Codec::Av01(entry) => bytes(&|out| entry.av1c.encode(out).unwrap()),
             mp4_atom::Codec::Vp09(entry) => bytes(&|out| entry.vpcc.encode(out).unwrap()),
             mp4_atom::Codec::Mp4a(entry) => {
@@ -118,6 +128,29 @@ fn our_reader_finds_what_our_writer_wrote() {
         assert_eq!(track.timescale, 1000);
         assert_eq!(&track.handler.0, if wanted.codec.is_video() { b"vide" } else { b"soun" });
     }
+}
+
+#[test]
+fn the_vvc_entry_that_ffmpeg_writes_is_read_and_its_configuration_box_is_written_alike() {
+    // stsd of the file that holds the record.
+    let head = "\
+                0000015c7374736400000000000000010000014c767663310000000000000001000000000000000000000000\
+                00000000014200f20048000000480000000000000001154c61766336332e312e313032206c69627676656e63\
+                000000000000000000000018ffff";
+    let configuration_box = ["000000c8", "76766343", "00000000", samples::H266_MAIN10_242].concat();
+    let tail = "\
+                0000000a6669656c010000000010706173700000000100000001000000146274727400000000000108480001\
+                0848";
+    let stsd = hex(&[head, &configuration_box, tail].concat());
+    let wanted = parameters(Codec::H266, samples::H266_MAIN10_242);
+    let entry = entry::read(&stsd[BOX_HEAD_BYTES..]).unwrap();
+    assert_eq!((&entry.kind.0, entry.codec), (b"vvc1", Some(Codec::H266)));
+    assert_eq!((&entry.configuration, entry.shape), (&wanted.configuration, Some(wanted.shape)));
+
+    let mut out = BytesMut::new();
+    entry::write(&mut out, &wanted);
+    assert_eq!(out[..8], hex(&format!("{:08x}76766331", out.len()))[..]);
+    assert!(out.ends_with(&hex(&configuration_box)));
 }
 
 #[test]

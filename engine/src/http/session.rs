@@ -325,7 +325,7 @@ impl Session {
         let Some(wish) = self.take_wish(now) else { return Ok(()) };
         let status = match refusal {
             Refusal::NotFound => Status::NotFound,
-            Refusal::Forbidden => Status::Forbidden,
+            Refusal::Forbidden | Refusal::Unsupported => Status::Forbidden,
             Refusal::AlreadyLive => Status::Conflict,
             Refusal::Full | Refusal::ShuttingDown => Status::ServiceUnavailable,
         };

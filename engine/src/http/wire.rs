@@ -12,11 +12,12 @@ use crate::{
 };
 
 /// FLV in an HTTP/1.1 body with `Transfer-Encoding: chunked`.
-pub static FLV_CHUNKED: Form = Form { name: "flv-chunked", open: || Box::new(FlvWire::<Chunk>::default()) };
+pub static FLV_CHUNKED: Form =
+    Form { name: "flv-chunked", datagram: None, open: || Box::new(FlvWire::<Chunk>::default()) };
 
 /// FLV in a WebSocket: the file's head is the first message, each tag is one more.
 pub static FLV_WEBSOCKET: Form =
-    Form { name: "flv-websocket", open: || Box::new(FlvWire::<Message>::default()) };
+    Form { name: "flv-websocket", datagram: None, open: || Box::new(FlvWire::<Message>::default()) };
 
 /// A chunk of HTTP/1.1 (RFC 9112, 7.1).
 #[derive(Debug)]

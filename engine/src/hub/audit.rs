@@ -73,7 +73,7 @@ impl Hub {
         let id = connection.id;
         connection.audit().map_err(|broken| format!("{id:?} {broken}"))?;
         match connection.role {
-            Role::Talking | Role::Moving { .. } => Ok(()),
+            Role::Talking | Role::Moving { .. } | Role::Judged { .. } => Ok(()),
             // Its stream was ended by a drain, and it is still sent its farewell.
             Role::Publishing { .. } if connection.is_closing() => Ok(()),
             Role::Publishing { stream, epoch } => {

@@ -1,24 +1,27 @@
 //! What one peer is to the hub: its session, what it is doing, what waits to be sent to it.
 
 mod leaving;
+mod sending;
+mod talk;
 
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use bytes::{Bytes, BytesMut};
 
+use self::talk::Talk;
 use super::{ConnectionId, Hub, Level, Lost, Notice, Output, streams::StreamId, timers::Timer};
 use crate::{
+    access::Action,
     error::{Error, ErrorKind},
     limits,
     media::StreamName,
-    message::CoreId,
+    message::{CoreId, Unread},
     observe::StreamEvent,
     session::{self, Answer, Event, Form, Session},
-    stream::{Next, Viewer},
+    stream::Viewer,
     time::Now,
 };
 
@@ -45,26 +48,8 @@ pub struct Connection {
     queued: bool,
     /// The log knows that its wish was refused; a session that ends over it says nothing new.
     refused: bool,
-}
-
-/// What a peer and the hub have to tell each other.
-#[derive(Default)]
-struct Talk {
-    /// What its session wants to say.
-    outbox: VecDeque<Bytes>,
-    outbox_bytes: usize,
-    /// What came while its wish had no answer yet.
-    unread: Vec<u8>,
-    /// The answer to its wish, to be told before anything else.
-    answer: Option<Answer>,
-    /// What it wants next, while it still finishes the frame that it was in when it wanted no more of that stream.
-    next_wish: Option<Event>,
-}
-
-impl Talk {
-    fn is_over(&self) -> bool {
-        self.outbox.is_empty() && self.unread.is_empty() && self.answer.is_none() && self.next_wish.is_none()
-    }
+    /// What it wished for last.
+    pub wished: Option<Action>,
 }
 
 /// What a peer is doing.
@@ -77,10 +62,21 @@ pub enum Role {
     Moving { to: CoreId, name: StreamName, quiet: bool },
     /// It publishes.
     Publishing { stream: StreamId, epoch: u64 },
+    /// Somebody else is asked whether it may do what it wants.
+    Judged { wish: Box<Judged>, until: Now },
     /// It waits for a stream that is not here yet.
     Waiting { stream: StreamId, form: &'static Form, until: Option<Now> },
     /// It plays.
     Viewing { stream: StreamId, form: &'static Form, viewer: Viewer, leaving: Leaving },
+}
+
+/// A wish that waits for a verdict.
+pub struct Judged {
+    /// Which verdict is its own.
+    pub ticket: u64,
+    pub name: StreamName,
+    /// `None` for a publisher.
+    pub form: Option<&'static Form>,
 }
 
 /// Whether a viewer is on its way out.
@@ -104,78 +100,10 @@ enum Sending {
 }
 
 impl Connection {
-    fn talk(&mut self) -> &mut Talk {
-        self.talk.get_or_insert_default()
-    }
-
-    /// Takes something out of what is to be told; the memory goes once there is nothing left.
-    fn take_from_talk<T>(&mut self, take: impl FnOnce(&mut Talk) -> T) -> Option<T> {
-        let talk = self.talk.as_mut()?;
-        let taken = take(talk);
-        if talk.is_over() {
-            self.talk = None;
-        }
-        Some(taken)
-    }
-
     /// True while the session's wish has no answer.
     fn is_asking(&self) -> bool {
-        matches!(self.role, Role::Moving { .. } | Role::Waiting { .. })
+        matches!(self.role, Role::Moving { .. } | Role::Waiting { .. } | Role::Judged { .. })
             || self.talk.as_ref().is_some_and(|talk| talk.next_wish.is_some())
-    }
-
-    /// Bytes of what its session wants to say.
-    fn outbox_bytes(&self) -> usize {
-        self.talk.as_ref().map_or(0, |talk| talk.outbox_bytes)
-    }
-
-    fn has_said_all(&self) -> bool {
-        self.talk.as_ref().is_none_or(|talk| talk.outbox.is_empty())
-    }
-
-    fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            let talk = self.talk();
-            talk.outbox_bytes += bytes.len();
-            talk.outbox.push_back(bytes);
-        }
-    }
-
-    fn push_front(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            let talk = self.talk();
-            talk.outbox_bytes += bytes.len();
-            talk.outbox.push_front(bytes);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        self.take_from_talk(|talk| {
-            let bytes = talk.outbox.pop_front()?;
-            talk.outbox_bytes -= bytes.len();
-            Some(bytes)
-        })?
-    }
-
-    fn say_nothing_more(&mut self) {
-        self.take_from_talk(|talk| {
-            talk.outbox.clear();
-            talk.outbox_bytes = 0;
-        });
-    }
-
-    fn take_answer(&mut self) -> Option<Answer> {
-        self.take_from_talk(|talk| talk.answer.take())?
-    }
-
-    /// What came before its wish was answered.
-    fn take_unread(&mut self) -> Vec<u8> {
-        self.take_from_talk(|talk| std::mem::take(&mut talk.unread)).unwrap_or_default()
-    }
-
-    /// What it wanted next, when it is done with what it had.
-    pub fn take_next_wish(&mut self) -> Option<Event> {
-        self.take_from_talk(|talk| talk.next_wish.take())?
     }
 
     /// True while its bytes are best received straight into memory of its session. One whose wish has no answer keeps
@@ -205,7 +133,7 @@ impl Connection {
         if !self.closing && outbox > 2 * limits::OUTBOX_BYTES_MAX {
             return Err("has an outbox beyond its bound");
         }
-        if talk.unread.len() > limits::UNREAD_BYTES_MAX {
+        if talk.unread.weight() > limits::UNREAD_BYTES_MAX {
             return Err("has more unread than its bound");
         }
         if talk.answer.is_some() {
@@ -247,6 +175,14 @@ impl Connection {
         match &self.role {
             Role::Viewing { viewer, .. } => viewer.at_boundary() && !on_its_way,
             _ => true,
+        }
+    }
+
+    /// How what it is sent is cut into datagrams while it plays.
+    pub fn datagram(&self) -> Option<u16> {
+        match &self.role {
+            Role::Viewing { form, .. } => form.datagram,
+            _ => None,
         }
     }
 
@@ -306,6 +242,7 @@ impl Hub {
             armed: NEVER,
             queued: false,
             refused: false,
+            wished: None,
         };
         let former = self.connections[slot].replace(Box::new(connection));
         assert!(former.is_none(), "the driver used a slot twice");
@@ -353,16 +290,17 @@ impl Hub {
             // A viewer has little to say while it waits; a publisher on its way to another core sends its stream.
             let most = match connection.role {
                 Role::Waiting { .. } => limits::UNREAD_VIEWER_BYTES_MAX,
+                Role::Judged { ref wish, .. } if wish.form.is_some() => limits::UNREAD_VIEWER_BYTES_MAX,
                 _ => limits::UNREAD_BYTES_MAX,
             };
-            let unread = connection.talk.as_ref().map_or(0, |talk| talk.unread.len());
-            if unread + bytes.len() > most {
+            let unread = connection.talk.as_ref().map_or(0, |talk| talk.unread.weight());
+            if unread + Unread::weight_of(bytes) > most {
                 let at = connection.session.as_ref().map_or(0, |session| session.received());
                 let error = Error::too_large("sent too much before its wish was answered", at);
                 self.fail(id, error, now);
                 return;
             }
-            connection.talk().unread.extend_from_slice(bytes);
+            connection.talk().unread.push(bytes);
             return;
         }
         self.drive(id, session::Input::Received(bytes), now);
@@ -389,10 +327,10 @@ impl Hub {
                 self.step(id, session::Input::Answer(answer), now);
                 continue;
             }
-            let unread = if connection.is_asking() { Vec::new() } else { connection.take_unread() };
-            if unread.is_empty() {
+            if connection.is_asking() {
                 break;
             }
+            let Some(unread) = connection.take_unread() else { break };
             self.step(id, session::Input::Received(&unread), now);
         }
         self.after(id);
@@ -474,8 +412,21 @@ impl Hub {
             let text = format!("refused: {}", refusal.why());
             self.remark(id, Level::Warning, &text, None);
         }
+        let observed = self.observed;
         let Some(connection) = self.connection(id) else { return };
         connection.refused |= matches!(answer, Answer::Refused(_));
+        if let (true, Some(action), Some(name)) = (observed, connection.wished, &connection.stream) {
+            let refused = if let Answer::Refused(refusal) = answer { Some(refusal.why()) } else { None };
+            let (name, peer, door) = (name.clone(), connection.peer, connection.door);
+            self.outputs.push_back(Output::Event(StreamEvent::Answered {
+                name,
+                action,
+                peer,
+                door,
+                refused,
+            }));
+        }
+        let Some(connection) = self.connection(id) else { return };
         if connection.session.is_some() {
             self.drive(id, session::Input::Answer(answer), now);
         } else {
@@ -526,7 +477,7 @@ impl Hub {
     pub(super) fn after(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
         let mut deadline = connection.session.as_ref().and_then(|session| session.deadline());
-        if let Role::Waiting { until: Some(until), .. } = connection.role {
+        if let Role::Waiting { until: Some(until), .. } | Role::Judged { until, .. } = connection.role {
             deadline = Some(deadline.map_or(until, |deadline| deadline.min(until)));
         }
         // Whoever is closed is past its deadlines; one that is to move must say nothing on the way, and its deadline holds
@@ -560,97 +511,6 @@ impl Hub {
                 self.ready.push_front(id);
             }
         }
-    }
-
-    /// What this connection is to be sent now, or that it can be closed or moved.
-    pub(super) fn next_send(&mut self, id: ConnectionId, now: Now) -> Option<Output> {
-        self.connection(id)?.queued = false;
-        loop {
-            let connection =
-                self.connections.get_mut(id.slot as usize)?.as_deref_mut().filter(|found| found.id == id)?;
-            if connection.sending.is_some() {
-                return None;
-            }
-            let between = match &connection.role {
-                Role::Viewing { viewer, .. } => viewer.at_boundary(),
-                _ => true,
-            };
-            if between && let Some(bytes) = connection.pop() {
-                connection.sending = Some((Sending::Own(bytes.clone()), now));
-                return Some(Output::Send { connection: id, bytes });
-            }
-            if connection.closing && between {
-                self.remove(id, now);
-                return Some(Output::Close { connection: id });
-            }
-            match &mut connection.role {
-                Role::Viewing { stream, form, viewer, leaving } => {
-                    let (stream_id, leaving) = (*stream, *leaving);
-                    let stream = self.streams.get(stream_id)?;
-                    let jumps = viewer.jumps();
-                    let log = stream.logs.iter().find(|log| log.form() == *form)?;
-                    let next = viewer.next(log, &stream.limits, now);
-                    let jumps = viewer.jumps() - jumps;
-                    self.stats.viewer_jumps += jumps;
-                    if jumps > 0 && self.observed {
-                        let name = stream.name.clone();
-                        self.outputs.push_back(Output::Event(StreamEvent::Lagged { name }));
-                    }
-                    match next {
-                        Next::Stream(bytes) => {
-                            connection.sending = Some((Sending::Stream, now));
-                            return Some(Output::Send { connection: id, bytes });
-                        }
-                        Next::Ahead(bytes) | Next::Jumped(bytes) => connection.push_front(bytes),
-                        Next::Nothing => {
-                            return match leaving {
-                                Leaving::No => None,
-                                Leaving::Stopping => {
-                                    self.stopped(id, stream_id, now);
-                                    None
-                                }
-                                Leaving::Ended => {
-                                    self.leave_stream(id, stream_id, now);
-                                    self.drive(id, session::Input::Ended, now);
-                                    None
-                                }
-                            };
-                        }
-                    }
-                }
-                Role::Moving { quiet, .. } if !*quiet => {
-                    *quiet = true;
-                    connection.armed = NEVER;
-                    // A word that it said now would be lost on the way.
-                    self.timers.set(Timer::Connection(id), None);
-                    return Some(Output::Quiet { connection: id });
-                }
-                _ => return None,
-            }
-        }
-    }
-
-    pub(super) fn sent(&mut self, id: ConnectionId, result: Result<usize, Lost>, now: Now) {
-        let Some(connection) = self.connection(id) else { return };
-        let Some((sending, _)) = connection.sending.take() else { return };
-        let count = match result {
-            Ok(count) => count,
-            Err(how) => return self.lost(id, how, now),
-        };
-        match sending {
-            Sending::Own(mut bytes) => {
-                let rest = bytes.split_off(count.min(bytes.len()));
-                connection.push_front(rest);
-            }
-            Sending::Stream => {
-                if let Role::Viewing { viewer, .. } = &mut connection.role {
-                    viewer.advance(count);
-                }
-            }
-        }
-        self.stats.sends += 1;
-        self.stats.sent_bytes += count as u64;
-        self.enqueue(id);
     }
 
     /// The peer has gone. What it published waits for it; what it watched does not.
@@ -694,7 +554,7 @@ impl Hub {
         match connection.role {
             Role::Publishing { .. } => self.unpublish(id, now),
             Role::Waiting { stream, .. } | Role::Viewing { stream, .. } => self.leave_stream(id, stream, now),
-            Role::Talking | Role::Moving { .. } => {}
+            Role::Talking | Role::Moving { .. } | Role::Judged { .. } => {}
         }
     }
 
@@ -706,6 +566,13 @@ impl Hub {
         {
             self.leave_stream(id, stream, now);
             return self.answer(id, Answer::Refused(session::Refusal::NotFound), now);
+        }
+        if let Role::Judged { until, .. } = connection.role
+            && until <= now
+        {
+            connection.role = Role::Talking;
+            self.remark(id, Level::Warning, "nobody has said in time whether it may", None);
+            return self.answer(id, Answer::Refused(session::Refusal::Forbidden), now);
         }
         if connection
             .session

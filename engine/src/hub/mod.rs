@@ -5,7 +5,7 @@
 //! [`deadline`](Hub::deadline). A connection is a number that the driver chose; its socket is the driver's business.
 //!
 //! `connection.rs` holds what one peer is to the hub and `connection/leaving.rs` how it leaves, `publish.rs` the way of a
-//! frame in, `play.rs` the way out, `neighbour.rs` what crosses between cores, `recording.rs` the recorder of an owned
+//! frame in, `play.rs` the way out, `verdict.rs` who may, `neighbour.rs` what crosses between cores, `recording.rs` the recorder of an owned
 //! stream.
 
 mod audit;
@@ -19,6 +19,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod verdict;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -32,6 +33,7 @@ use bytes::{Bytes, BytesMut};
 #[cfg(feature = "record")]
 use crate::record;
 use crate::{
+    access::Wish,
     error::ErrorKind,
     media::StreamName,
     message::{CoreId, Message, Parcel},
@@ -116,6 +118,15 @@ pub enum Input<'a> {
         /// Whose.
         connection: ConnectionId,
     },
+    /// The answer to [`Output::Ask`]. One that comes too late is dropped.
+    Judged {
+        /// Who asked.
+        connection: ConnectionId,
+        /// Which wish of its.
+        ticket: u64,
+        /// Yes or no.
+        allowed: bool,
+    },
     /// A word from another core.
     Mail(Message, CoreId),
     /// What [`Output::Mail`] asked for could not be: the lane is full.
@@ -173,6 +184,16 @@ pub enum Output {
         to: CoreId,
         /// What goes with the descriptor.
         parcel: Parcel,
+    },
+    /// The authenticator wants to answer later: ask it ([`ask`](crate::access::Authenticator::ask)), and bring
+    /// [`Input::Judged`].
+    Ask {
+        /// Who asks.
+        connection: ConnectionId,
+        /// Which wish of its.
+        ticket: u64,
+        /// What it wants.
+        wish: Wish,
     },
     /// A word for another core; [`Input::Undelivered`] when its lane is full.
     Mail(Message, CoreId),
@@ -236,6 +257,8 @@ pub struct Hub {
     /// When peers that take nothing were last looked for.
     swept: Now,
     subscriptions: u64,
+    /// Numbers the wishes that wait for a verdict.
+    tickets: u64,
     #[cfg(feature = "record")]
     recordings: recording::Recordings,
     stats: ShardStats,
@@ -262,6 +285,7 @@ impl Hub {
             timers: Timers::default(),
             swept: Now(0),
             subscriptions: 0,
+            tickets: 0,
             #[cfg(feature = "record")]
             recordings: recording::Recordings::default(),
             stats: ShardStats::default(),
@@ -291,6 +315,7 @@ impl Hub {
             Input::Sent { connection, result } => self.sent(connection, result, now),
             Input::Closed { connection, how } => self.lost(connection, how, now),
             Input::Quiet { connection } => self.quiet(connection),
+            Input::Judged { connection, ticket, allowed } => self.judged(connection, ticket, allowed, now),
             Input::Mail(message, from) => self.mail(message, from, now),
             Input::Undelivered(message, to) => self.undelivered(message, to, now),
             #[cfg(feature = "record")]
@@ -338,6 +363,12 @@ impl Hub {
     /// they are to be brought by [`Input::Received`]. A connection that has lent memory is not asked to be quiet.
     pub fn lend(&mut self, connection: ConnectionId, now: Now) -> Option<BytesMut> {
         self.lend_of(connection, now)
+    }
+
+    /// Into datagrams of how many bytes what this connection is sent is cut, while it plays a form that says so. Otherwise
+    /// each [`Output::Send`] is one datagram, for a driver that sends datagrams.
+    pub fn datagram(&self, connection: ConnectionId) -> Option<u16> {
+        self.look(connection)?.datagram()
     }
 
     /// When to bring [`Input::Timeout`] if nothing happens before.

@@ -337,7 +337,8 @@ mod tests {
         settings::Settings,
     };
 
-    static FORM: Form = Form { name: "none", open: || unreachable!("nothing is played here") };
+    static FORM: Form =
+        Form { name: "none", datagram: None, open: || unreachable!("nothing is played here") };
 
     /// Asks for one stream, and closes when it is refused.
     struct Asker(Vec<Wish>);

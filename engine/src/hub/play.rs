@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{
     ConnectionId, Hub,
-    connection::{Leaving, Role},
+    connection::{Judged, Leaving, Role},
     streams::{Source, StreamId},
 };
 use crate::{
-    access::{Action, Request},
+    access::Action,
     media::StreamName,
     message::{Message, owner_of},
     session::{Answer, Form, Refusal},
@@ -30,14 +30,19 @@ impl Hub {
         now: Now,
     ) {
         let Some(connection) = self.connection(id) else { return };
-        let (peer, door) = (connection.peer, connection.door);
         connection.stream = Some(name.clone());
+        connection.wished = Some(Action::Play);
         if !matches!(connection.role, Role::Talking) {
             return self.answer(id, Answer::Refused(Refusal::Full), now);
         }
-        if !self.settings.access.allows(&Request { action: Action::Play, name: &name, query, peer, door }) {
-            return self.answer(id, Answer::Refused(Refusal::Forbidden), now);
+        let judged = self.judge(id, Judged { ticket: 0, name, form: Some(form) }, query, now);
+        if let Some(Judged { name, .. }) = judged {
+            self.play_allowed(id, name, form, now);
         }
+    }
+
+    /// It may; whether it can is seen here.
+    pub(super) fn play_allowed(&mut self, id: ConnectionId, name: StreamName, form: &'static Form, now: Now) {
         let limits = &self.settings.of(name.app()).limits;
         let patience = limits.wait_for_publisher;
         // Looked at before a place is made for the stream: nobody would ever clear it away.
@@ -146,6 +151,7 @@ impl Hub {
                 let stream = *stream;
                 self.leave_stream(id, stream, now);
             }
+            Role::Judged { .. } => connection.role = Role::Talking,
             Role::Talking | Role::Moving { .. } | Role::Publishing { .. } => {}
         }
     }

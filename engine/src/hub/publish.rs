@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::{
     ConnectionId, Hub, Level,
-    connection::{Leaving, Role},
+    connection::{Judged, Leaving, Role},
     streams::{Source, Stream, StreamId},
     timers::Timer,
 };
 use crate::{
-    access::{Action, Request},
+    access::Action,
     canary::{self, Canary},
     limits,
     media::{Frame, Payload, StreamName},
@@ -24,15 +24,18 @@ impl Hub {
     pub(super) fn wish_to_publish(&mut self, id: ConnectionId, name: StreamName, query: &str, now: Now) {
         let Some(connection) = self.connection(id) else { return };
         connection.stream = Some(name.clone());
-        let (peer, door) = (connection.peer, connection.door);
+        connection.wished = Some(Action::Publish);
         if !matches!(connection.role, Role::Talking) {
             return self.answer(id, Answer::Refused(Refusal::AlreadyLive), now);
         }
-        let allowed =
-            self.settings.access.allows(&Request { action: Action::Publish, name: &name, query, peer, door });
-        if !allowed {
-            return self.answer(id, Answer::Refused(Refusal::Forbidden), now);
+        if let Some(Judged { name, .. }) = self.judge(id, Judged { ticket: 0, name, form: None }, query, now)
+        {
+            self.publish_allowed(id, name, now);
         }
+    }
+
+    /// It may; whether it can is seen here.
+    pub(super) fn publish_allowed(&mut self, id: ConnectionId, name: StreamName, now: Now) {
         if self.draining {
             return self.answer(id, Answer::Refused(Refusal::ShuttingDown), now);
         }

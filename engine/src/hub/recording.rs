@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Hub, Level, Notice, Output, RecordingId, streams::StreamId, timers::Timer};
 use crate::{
-    media::Frame,
+    media::{Frame, StreamName},
     record::{self, Fault, Recorder, SegmentId},
     stats::ShardStats,
     time::Now,
@@ -25,7 +25,7 @@ pub enum RecordAnswer {
 #[derive(Default)]
 pub struct Recordings {
     last: u64,
-    by_id: BTreeMap<RecordingId, Recorder>,
+    by_id: BTreeMap<RecordingId, (StreamName, Recorder)>,
 }
 
 impl Recordings {
@@ -52,8 +52,9 @@ impl Hub {
         self.recordings.last += 1;
         let id = RecordingId(self.recordings.last);
         stream.recording = Some(id);
-        let settings = record::Settings { segment: self.settings.segment };
-        self.recordings.by_id.insert(id, Recorder::new(stream.name.clone(), &settings));
+        let settings = record::Settings { segment: self.settings.segment, ..record::Settings::default() };
+        let recorder = Recorder::new(stream.name.as_str(), &settings);
+        self.recordings.by_id.insert(id, (stream.name.clone(), recorder));
     }
 
     /// Gives a frame of an owned stream to its recorder.
@@ -83,7 +84,7 @@ impl Hub {
 
     /// Lets a recorder do something, then carries out what it wants.
     fn with_recorder(&mut self, id: RecordingId, work: impl FnOnce(&mut Recorder)) {
-        let Some(recorder) = self.recordings.by_id.get_mut(&id) else { return };
+        let Some((name, recorder)) = self.recordings.by_id.get_mut(&id) else { return };
         let before = recorder.counters();
         work(recorder);
         let after = recorder.counters();
@@ -112,7 +113,7 @@ impl Hub {
                     continue;
                 }
             };
-            let stream = Some(recorder.name().clone());
+            let stream = Some(name.clone());
             self.outputs.push_back(Output::Notice(Notice {
                 level,
                 peer: None,

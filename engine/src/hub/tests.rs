@@ -42,7 +42,7 @@ impl Session for Peer {
     }
 }
 
-static FORM: Form = Form { name: "plain", open: || Box::new(Plain) };
+static FORM: Form = Form { name: "plain", datagram: None, open: || Box::new(Plain) };
 
 /// The payloads, and nothing else.
 struct Plain;

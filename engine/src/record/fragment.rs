@@ -1,32 +1,32 @@
-//! What is being built: the file with its tracks and timeline, and the fragment that is open. A [`Fragment`] that was
-//! cut knows its exact length and writes itself into the buffer that goes to the disk, which is the only copy.
+//! What is being built: the file with its tracks, and the fragment that is open. A [`Fragment`] that was cut knows its exact
+//! length and writes itself into the buffer that goes to the disk, which is the only copy.
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::SegmentId;
 use crate::{
-    codec::{Codec, Parameters, Shape},
-    fmp4::{
-        BOX_HEAD_BYTES,
-        mux::{self, Run, Sample, Track},
-    },
+    codec::{Parameters, Shape},
+    container::{Container, Muxer, Pieces, Track},
+    fmp4::{self, BOX_HEAD_BYTES, mux},
     limits,
-    media::{Frame, Payload, TrackId},
+    media::{Frame, TrackId},
     time::{MediaTime, Now, Wall},
 };
 
-/// A piece of a file that is written at once: `moof` and `mdat` (the first also `ftyp` and `moov` before them), and a
-/// `free` box up to the end of a block.
+/// A piece of a file that is written at once. In fMP4 that is `moof` and `mdat` (the first also `ftyp` and `moov` before
+/// them), and a `free` box up to the end of a block.
 #[derive(Clone)]
 pub struct Fragment {
-    head: Bytes,
-    samples: Vec<Bytes>,
+    pieces: Vec<Bytes>,
     /// Bytes without padding.
     content: usize,
     /// Bytes of the `free` box: 0, or at least its head.
     padding: usize,
+    /// Its container can be padded.
+    pads: bool,
+    frames: u64,
     serial: u64,
     from: Wall,
     end: Duration,
@@ -37,10 +37,11 @@ pub struct Fragment {
 pub(super) struct File {
     /// Once its first fragment was cut.
     segment: Option<SegmentId>,
+    muxer: Box<dyn Muxer>,
+    pads: bool,
     tracks: Vec<TrackState>,
-    /// The time of the file's first sample, from which all its times are counted.
-    origin: Option<MediaTime>,
-    sequence: u32,
+    /// The muxer knows the tracks.
+    begun: bool,
     started: Wall,
     /// Where the last fragment began that begins with a key frame.
     key_cut: Option<MediaTime>,
@@ -48,35 +49,38 @@ pub(super) struct File {
     opened: Now,
     from: Wall,
     bytes: usize,
-    frames: usize,
+    frames: Vec<Frame>,
 }
 
 struct TrackState {
     id: TrackId,
     parameters: Arc<Parameters>,
     /// Ticks per second: those of its frames, so that each of their times is exact.
-    timescale: u32,
-    /// The frames of the open fragment.
-    pending: Vec<Pending>,
-    /// Time of its last sample in the file. Times never fall below it.
-    last: Option<u64>,
-    last_duration: Option<u32>,
+    rate: u32,
+    /// Its frames in the open fragment.
+    open: Option<Open>,
     had_frames: bool,
+    played: Played,
 }
 
-struct Pending {
-    dts: MediaTime,
-    pts: MediaTime,
-    key: bool,
-    data: Bytes,
+/// Frames of one track in the open fragment.
+#[derive(Clone, Copy)]
+struct Open {
+    first: MediaTime,
+    last: MediaTime,
+    count: usize,
 }
 
-/// A picture's duration where none is known: the only one of its track so far.
-const PICTURE_DURATION: Duration = Duration::from_millis(40);
+/// How long a track has played, step by step, so that a clock that jumps does not count as hours.
+#[derive(Clone, Copy, Default)]
+struct Played {
+    last: Option<MediaTime>,
+    nanos: i64,
+    step: i64,
+}
+
 // The reason stands at the limit.
 const _: () = assert!(mux::head_len_max(limits::RECORDING_TRACKS_MAX, limits::FRAGMENT_FRAMES_MAX) <= 4096);
-/// A longer step to the next frame is a jump or a pause, and not how long the frame before it lasts.
-const SAMPLE_DURATION_MAX: Duration = Duration::from_secs(10);
 
 // A fragment is never empty: it has at least one sample.
 #[allow(clippy::len_without_is_empty)]
@@ -99,7 +103,7 @@ impl Fragment {
     }
     /// Its frames.
     pub fn frames(&self) -> u64 {
-        self.samples.len() as u64
+        self.frames
     }
     /// Writes the whole into `out`, which must have its length.
     pub fn write_into(&self, out: &mut [u8]) {
@@ -111,8 +115,7 @@ impl Fragment {
     pub fn write_window(&self, start: usize, out: &mut [u8]) -> usize {
         let free = mux::free_head(self.padding.max(BOX_HEAD_BYTES));
         let free = if self.padding == 0 { &[][..] } else { &free[..] };
-        let pieces =
-            std::iter::once(&self.head[..]).chain(self.samples.iter().map(|data| &data[..])).chain([free]);
+        let pieces = self.pieces.iter().map(|data| &data[..]).chain([free]);
         let (mut at, mut written) = (0, 0);
         for piece in pieces {
             let (_, wanted) = piece.split_at(start.saturating_sub(at).min(piece.len()));
@@ -127,10 +130,13 @@ impl Fragment {
     }
 
     /// Pads to a multiple of `block`. There is always room for the head of a box: it is the last thing of a fragment that
-    /// is not zeros, by which a scan knows that the media before it have arrived, whatever they end with.
+    /// is not zeros, by which a scan knows that the media before it have arrived, whatever they end with. A container that
+    /// has no such box is written as it is.
     pub(super) fn pad(&mut self, block: usize) {
         assert!(block.is_power_of_two());
-        self.padding = (self.content + BOX_HEAD_BYTES).next_multiple_of(block) - self.content;
+        if self.pads {
+            self.padding = (self.content + BOX_HEAD_BYTES).next_multiple_of(block) - self.content;
+        }
     }
     /// Bytes that it keeps alive.
     pub(super) fn held_bytes(&self) -> usize {
@@ -147,23 +153,24 @@ impl Fragment {
 
 impl std::fmt::Debug for Fragment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fragment({} frames, {} + {} bytes)", self.samples.len(), self.content, self.padding)
+        write!(f, "Fragment({} frames, {} + {} bytes)", self.frames, self.content, self.padding)
     }
 }
 
 impl File {
-    pub(super) fn new(now: Now, wall: Wall) -> Self {
+    pub(super) fn new(container: &Container, now: Now, wall: Wall) -> Self {
         File {
             segment: None,
+            muxer: (container.open)(),
+            pads: *container == fmp4::CONTAINER,
             tracks: Vec::new(),
-            origin: None,
-            sequence: 0,
+            begun: false,
             started: wall,
             key_cut: None,
             opened: now,
             from: wall,
             bytes: 0,
-            frames: 0,
+            frames: Vec::new(),
         }
     }
     /// The segment it goes to, once it was sealed.
@@ -180,11 +187,11 @@ impl File {
     }
     /// True when the open fragment has no frame.
     pub(super) fn is_empty(&self) -> bool {
-        self.frames == 0
+        self.frames.is_empty()
     }
     /// Frames of the open fragment.
     pub(super) fn frames(&self) -> u64 {
-        self.frames as u64
+        self.frames.len() as u64
     }
     /// When the open fragment is to be cut even if no frame comes.
     pub(super) fn deadline(&self) -> Option<Now> {
@@ -214,21 +221,16 @@ impl File {
         }
         if self.deadline().is_some_and(|deadline| deadline <= now)
             || self.bytes + frame.payload_bytes() > limits::FRAGMENT_BYTES_CUT
-            || self.frames >= limits::FRAGMENT_FRAMES_MAX
+            || self.frames.len() >= limits::FRAGMENT_FRAMES_MAX
         {
             return true;
         }
-        let Some(track) = self.tracks.iter().find(|track| track.id == frame.track) else { return false };
-        let [first, .., last] = &track.pending[..] else {
-            return track.pending.first().is_some_and(|only| {
-                let step = nanos_between(only.dts, frame.dts);
-                self.wants_key_cut(frame) || 2 * step > nanos(limits::FRAGMENT_DURATION_MAX)
-            });
-        };
+        let open = self.tracks.iter().find(|track| track.id == frame.track).and_then(|track| track.open);
+        let Some(open) = open else { return false };
         // The fragment would last until the end of the frame, and a frame lasts about as long as the one before it.
-        let (begin, step) = (nanos_between(first.dts, frame.dts), nanos_between(last.dts, frame.dts));
+        let (begin, step) = (nanos_between(open.first, frame.dts), nanos_between(open.last, frame.dts));
         self.wants_key_cut(frame)
-            || begin >= nanos(limits::FRAGMENT_CUT_AFTER)
+            || (open.count > 1 && begin >= nanos(limits::FRAGMENT_CUT_AFTER))
             || begin + step > nanos(limits::FRAGMENT_DURATION_MAX)
     }
 
@@ -242,11 +244,9 @@ impl File {
     /// Adds a frame that the file [`takes`](Self::takes).
     pub(super) fn push(&mut self, frame: &Frame, parameters: &Arc<Parameters>, now: Now, wall: Wall) {
         debug_assert!(self.takes(frame.track, parameters));
-        let (data, key) = match &frame.payload {
-            Payload::Video { data, key, .. } => (data, *key),
-            Payload::Audio { data, .. } => (data, true),
-            _ => return,
-        };
+        if !frame.is_media() {
+            return;
+        }
         if self.is_empty() {
             self.opened = now;
             self.from = wall;
@@ -263,15 +263,17 @@ impl File {
             track.had_frames = true;
             track.parameters = parameters.clone();
             if self.segment.is_none() {
-                track.timescale = frame.dts.rate;
+                track.rate = frame.dts.rate;
             }
         }
-        if frame.is_key() && track.pending.is_empty() {
+        if frame.is_key() && track.open.is_none() {
             self.key_cut = Some(frame.dts);
         }
-        track.pending.push(Pending { dts: frame.dts, pts: frame.pts, key, data: data.clone() });
-        self.bytes += data.len();
-        self.frames += 1;
+        let open = track.open.get_or_insert(Open { first: frame.dts, last: frame.dts, count: 0 });
+        (open.last, open.count) = (frame.dts, open.count + 1);
+        track.played.advance(frame.dts);
+        self.bytes += frame.payload_bytes();
+        self.frames.push(frame.clone());
     }
 
     /// Decides which tracks the file has: those with frames in its first fragment, and those of which the parameters
@@ -281,9 +283,8 @@ impl File {
         segment: SegmentId,
         parameters: impl Iterator<Item = (TrackId, &'a Arc<Parameters>)>,
     ) {
-        let pending = self.tracks.iter().flat_map(|track| &track.pending);
-        self.origin = pending.map(|frame| frame.dts).min_by_key(|dts| dts.as_nanos());
-        let rate = self.origin.map_or(1000, |origin| origin.rate);
+        let first = self.frames.iter().min_by_key(|frame| frame.dts.as_nanos());
+        let rate = first.map_or(1000, |frame| frame.dts.rate);
         for (id, parameters) in parameters {
             if !self.tracks.iter().any(|track| track.id == id)
                 && self.tracks.len() < limits::RECORDING_TRACKS_MAX
@@ -298,139 +299,78 @@ impl File {
     /// Makes a fragment of the open frames. `next` is the frame that follows, if it is known.
     pub(super) fn cut(&mut self, next: Option<&Frame>) -> Option<Fragment> {
         assert!(self.segment.is_some(), "a file is sealed before it is cut");
-        let origin = self.origin?;
         if self.is_empty() {
             return None;
         }
-        let mut ready = Vec::with_capacity(self.tracks.len());
-        for (number, track) in (1..).zip(&mut self.tracks) {
-            let next = next.filter(|next| next.track == track.id).map(|next| next.dts);
-            if let Some((base, samples)) = track.samples(origin, next) {
-                ready.push((number, base, !track.parameters.codec.is_video(), samples));
-            }
+        let mut pieces = Pieces::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            let track = |track: &TrackState| Track {
+                id: track.id,
+                parameters: track.parameters.clone(),
+                rate: track.rate,
+            };
+            let tracks: Vec<_> = self.tracks.iter().map(track).collect();
+            self.muxer.begin(&tracks, self.started, &mut pieces);
         }
-        let runs: Vec<_> = ready
-            .iter()
-            .map(|(track, base, all_key, samples)| Run {
-                track: *track,
-                base_decode_time: *base,
-                all_key: *all_key,
-                samples,
-            })
-            .collect();
-        let mut head = BytesMut::with_capacity(mux::head_len(&runs));
-        if self.sequence == 0 {
-            let tracks: Vec<_> = (1..)
-                .zip(&self.tracks)
-                .map(|(id, track)| Track {
-                    id,
-                    timescale: track.timescale,
-                    parameters: track.parameters.clone(),
-                })
-                .collect();
-            mux::init(&tracks, self.started, &mut head);
+        self.muxer.fragment(&self.frames, next, &mut pieces);
+        let key = self.begins_with_key();
+        let frames = self.frames.len() as u64;
+        self.frames.clear();
+        self.bytes = 0;
+        for track in &mut self.tracks {
+            track.open = None;
         }
-        self.sequence += 1;
-        mux::head(self.sequence, &runs, &mut head);
-        let key = runs.iter().find(|run| !run.all_key).is_none_or(|run| run.samples[0].key);
-        let samples: Vec<_> =
-            ready.into_iter().flat_map(|(.., samples)| samples).map(|sample| sample.data).collect();
-        debug_assert_eq!(samples.len(), self.frames);
-        let content = head.len() + samples.iter().map(Bytes::len).sum::<usize>();
-        let end = self.tracks.iter().map(TrackState::end).max().unwrap_or_default();
-        (self.bytes, self.frames) = (0, 0);
-        let from = self.from;
-        Some(Fragment { head: head.freeze(), samples, content, padding: 0, serial: 0, from, end, key })
+        let played = self.tracks.iter().map(TrackState::played).max().unwrap_or_default();
+        let end = self.muxer.played().unwrap_or(played);
+        let (content, pads, from) = (pieces.len(), self.pads, self.from);
+        let pieces = pieces.finish();
+        Some(Fragment { pieces, content, padding: 0, pads, frames, serial: 0, from, end, key })
+    }
+
+    /// Whether the first picture of the open fragment is a key frame; true where there are none.
+    fn begins_with_key(&self) -> bool {
+        let pictures =
+            self.tracks.iter().find(|track| track.open.is_some() && track.parameters.codec.is_video());
+        pictures.is_none_or(|track| {
+            self.frames.iter().find(|frame| frame.track == track.id).is_some_and(Frame::is_key)
+        })
     }
 }
 
 impl TrackState {
-    fn new(id: TrackId, parameters: Arc<Parameters>, timescale: u32) -> Self {
-        TrackState {
-            id,
-            parameters,
-            timescale,
-            pending: Vec::new(),
-            last: None,
-            last_duration: None,
-            had_frames: false,
-        }
+    fn new(id: TrackId, parameters: Arc<Parameters>, rate: u32) -> Self {
+        TrackState { id, parameters, rate, open: None, had_frames: false, played: Played::default() }
     }
 
-    /// The pending frames on the file's clock, and the time of the first of them.
-    fn samples(&mut self, origin: MediaTime, next: Option<MediaTime>) -> Option<(u64, Vec<Sample>)> {
-        let zero = origin.ticks_at(self.timescale);
-        let timescale = self.timescale;
-        let relative = |time: MediaTime| time.ticks_at(timescale).saturating_sub(zero);
-        // Encoders step back by a tick now and then, and sound may be older than the picture that opened the file. The
-        // times of a track in a file can only rise, so such a frame comes at the time of the one before it.
-        let mut floor = self.last.unwrap_or(0);
-        let times: Vec<u64> = self
-            .pending
-            .iter()
-            .map(|frame| {
-                floor = u64::try_from(relative(frame.dts)).unwrap_or(0).max(floor);
-                floor
-            })
-            .collect();
-        let (&first, &last) = (times.first()?, times.last()?);
-        let next = next
-            .map(relative)
-            .and_then(|next| u64::try_from(next).ok())
-            .and_then(|next| next.checked_sub(last));
-        let longest = ticks(SAMPLE_DURATION_MAX, timescale);
-        let mut samples = Vec::with_capacity(self.pending.len());
-        for (index, frame) in self.pending.drain(..).enumerate() {
-            let dts = times[index];
-            let step = match times.get(index + 1) {
-                Some(after) => Some(after - dts),
-                None => next.filter(|step| *step <= longest),
-            };
-            let duration = match step.and_then(|step| u32::try_from(step).ok()) {
-                Some(step) => {
-                    if step > 0 {
-                        self.last_duration = Some(step);
-                    }
-                    step
-                }
-                None => self.last_duration.unwrap_or_else(|| usual_duration(&self.parameters, timescale)),
-            };
-            let offset = relative(frame.pts).saturating_sub_unsigned(dts);
-            // Where the decoding time had to be moved past the time of showing, the showing moves with it.
-            let moved = relative(frame.dts).saturating_sub_unsigned(dts) != 0;
-            let offset = if moved { offset.max(0) } else { offset };
-            let composition_offset = offset.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
-            samples.push(Sample { duration, composition_offset, key: frame.key, data: frame.data });
+    /// How long the track plays so far: its last frame as long as the one before it.
+    fn played(&self) -> Duration {
+        if !self.had_frames {
+            return Duration::ZERO;
         }
-        self.last = Some(last);
-        let tail = samples.last().map_or(0, |sample| sample.duration);
-        self.last_duration = self.last_duration.or(Some(tail));
-        Some((first, samples))
-    }
-
-    /// How long the track plays so far.
-    fn end(&self) -> Duration {
-        let ticks = self.last.map_or(0, |last| last.saturating_add(self.last_duration.unwrap_or(0).into()));
-        let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(self.timescale.max(1));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let last =
+            if self.played.step > 0 { self.played.step } else { nanos(usual_duration(&self.parameters)) };
+        Duration::from_nanos(u64::try_from(self.played.nanos.saturating_add(last)).unwrap_or(0))
     }
 }
 
-fn usual_duration(parameters: &Parameters, timescale: u32) -> u32 {
-    let duration = match parameters.shape {
-        Shape::Video { .. } => PICTURE_DURATION,
-        Shape::Audio { sample_rate, packet_samples, .. } if sample_rate > 0 && packet_samples > 0 => {
-            Duration::from_secs(packet_samples.into()) / sample_rate
+impl Played {
+    fn advance(&mut self, to: MediaTime) {
+        let step = self.last.map_or(0, |last| nanos_between(last, to));
+        let step = step.clamp(0, nanos(limits::CLOCK_STEP_FORWARD_MAX));
+        self.last = Some(to);
+        self.nanos = self.nanos.saturating_add(step);
+        if step > 0 {
+            self.step = step;
         }
-        Shape::Audio { .. } if parameters.codec == Codec::Opus => Duration::from_millis(20),
-        Shape::Audio { .. } => Duration::from_millis(23),
-    };
-    u32::try_from(ticks(duration, timescale)).unwrap_or(u32::MAX)
+    }
 }
 
-fn ticks(duration: Duration, timescale: u32) -> u64 {
-    let ticks = (duration.as_nanos() * u128::from(timescale) + 500_000_000) / 1_000_000_000;
-    u64::try_from(ticks).unwrap_or(u64::MAX)
+/// How long a frame lasts that is the only one of its track.
+fn usual_duration(parameters: &Parameters) -> Duration {
+    match parameters.shape {
+        Shape::Video { .. } => fmp4::file::PICTURE_DURATION,
+        Shape::Audio { .. } => fmp4::file::packet_duration(parameters),
+    }
 }
 
 fn nanos(duration: Duration) -> i64 {

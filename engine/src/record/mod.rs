@@ -1,4 +1,4 @@
-//! Recording: frames to fragments of at most one second, fragments to aligned blocks of a file.
+//! Recording: frames to fragments of at most one second, fragments to aligned blocks of a file, of any [container](Container).
 //!
 //! A [`Recorder`] stands at the owner of its stream and is fed each frame. It has no file: it tells a driver to open
 //! one, to append a fragment, to finish, and hears how that went. A fragment is the unit of durability: one write of
@@ -18,8 +18,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     codec::Parameters,
-    limits,
-    media::{Frame, Payload, StreamName, TrackId},
+    container::Container,
+    fmp4, limits,
+    media::{Frame, Payload, TrackId},
     time::{Now, Wall},
 };
 use fragment::File;
@@ -30,7 +31,7 @@ pub use fragment::Fragment;
 
 /// Records one stream.
 pub struct Recorder {
-    name: StreamName,
+    container: &'static Container,
     clock: SegmentClock,
     /// The tracks of the stream, by id.
     tracks: Vec<Known>,
@@ -54,11 +55,13 @@ pub struct Recorder {
 pub struct Settings {
     /// A new file begins on the first key frame at or after this much media.
     pub segment: Duration,
+    /// What kind of file.
+    pub container: &'static Container,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { segment: Duration::from_secs(600) }
+        Settings { segment: Duration::from_secs(600), container: &fmp4::CONTAINER }
     }
 }
 
@@ -74,7 +77,7 @@ pub enum Output {
     Open {
         /// What its outputs will be marked with.
         segment: SegmentId,
-        /// Below the recordings' directory: `APP/STREAM/2026-11-22T07-45-00.123Z.mp4`, UTC of the first frame.
+        /// Below the recordings' directory: its folder and `2026-11-22T07-45-00.123Z.mp4`, UTC of the first frame.
         path: String,
         /// When its first frame came.
         started: Wall,
@@ -178,12 +181,12 @@ struct Trouble {
 }
 
 impl Recorder {
-    /// A recorder of the stream `name`.
-    pub fn new(name: StreamName, settings: &Settings) -> Self {
+    /// A recorder whose files lie in `folder`, as [`Output::Open`] gives it: `APP/STREAM` for a stream.
+    pub fn new(folder: &str, settings: &Settings) -> Self {
         Recorder {
+            container: settings.container,
             clock: SegmentClock::new(settings.segment),
-            sink: Sink::new(&name),
-            name,
+            sink: Sink::new(folder, settings.container.extension),
             tracks: Vec::new(),
             file: None,
             presence: Presence::default(),
@@ -194,11 +197,6 @@ impl Recorder {
             latest: Wall::default(),
             counters: Counters::default(),
         }
-    }
-
-    /// The stream that is recorded.
-    pub fn name(&self) -> &StreamName {
-        &self.name
     }
 
     /// Takes a frame of the stream, in the order of the stream. `wall` is when it came.
@@ -232,6 +230,21 @@ impl Recorder {
         }
     }
 
+    /// What has come so far becomes a file, as if the stream ended here. What follows begins another, at its next entrance.
+    /// Done twice, the second time changes nothing.
+    pub fn flush(&mut self, now: Now) {
+        if !self.finished {
+            self.cut(None, now);
+            self.close();
+            self.settle();
+        }
+    }
+
+    /// True when nothing is left to do or to wait for, until another frame comes.
+    pub fn is_idle(&self) -> bool {
+        self.file.is_none() && self.sink.is_empty()
+    }
+
     /// The stream is over. When [`is_done`](Self::is_done) says so after that, nothing is left to do or to wait for.
     pub fn finish(&mut self, now: Now) {
         if self.finished {
@@ -254,7 +267,7 @@ impl Recorder {
     }
 
     /// Answers [`Output::Open`]. `block` is the file's alignment: each fragment is padded to a multiple of it, and it
-    /// is a power of two (1 for none).
+    /// is a power of two (1 for none). Only fMP4 can be padded: fragments of other containers are as long as they are.
     pub fn opened(&mut self, segment: SegmentId, result: Result<u32, Fault>, now: Now) {
         if let Some(failure) = self.sink.opened(segment, result) {
             self.fail(segment, failure, now);
@@ -356,7 +369,7 @@ impl Recorder {
                     self.dropping = true;
                     return self.lose(1, wall);
                 }
-                let mut file = File::new(now, wall);
+                let mut file = File::new(self.container, now, wall);
                 file.push(frame, &parameters, now, wall);
                 self.clock.start(frame);
                 self.stale = false;

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
-    codec::{Codec, nal::LengthPrefixed, nal::LengthSize},
+    codec::{nal::LengthPrefixed, nal_length_size},
     error::Error,
     fmp4::demux::{BOX_HEAD_BYTES_MAX, BoxHead, Fragment, Movie, Sample},
     limits,
@@ -386,13 +386,11 @@ impl<'f, F: ReadAt + ?Sized> Scan<'f, F> {
         let Some(track) = self.movie.as_ref().and_then(|movie| movie.track(sample.track)) else {
             return Ok(());
         };
-        let place = match track.entry.codec {
-            Some(Codec::H264) => 4,
-            Some(Codec::H265) => 21,
-            _ => return Ok(()),
+        let Some(length_size) =
+            track.entry.codec.and_then(|codec| nal_length_size(codec, &track.entry.configuration))
+        else {
+            return Ok(());
         };
-        let length_size =
-            track.entry.configuration.get(place).and_then(|byte| LengthSize::from_minus_one(*byte));
         let len = sample.size as usize;
         if len > limits::RTMP_MESSAGE_BYTES_MAX {
             return Ok(());
@@ -400,7 +398,7 @@ impl<'f, F: ReadAt + ?Sized> Scan<'f, F> {
         let mut data = std::mem::take(&mut self.buffer);
         data.resize(len, 0);
         self.read(sample.offset, &mut data)?;
-        if LengthPrefixed::new(&data, length_size.unwrap_or_default()).any(|unit| unit.is_err()) {
+        if LengthPrefixed::new(&data, length_size).any(|unit| unit.is_err()) {
             self.find(sample.offset, "a NAL unit that leads past the end of its frame");
         }
         self.buffer = data;
@@ -408,7 +406,7 @@ impl<'f, F: ReadAt + ?Sized> Scan<'f, F> {
     }
 
     /// True when what a block holds of the fragment is zeros: it never reached the disk. No codec makes that many zeros in
-    /// a row (H.264 and HEVC cannot at all), and our own fragments have no block without media or a head. What another
+    /// a row (H.264, HEVC and VVC cannot at all), and our own fragments have no block without media or a head. What another
     /// fragment has in the same block says nothing: it may have come with another write.
     fn is_torn(&self, suspect: &Suspect) -> Result<bool, F::Error> {
         let (start, end) = suspect.media;

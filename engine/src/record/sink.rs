@@ -5,13 +5,14 @@ use std::{collections::VecDeque, time::Duration};
 use super::{Fault, Fragment, Output, SegmentId};
 use crate::{
     limits,
-    media::StreamName,
     time::{Now, Wall},
 };
 
 /// The files of one recorder that the driver has not yet closed.
 pub(super) struct Sink {
-    stream: StreamName,
+    folder: String,
+    /// Of its files.
+    extension: &'static str,
     segments: Vec<Segment>,
     outbox: VecDeque<Output>,
     segment_next: u64,
@@ -83,9 +84,10 @@ pub(super) struct Failure {
 }
 
 impl Sink {
-    pub(super) fn new(stream: &StreamName) -> Self {
+    pub(super) fn new(folder: &str, extension: &'static str) -> Self {
         Sink {
-            stream: stream.clone(),
+            folder: folder.to_owned(),
+            extension,
             segments: Vec::new(),
             outbox: VecDeque::new(),
             segment_next: 0,
@@ -133,7 +135,7 @@ impl Sink {
             duration: Duration::ZERO,
             flying: VecDeque::new(),
         };
-        self.outbox.push_back(segment.open(&self.stream));
+        self.outbox.push_back(segment.open(&self.folder, self.extension));
         self.segments.push(segment);
         id
     }
@@ -183,7 +185,7 @@ impl Sink {
             }
             Err(Fault::Exists) if segment.names_tried + 1 < limits::RECORDING_NAMES_MAX => {
                 segment.names_tried += 1;
-                self.outbox.push_back(segment.open(&self.stream));
+                self.outbox.push_back(segment.open(&self.folder, self.extension));
                 None
             }
             Err(fault) => {
@@ -263,12 +265,12 @@ impl Sink {
 }
 
 impl Segment {
-    fn open(&self, stream: &StreamName) -> Output {
+    fn open(&self, folder: &str, extension: &str) -> Output {
         // Colons are not for every file system.
         let utc = self.started.to_string().replace(':', "-");
         let path = match self.names_tried {
-            0 => format!("{stream}/{utc}.mp4"),
-            tried => format!("{stream}/{utc}-{tried}.mp4"),
+            0 => format!("{folder}/{utc}.{extension}"),
+            tried => format!("{folder}/{utc}-{tried}.{extension}"),
         };
         Output::Open { segment: self.id, path, started: self.started }
     }

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use bytes::BytesMut;
 
+use super::datagram::Datagram;
 use super::file::FileId;
 use super::socket::SocketId;
 use crate::buffer::ReceiveBuffer;
@@ -34,6 +35,22 @@ pub enum Completion {
         socket: SocketId,
         /// Drop it soon: it goes back to those that all sockets share.
         bytes: ReceiveBuffer,
+    },
+    /// A datagram, from a peer that the ring need not know. It may be empty.
+    Datagram {
+        /// The socket's token.
+        token: u64,
+        /// Drop it soon: its buffer goes back to those that all sockets for datagrams share.
+        datagram: Datagram,
+        /// How many the kernel has dropped before it since the last that said so, because the socket was full.
+        lost: u32,
+    },
+    /// A socket for datagrams receives no more.
+    DatagramsStopped {
+        /// The socket's token.
+        token: u64,
+        /// Why: `resume_datagrams` when that may have changed, and not at once. `None` after `stop_datagrams`.
+        error: Option<io::Error>,
     },
     /// A receive into the caller's own memory has ended, see `receive_into`. If the peer sends no more, the receive was
     /// stopped or the connection broke, [`ReceiveEnded`](Self::ReceiveEnded) follows.
@@ -114,6 +131,7 @@ pub(super) enum Kind {
     Receive = 2,
     Send = 3,
     File = 4,
+    Datagram = 5,
 }
 
 impl Operation {
@@ -130,6 +148,7 @@ impl Operation {
             2 => Kind::Receive,
             3 => Kind::Send,
             4 => Kind::File,
+            5 => Kind::Datagram,
             _ => unreachable!("the kernel brings back what it was given"),
         };
         let generation = (bits >> 32) as u32 & ((1 << GENERATION_BITS) - 1);
@@ -145,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_operation_survives_its_way_through_the_kernel() {
-        for kind in [Kind::Cancel, Kind::Accept, Kind::Receive, Kind::Send, Kind::File] {
+        for kind in [Kind::Cancel, Kind::Accept, Kind::Receive, Kind::Send, Kind::File, Kind::Datagram] {
             for key in [
                 Key { index: 0, generation: 0 },
                 Key { index: u32::MAX, generation: (1 << GENERATION_BITS) - 1 },

@@ -1,6 +1,6 @@
 //! The hot path: one raw io_uring per shard, owned by one driver task inside the shard's executor.
 //!
-//! The driver queues operations (`listen`, `receive`, `send`, `write`), calls [`Ring::submit`] once per round, and
+//! The driver queues operations (`listen`, `receive`, `receive_datagrams`, `send`, `write`), calls [`Ring::submit`] once per round, and
 //! takes what happened from [`Ring::next`]. It sleeps in [`Ring::ready`], and only while operations are in flight.
 //! Nothing else here waits, with one exception: dropping a ring waits until the kernel has let go of all memory.
 //!
@@ -8,6 +8,7 @@
 //! completion of its operation. The memory of provided and aligned buffers is in [`crate::buffer`].
 
 mod completion;
+mod datagram;
 mod file;
 mod listener;
 mod socket;
@@ -26,6 +27,8 @@ use crate::probe;
 use crate::slots::{Key, Slots};
 pub use completion::{Completion, End};
 use completion::{Kind, Operation};
+pub use datagram::Datagram;
+use datagram::{DATAGRAM_SOCKETS_MAX, DatagramSocket};
 pub use file::FileId;
 use file::{FileOperation, OpenFile};
 use listener::Listening;
@@ -50,6 +53,9 @@ pub struct RingConfig {
     pub receive_buffers: u16,
     /// Size of one of them.
     pub receive_buffer_bytes: u32,
+    /// Buffers that sockets for datagrams share, each for the largest; a power of two. Made with the first such socket, and in
+    /// memory as far as datagrams have filled them: a page each for those of a usual MTU.
+    pub datagram_buffers: u16,
     /// Registered memory for file writes. It counts against RLIMIT_MEMLOCK.
     pub write_buffer_bytes: usize,
     /// How much more than that file writes may take from the heap.
@@ -65,6 +71,7 @@ impl Default for RingConfig {
             files: 1 << 12,
             receive_buffers: 256,
             receive_buffer_bytes: 16 << 10,
+            datagram_buffers: 256,
             write_buffer_bytes: 2 << 20,
             write_heap_bytes: 256 << 20,
         }
@@ -108,12 +115,17 @@ pub struct Ring {
     /// Entries that found the submission queue full while the kernel refused to take any.
     backlog: VecDeque<squeue::Entry>,
     listeners: Slots<Listening>,
+    datagrams: Slots<DatagramSocket>,
     sockets: Slots<Socket>,
     files: Slots<OpenFile>,
     file_operations: Slots<FileOperation>,
     /// Sockets whose receive ended for want of a buffer, first come first served.
     starved: VecDeque<Key>,
+    /// Sockets for datagrams in the same state.
+    datagrams_starved: usize,
     receive_buffers: Rc<ReceivePool>,
+    datagram_buffers: Option<Rc<ReceivePool>>,
+    datagram_buffer_count: u16,
     write_buffers: Rc<WritePool>,
     /// Where in the registered table files begin (sockets come first); none when descriptors are passed plainly.
     registered_files_from: Option<u32>,
@@ -143,6 +155,7 @@ impl Ring {
         probe::require_operations(&uring.submitter())?;
         let wakeup = Wakeup::new()?;
         let receive_buffers = ReceivePool::new(config.receive_buffers, config.receive_buffer_bytes)?;
+        receive_buffers.touch();
         receive_buffers.register(&uring.submitter(), RECEIVE_GROUP)?;
         let write_buffers = WritePool::new(config.write_buffer_bytes, config.write_heap_bytes);
         if config.write_buffer_bytes > 0 {
@@ -161,11 +174,15 @@ impl Ring {
             ready: VecDeque::new(),
             backlog: VecDeque::new(),
             listeners: Slots::new(LISTENERS_MAX),
+            datagrams: Slots::new(DATAGRAM_SOCKETS_MAX),
             sockets: Slots::new(sockets),
             files: Slots::new(files),
             file_operations: Slots::new(u32::MAX),
             starved: VecDeque::new(),
+            datagrams_starved: 0,
             receive_buffers,
+            datagram_buffers: None,
+            datagram_buffer_count: config.datagram_buffers,
             write_buffers,
             registered_files_from: registered.then_some(sockets),
             operations: 0,
@@ -234,7 +251,8 @@ impl Ring {
     /// Operations that wait for the next [`Ring::submit`]. Do not sleep while there are some.
     pub fn pending(&self) -> usize {
         let receives = self.starved.len().min(self.receive_buffers.free());
-        self.queued + self.backlog.len() + self.ready.len() + receives
+        let datagrams = usize::from(self.datagrams_starved > 0 && self.has_datagram_buffers());
+        self.queued + self.backlog.len() + self.ready.len() + receives + datagrams
     }
 
     /// Sleeps until the kernel has something to report; then call [`Ring::submit`] and [`Ring::next`]. Returns at once
@@ -307,6 +325,7 @@ impl Ring {
             Kind::Receive => self.received(key, result, cqueue::buffer_select(entry.flags()), more),
             Kind::Send => self.sent(key, result),
             Kind::File => self.file_done(key, result),
+            Kind::Datagram => self.datagram(key, result, cqueue::buffer_select(entry.flags()), more),
             // What was cancelled says so itself; that it had already ended is no news either.
             Kind::Cancel => None,
         }
@@ -325,7 +344,7 @@ impl Ring {
     }
 
     fn push_now(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: whatever the entry points to (payload, buffer, descriptor) is owned by a table of this ring that
+        // SAFETY: whatever the entry points to (payload, buffer, address, descriptor) is owned by a table of this ring that
         // keeps it until the operation's last completion; see `send`, `write` and `add`. The tables, in turn, live
         // until `drop` has seen all operations end, or are leaked.
         let pushed = unsafe { self.uring.submission().push(entry) }.is_ok();
@@ -385,6 +404,7 @@ impl Drop for Ring {
         let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
         let everything = Operation { kind: Kind::Cancel, key: Key { index: 0, generation: 0 } };
         self.listeners.values_mut().for_each(Listening::abandon);
+        self.datagrams.values_mut().for_each(DatagramSocket::abandon);
         self.sockets.values_mut().for_each(Socket::abandon);
         self.push(entry, everything);
         let deadline = Instant::now() + DROP_WAIT_MAX;
@@ -398,9 +418,11 @@ impl Drop for Ring {
         if self.operations > 0 {
             // A disk that does not answer holds its write for ever, and the kernel may still read that memory. Losing
             // it for the rest of the process is the smaller evil.
+            std::mem::forget(std::mem::replace(&mut self.datagrams, Slots::new(0)));
             std::mem::forget(std::mem::replace(&mut self.sockets, Slots::new(0)));
             std::mem::forget(std::mem::replace(&mut self.file_operations, Slots::new(0)));
             std::mem::forget(Rc::clone(&self.receive_buffers));
+            std::mem::forget(self.datagram_buffers.take());
             std::mem::forget(Rc::clone(&self.write_buffers));
         }
     }
@@ -423,8 +445,10 @@ fn is_transient(error: &io::Error) -> bool {
 const READY_RETRY: Duration = Duration::from_millis(5);
 /// Listening sockets of one ring: a door each, with a few addresses.
 const LISTENERS_MAX: u32 = 64;
-/// The group of provided buffers; a ring has one.
+/// The group of provided buffers for connections.
 const RECEIVE_GROUP: u16 = 0;
+/// The same for datagrams.
+const DATAGRAM_GROUP: u16 = 1;
 /// What the kernel takes for "no file here" in the registered table.
 const EMPTY_PLACE: RawFd = -1;
 /// How long dropping a ring waits for the kernel. A healthy one lets go at once.

@@ -1,13 +1,15 @@
-//! Connected sockets of a ring: at most one receive (multishot into the provided buffers, or one into memory of the caller's)
+//! Connected sockets of a ring, and peers of sockets for datagrams: at most one receive (multishot into the provided buffers, or one into memory of the caller's)
 //! and one send at a time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bytes::{Bytes, BytesMut};
 use io_uring::opcode;
 
 use super::completion::{Completion, End, Kind, Operation};
+use super::datagram::Peer;
 use super::{RECEIVE_GROUP, Ring};
 use crate::slots::Key;
 
@@ -24,7 +26,7 @@ impl SocketId {
 
 /// A socket, and what the kernel has of it.
 pub(super) struct Socket {
-    descriptor: OwnedFd,
+    way: Way,
     receive: Receive,
     /// The memory of a receive that is not multishot; the kernel writes behind its length until the completion.
     memory: Option<BytesMut>,
@@ -34,8 +36,18 @@ pub(super) struct Socket {
     closing: bool,
 }
 
+/// By what its bytes come and go.
+enum Way {
+    /// A socket of its own.
+    Connection(OwnedFd),
+    /// One that it shares with the other peers of its door, which receives for all of them.
+    Peer(Box<Peer>),
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Receive {
+    /// A peer's datagrams come by the socket that it shares.
+    Shared,
     Idle,
     Armed,
     /// Armed, and its cancellation is under way.
@@ -52,6 +64,17 @@ impl SocketId {
 }
 
 impl Socket {
+    fn new(way: Way, receive: Receive) -> Socket {
+        Socket { way, receive, memory: None, send: None, closing: false }
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        match &self.way {
+            Way::Connection(descriptor) => descriptor.as_fd(),
+            Way::Peer(peer) => peer.descriptor(),
+        }
+    }
+
     fn in_flight(&self) -> bool {
         self.send.is_some() || matches!(self.receive, Receive::Armed | Receive::Stopping)
     }
@@ -66,21 +89,32 @@ impl Ring {
     /// Takes a connected socket into the ring, or gives it back when the ring is full.
     pub fn add(&mut self, socket: OwnedFd) -> Result<SocketId, (OwnedFd, io::Error)> {
         let descriptor = socket.as_raw_fd();
-        let socket =
-            Socket { descriptor: socket, receive: Receive::Idle, memory: None, send: None, closing: false };
-        let key = match self.sockets.insert(socket) {
-            Ok(key) => key,
-            Err(socket) => {
-                let error =
-                    io::Error::new(io::ErrorKind::QuotaExceeded, "this shard's table of sockets is full");
-                return Err((socket.descriptor, error));
-            }
+        let (refused, error) = match self.sockets.insert(Socket::new(Way::Connection(socket), Receive::Idle))
+        {
+            Ok(key) => match self.register(key.index, descriptor) {
+                Ok(()) => return Ok(SocketId(key)),
+                Err(error) => (self.sockets.remove(key).expect("it was inserted above"), error),
+            },
+            Err(socket) => (socket, table_full()),
         };
-        if let Err(error) = self.register(key.index, descriptor) {
-            let socket = self.sockets.remove(key).expect("it was inserted above");
-            return Err((socket.descriptor, error));
+        match refused.way {
+            Way::Connection(socket) => Err((socket, error)),
+            Way::Peer(_) => unreachable!("a table gives back what it was given"),
         }
-        Ok(SocketId(key))
+    }
+
+    /// The same for a peer of a socket for datagrams. It has no place in the registered table, for it has no descriptor.
+    pub(super) fn insert_peer(&mut self, peer: Box<Peer>) -> io::Result<SocketId> {
+        let inserted = self.sockets.insert(Socket::new(Way::Peer(peer), Receive::Shared));
+        inserted.map(SocketId).map_err(|_| table_full())
+    }
+
+    /// Where the datagrams of a peer go; `None` for a connection.
+    pub fn peer_address(&self, id: SocketId) -> Option<SocketAddr> {
+        match &self.sockets.get(id.0)?.way {
+            Way::Connection(_) => None,
+            Way::Peer(peer) => Some(peer.address),
+        }
     }
 
     /// Sockets in the ring, those included that wait for their last completion.
@@ -89,7 +123,7 @@ impl Ring {
     }
 
     /// Begins to receive: [`Completion::Received`] as bytes come, then exactly one [`Completion::ReceiveEnded`]. Does
-    /// nothing while a receive is running.
+    /// nothing while a receive is running, and for a peer of a socket for datagrams.
     pub fn receive(&mut self, id: SocketId) {
         if let Some(socket) = self.open_socket(id)
             && socket.receive == Receive::Idle
@@ -121,7 +155,7 @@ impl Ring {
     pub fn stop_receive(&mut self, id: SocketId) {
         let Some(socket) = self.open_socket(id) else { return };
         match socket.receive {
-            Receive::Idle | Receive::Stopping => {}
+            Receive::Shared | Receive::Idle | Receive::Stopping => {}
             Receive::Armed => {
                 socket.receive = Receive::Stopping;
                 self.cancel(Operation { kind: Kind::Receive, key: id.0 });
@@ -135,7 +169,9 @@ impl Ring {
 
     /// Whether a receive is running.
     pub fn is_receiving(&self, id: SocketId) -> bool {
-        self.sockets.get(id.0).is_some_and(|socket| socket.receive != Receive::Idle)
+        self.sockets
+            .get(id.0)
+            .is_some_and(|socket| !matches!(socket.receive, Receive::Idle | Receive::Shared))
     }
 
     /// Sends bytes, and keeps them until [`Completion::Sent`] says how many the socket took. One send per socket at a
@@ -148,6 +184,19 @@ impl Ring {
         self.push_send(id.0);
     }
 
+    /// Sends bytes to a peer of a socket for datagrams, one datagram after the other of at most `most` bytes each, and keeps
+    /// them until [`Completion::Sent`] says that all are gone. One such send per peer at a time, which keeps their order.
+    /// Does nothing for a connection.
+    pub fn send_datagrams(&mut self, id: SocketId, bytes: Bytes, most: usize) {
+        assert!(!bytes.is_empty() && most > 0, "a datagram has something in it");
+        let Some(socket) = self.open_socket(id) else { return };
+        assert!(socket.send.is_none(), "one send per peer at a time");
+        let Way::Peer(peer) = &mut socket.way else { return };
+        peer.begin(most);
+        socket.send = Some(bytes);
+        self.push_datagram(id.0);
+    }
+
     /// Whether a send is in flight.
     pub fn is_sending(&self, id: SocketId) -> bool {
         self.sockets.get(id.0).is_some_and(|socket| socket.send.is_some())
@@ -155,26 +204,30 @@ impl Ring {
 
     /// Says that no more will be sent: the peer sees the end of the stream after what was sent, and can still answer.
     pub fn finish(&mut self, id: SocketId) -> io::Result<()> {
-        let Some(socket) = self.open_socket(id) else { return Ok(()) };
+        let Some(Socket { way: Way::Connection(descriptor), .. }) = self.open_socket(id) else {
+            return Ok(());
+        };
         // SAFETY: the descriptor is open, for the table owns it; the call takes no memory.
-        crate::system::checked(unsafe { libc::shutdown(socket.descriptor.as_raw_fd(), libc::SHUT_WR) })
-            .map(drop)
+        crate::system::checked(unsafe { libc::shutdown(descriptor.as_raw_fd(), libc::SHUT_WR) }).map(drop)
     }
 
-    /// The socket's descriptor, to set options on or ask for its peer.
+    /// The socket's descriptor, to set options on or ask for its peer; that of a peer is shared by all of its door.
     pub fn socket(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
-        self.sockets.get(id.0).filter(|socket| !socket.closing).map(|socket| socket.descriptor.as_fd())
+        self.sockets.get(id.0).filter(|socket| !socket.closing).map(Socket::descriptor)
     }
 
     /// Hands the socket out, to move it to another core. Nothing may be in flight: first `stop_receive`, and wait for
-    /// its end and that of a send. `None` when the id names nothing.
+    /// its end and that of a send. `None` when the id names nothing, or a peer of a socket for datagrams, which is closed then.
     pub fn take(&mut self, id: SocketId) -> Option<OwnedFd> {
         let socket = self.open_socket(id)?;
         assert!(
-            socket.send.is_none() && socket.receive == Receive::Idle,
+            socket.send.is_none() && matches!(socket.receive, Receive::Idle | Receive::Shared),
             "a socket moves when nothing is in flight"
         );
-        Some(self.remove_socket(id.0))
+        match self.remove_socket(id.0) {
+            Way::Connection(descriptor) => Some(descriptor),
+            Way::Peer(_) => None,
+        }
     }
 
     /// Cancels what is in flight and closes the socket as soon as the kernel has let go of it. Nothing more is
@@ -199,6 +252,9 @@ impl Ring {
     /// Arms the receives that ended for want of buffers: as many as there are buffers, so that a socket which is
     /// armed finds one.
     pub(super) fn receive_again_where_starved(&mut self) {
+        if self.datagrams_starved > 0 {
+            self.receive_datagrams_where_starved();
+        }
         for _ in 0..self.starved.len().min(self.receive_buffers.free()) {
             let Some(key) = self.starved.pop_front() else { return };
             if self
@@ -215,7 +271,7 @@ impl Ring {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.receive = Receive::Armed;
         let socket = self.sockets.get(key).expect("it was there a line above");
-        let (target, flags) = self.address(key.index, socket.descriptor.as_fd());
+        let (target, flags) = self.address(key.index, socket.descriptor());
         let entry = opcode::RecvMulti::new(target, RECEIVE_GROUP).build().flags(flags);
         self.push(entry, Operation { kind: Kind::Receive, key });
     }
@@ -228,7 +284,7 @@ impl Ring {
         let room = memory.spare_capacity_mut();
         let (start, length) = (room.as_mut_ptr().cast::<u8>(), u32::try_from(room.len()).unwrap_or(u32::MAX));
         let socket = self.sockets.get(key).expect("it was there a line above");
-        let (target, flags) = self.address(key.index, socket.descriptor.as_fd());
+        let (target, flags) = self.address(key.index, socket.descriptor());
         // The heap memory stays where it is while the `BytesMut` is moved, and `socket.memory` keeps it until the
         // completion. Nobody else reads or writes behind its length.
         let entry = opcode::Recv::new(target, start, length).build().flags(flags);
@@ -347,11 +403,23 @@ impl Ring {
         let bytes = socket.send.as_ref().expect("the caller has just stored it");
         // The kernel takes lengths of 32 bits. A longer payload ends as a short send, which callers handle anyway.
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let (target, flags) = self.address(key.index, socket.descriptor.as_fd());
+        let Way::Connection(descriptor) = &socket.way else { return self.push_datagram(key) };
+        let (target, flags) = self.address(key.index, descriptor.as_fd());
         // The payload's heap memory stays where it is while the `Bytes` is moved or cloned, and `socket.send` keeps
         // it until the completion.
         let entry =
             opcode::Send::new(target, bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL).build().flags(flags);
+        self.push(entry, Operation { kind: Kind::Send, key });
+    }
+
+    /// The next datagram of a peer's send.
+    fn push_datagram(&mut self, key: Key) {
+        let socket = self.sockets.get_mut(key).expect("the caller has just looked it up");
+        let bytes = socket.send.as_ref().expect("the caller has stored it");
+        let Way::Peer(peer) = &mut socket.way else { return };
+        // What the entry points to is in the peer's box, which stays where it is until its last completion, and in the
+        // payload, which `socket.send` keeps as long.
+        let entry = peer.entry(bytes);
         self.push(entry, Operation { kind: Kind::Send, key });
     }
 
@@ -361,6 +429,17 @@ impl Ring {
         if interrupted && !socket.closing {
             self.push_send(key);
             return None;
+        }
+        let mut result = result;
+        if let (Way::Peer(peer), false) = (&mut socket.way, socket.closing) {
+            let length = socket.send.as_ref().map_or(0, Bytes::len);
+            match peer.went(result, length) {
+                Some(whole) => result = whole,
+                None => {
+                    self.push_datagram(key);
+                    return None;
+                }
+            }
         }
         let bytes = socket.send.take().expect("a send keeps its payload until its completion");
         if socket.closing {
@@ -385,11 +464,18 @@ impl Ring {
         }
     }
 
-    fn remove_socket(&mut self, key: Key) -> OwnedFd {
-        // First out of the table, then closed: the table's own reference would keep the connection open.
-        self.unregister(key.index);
-        self.sockets.remove(key).expect("the caller has just looked it up").descriptor
+    fn remove_socket(&mut self, key: Key) -> Way {
+        let way = self.sockets.remove(key).expect("the caller has just looked it up").way;
+        if let Way::Connection(_) = way {
+            // First out of the registered table, then closed: the table's own reference would keep the connection open.
+            self.unregister(key.index);
+        }
+        way
     }
+}
+
+fn table_full() -> io::Error {
+    io::Error::new(io::ErrorKind::QuotaExceeded, "this shard's table of sockets is full")
 }
 
 fn is_worth_another_try(error: &io::Error) -> bool {

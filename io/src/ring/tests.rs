@@ -14,7 +14,7 @@ use super::*;
 use crate::tcp;
 
 /// A ring that fits beside the others of a test run.
-fn small() -> RingConfig {
+pub(super) fn small() -> RingConfig {
     RingConfig {
         entries: 8,
         completions: 64,
@@ -40,11 +40,11 @@ fn pair() -> (OwnedFd, TcpStream) {
 }
 
 /// The next completion, within ten seconds.
-fn wait(ring: &mut Ring) -> Completion {
+pub(super) fn wait(ring: &mut Ring) -> Completion {
     wait_for(ring, Duration::from_secs(10)).expect("a completion in time")
 }
 
-fn wait_for(ring: &mut Ring, time: Duration) -> Option<Completion> {
+pub(super) fn wait_for(ring: &mut Ring, time: Duration) -> Option<Completion> {
     let deadline = Instant::now() + time;
     loop {
         ring.submit().unwrap();
@@ -59,7 +59,7 @@ fn wait_for(ring: &mut Ring, time: Duration) -> Option<Completion> {
 }
 
 /// Runs the ring until a condition holds, for at most ten seconds, expecting nothing to be reported.
-fn settle(ring: &mut Ring, mut done: impl FnMut(&Ring) -> bool) {
+pub(super) fn settle(ring: &mut Ring, mut done: impl FnMut(&Ring) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !done(ring) {
         assert!(Instant::now() < deadline, "in time");
@@ -70,7 +70,7 @@ fn settle(ring: &mut Ring, mut done: impl FnMut(&Ring) -> bool) {
 }
 
 /// Bytes that say where they stand, so that a loss, a copy or a swap shows.
-fn pattern(length: usize, seed: u32) -> Vec<u8> {
+pub(super) fn pattern(length: usize, seed: u32) -> Vec<u8> {
     (0..length as u32).map(|at| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 24) as u8).collect()
 }
 
@@ -92,7 +92,7 @@ impl Drop for Watched {
     }
 }
 
-fn watched(length: usize) -> (Bytes, Arc<AtomicBool>) {
+pub(super) fn watched(length: usize) -> (Bytes, Arc<AtomicBool>) {
     let dropped = Arc::new(AtomicBool::new(false));
     (Bytes::from_owner(Watched { bytes: vec![5; length], dropped: Arc::clone(&dropped) }), dropped)
 }

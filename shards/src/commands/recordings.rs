@@ -6,7 +6,6 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -14,13 +13,14 @@ use std::{
 
 use shardcast_engine::{
     media::StreamName,
-    record::scan::{Depth, ReadAt, Repair, Report, Tail, scan},
+    record::scan::{Depth, Repair, Report, Tail, scan},
 };
 
 use super::{EXIT_DONE, EXIT_FAILED, say};
 use crate::{
     cli::{RecordingsArgs, RecordingsTask},
     config::units::about_size,
+    disk::OnDisk,
 };
 
 /// Does what was asked with each recording of the directory.
@@ -92,7 +92,7 @@ fn name(path: &Path) -> Option<&str> {
 
 fn list(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
-    let report = scan(&Whole(&file), Depth::Heads)?;
+    let report = scan(&OnDisk(&file), Depth::Heads)?;
     let mut text = describe(&report);
     if in_use(&file)? {
         text.push_str("  being written");
@@ -107,7 +107,7 @@ fn verify(path: &Path) -> io::Result<(bool, String)> {
     if in_use(&file)? {
         return Ok((true, "being written".to_owned()));
     }
-    let report = scan(&Whole(&file), Depth::Content)?;
+    let report = scan(&OnDisk(&file), Depth::Content)?;
     let verdict = if report.is_sound() { "whole".to_owned() } else { complaints(&report) };
     Ok((report.is_sound(), format!("{}  {verdict}", describe(&report))))
 }
@@ -117,7 +117,7 @@ fn repair(path: &Path) -> io::Result<(bool, String)> {
     if in_use(&file)? {
         return Ok((true, "being written, left alone".to_owned()));
     }
-    let report = scan(&Whole(&file), Depth::Content)?;
+    let report = scan(&OnDisk(&file), Depth::Content)?;
     match report.repair() {
         Repair::None if report.is_sound() => Ok((true, "whole".to_owned())),
         Repair::None => Ok((false, format!("cannot be repaired: {}", complaints(&report)))),
@@ -167,29 +167,4 @@ fn clock(duration: Duration) -> String {
     let tenths = duration.as_millis() / 100;
     let seconds = tenths / 10;
     format!("{}:{:02}:{:02}.{}", seconds / 3600, seconds / 60 % 60, seconds % 60, tenths % 10)
-}
-
-/// A file as the scan reads it.
-struct Whole<'a>(&'a File);
-
-impl ReadAt for Whole<'_> {
-    type Error = io::Error;
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let (_, rest) = buffer.split_at_mut(filled);
-            match self.0.read_at(rest, offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
-    }
 }

@@ -30,11 +30,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{
-    link::{Phase, Shards},
-    log::Log,
-    metrics,
-};
+use super::{link::Phase, log::Log, metrics, shards::Shards};
 
 /// Connections to the control door at once. The next one waits in the kernel's queue.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;

@@ -149,7 +149,7 @@ fn present(snapshot: &Snapshot) -> impl Iterator<Item = (String, &Report)> {
 
 fn expose_doors(snapshot: &Snapshot, page: &mut Page) {
     type Number = fn(&DoorStats) -> u64;
-    let families: [(&str, &str, &str, Number); 3] = [
+    let families: [(&str, &str, &str, Number); 4] = [
         (
             "shardcast_door_connections",
             "gauge",
@@ -160,8 +160,14 @@ fn expose_doors(snapshot: &Snapshot, page: &mut Page) {
         (
             "shardcast_door_refused_total",
             "counter",
-            "Connections that were closed at once because a bound was reached.",
+            "Connections that were closed at once because a bound was reached; over UDP, datagrams of peers that were not let in.",
             |door| door.refused,
+        ),
+        (
+            "shardcast_door_datagrams_lost_total",
+            "counter",
+            "Datagrams that came and were lost here: not read in time, or no room on the lane to another core.",
+            |door| door.datagrams_lost,
         ),
     ];
     for (name, kind, help, number) in families {
@@ -286,7 +292,7 @@ mod tests {
         let replica =
             StreamStats { published: false, viewers: 4, bytes: 0, tracks: vec![], ..stream.clone() };
         let stats = ShardStats { viewers: 3, sent_bytes: 7, errors_malformed: 2, ..ShardStats::default() };
-        let door = DoorStats { name: "rtmp", connections: 5, accepted: 9, refused: 4 };
+        let door = DoorStats { name: "rtmp", connections: 5, accepted: 9, refused: 4, datagrams_lost: 3 };
         let other = ShardStats { viewers: 4, sleeps_bell: 6, ..ShardStats::default() };
         let mut profile = LoopStats::default();
         for busy in [40, 60, 600, 300_000] {

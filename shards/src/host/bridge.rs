@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,9 +23,9 @@ use shardcast_engine::{
 use shardcast_io::{clock, lane::Doorbell};
 
 use super::{
-    Shared,
     feed::{Feed, SubscribeError},
-    lock, unpark_here,
+    handle::{Shared, wake_all},
+    unpark_here,
     way::Way,
 };
 use crate::mesh::{Mail, Mesh};
@@ -84,7 +83,7 @@ impl Bridge {
             }
             self.take_mail();
             self.flush();
-            self.wake_all();
+            wake_all(&mut self.wake);
             if stop {
                 return self.end();
             }
@@ -107,7 +106,7 @@ impl Bridge {
                 Mail::Word(message) => self.hear(message, now),
                 Mail::Event(event) => self.tell(event, from),
                 // A publisher's connection goes to the owner of its stream, which is a shard.
-                Mail::Connection(..) => {}
+                Mail::Connection(..) | Mail::Peer(..) | Mail::Datagrams(_) | Mail::Forget { .. } => {}
             }
         }
     }
@@ -133,13 +132,7 @@ impl Bridge {
             }
             _ => {}
         }
-        let missed = self.node.doors.iter().map(|door| door.take_missed()).sum();
-        lock(&self.node.listeners).retain(|listener| {
-            let Some(listener) = listener.upgrade() else { return false };
-            listener.miss(missed);
-            listener.push(event.clone(), &mut self.wake);
-            true
-        });
+        self.node.tell(&event, &mut self.wake);
     }
 
     fn hear(&mut self, message: Message, now: Now) {
@@ -190,21 +183,9 @@ impl Bridge {
         }
     }
 
-    fn wake_all(&mut self) {
-        for waker in self.wake.drain(..) {
-            // The host's own code; what goes wrong in it must not cost the others their frames.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
-    }
-
     fn end(mut self) {
-        for feed in lock(&self.node.feeds).values() {
-            feed.end(SubscribeError::Stopped, &mut self.wake);
-        }
-        for listener in lock(&self.node.listeners).drain(..).filter_map(|listener| listener.upgrade()) {
-            listener.end(&mut self.wake);
-        }
-        self.wake_all();
+        self.node.end(&mut self.wake);
+        wake_all(&mut self.wake);
     }
 }
 

@@ -25,12 +25,21 @@ pub enum Word {
     Look(u64),
     /// This one has gone; it is not spoken of again.
     Leave(u64),
+    /// Somebody may do what they wished for, or may not.
+    Verdict {
+        /// Who.
+        connection: ConnectionId,
+        /// Which wish.
+        ticket: u64,
+        /// Yes or no.
+        allowed: bool,
+    },
     /// What a core with viewers would say: the host subscribes, or no more, or wants a key frame.
     Mail(Message),
 }
 
-/// Where words wait. Their number is bounded by that of the host's handles: a publisher has at most one `Look` here at a time,
-/// a subscriber says at most three in its life.
+/// Where words wait. Their number is bounded by that of the host's handles and of the connections: a publisher has at most one
+/// `Look` here at a time, a subscriber says at most three in its life, a connection waits for one verdict.
 pub struct Door {
     words: SegQueue<Word>,
     bell: Arc<Doorbell>,
@@ -53,6 +62,11 @@ impl Door {
         if self.shut.load(Ordering::SeqCst) {
             self.clear();
         }
+    }
+
+    /// Whether the shard has ended.
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::SeqCst)
     }
 
     /// The shard has lost an event on its way to the host.

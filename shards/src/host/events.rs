@@ -10,6 +10,8 @@ use std::{
 };
 
 pub use shardcast_engine::observe::StreamEvent;
+use shardcast_engine::time::Wall;
+use shardcast_io::clock;
 
 use super::{block_on, lock};
 
@@ -31,12 +33,15 @@ pub trait Observer: Send {
 }
 
 /// Where events wait for one listener. Between the bridge and the listener alone.
-#[derive(Default)]
-pub(super) struct Queue(Mutex<Waiting>);
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Which events this listener wants.
+    wanted: fn(&StreamEvent) -> bool,
+}
 
 #[derive(Default)]
 struct Waiting {
-    events: VecDeque<StreamEvent>,
+    events: VecDeque<(StreamEvent, Wall)>,
     missed: u64,
     over: bool,
     waker: Option<Waker>,
@@ -44,33 +49,36 @@ struct Waiting {
 
 impl Queue {
     /// Adds an event, and puts whom it wakes into `wake`.
-    pub fn push(&self, event: StreamEvent, wake: &mut Vec<Waker>) {
-        let mut waiting = lock(&self.0);
+    pub fn push(&self, event: &StreamEvent, wake: &mut Vec<Waker>) {
+        if !(self.wanted)(event) {
+            return;
+        }
+        let mut waiting = lock(&self.waiting);
         if waiting.events.len() == EVENTS_MAX {
             waiting.events.pop_front();
             waiting.missed += 1;
         }
-        waiting.events.push_back(event);
+        waiting.events.push_back((event.clone(), Wall(clock::wall())));
         wake.extend(waiting.waker.take());
     }
 
     /// Counts events that were lost on the way here.
     pub fn miss(&self, events: u64) {
-        lock(&self.0).missed += events;
+        lock(&self.waiting).missed += events;
     }
 
     /// There will be no more.
     pub fn end(&self, wake: &mut Vec<Waker>) {
-        let mut waiting = lock(&self.0);
+        let mut waiting = lock(&self.waiting);
         waiting.over = true;
         wake.extend(waiting.waker.take());
     }
 }
 
 impl Events {
-    /// A listener, and where its events are to be put for as long as it lives.
-    pub(super) fn new() -> (Events, Weak<Queue>) {
-        let queue = Arc::new(Queue::default());
+    /// A listener to what is `wanted`, and where its events are to be put for as long as it lives.
+    pub(super) fn new(wanted: fn(&StreamEvent) -> bool) -> (Events, Weak<Queue>) {
+        let queue = Arc::new(Queue { waiting: Mutex::default(), wanted });
         let weak = Arc::downgrade(&queue);
         (Events(queue), weak)
     }
@@ -80,6 +88,16 @@ impl Events {
         poll_fn(|context| self.poll_next(context)).await
     }
 
+    /// There is nothing to be heard: the node has stopped.
+    pub(super) fn end(&self) {
+        self.0.end(&mut Vec::new());
+    }
+
+    /// As [`next_blocking`](Self::next_blocking), with when it was told.
+    pub(super) fn next_stamped(&mut self) -> Option<(StreamEvent, Wall)> {
+        block_on(poll_fn(|context| self.poll_stamped(context)))
+    }
+
     /// As [`next`](Self::next), on a thread that may wait.
     pub fn next_blocking(&mut self) -> Option<StreamEvent> {
         block_on(self.next())
@@ -87,7 +105,11 @@ impl Events {
 
     /// As [`next`](Self::next), for futures written by hand.
     pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<StreamEvent>> {
-        let mut waiting = lock(&self.0.0);
+        self.poll_stamped(context).map(|stamped| stamped.map(|(event, _)| event))
+    }
+
+    fn poll_stamped(&self, context: &Context<'_>) -> Poll<Option<(StreamEvent, Wall)>> {
+        let mut waiting = lock(&self.0.waiting);
         match waiting.events.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
             None if waiting.over => Poll::Ready(None),
@@ -100,7 +122,7 @@ impl Events {
 
     /// How many events were dropped since the last call, because they were not taken in time.
     pub fn take_missed(&mut self) -> u64 {
-        std::mem::take(&mut lock(&self.0.0).missed)
+        std::mem::take(&mut lock(&self.0.waiting).missed)
     }
 
     /// Tells an observer all of them, until the node stops.
@@ -120,6 +142,6 @@ impl Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Events({} waiting)", lock(&self.0.0).events.len())
+        write!(f, "Events({} waiting)", lock(&self.0.waiting).events.len())
     }
 }

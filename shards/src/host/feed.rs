@@ -14,9 +14,11 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Bytes, BytesMut};
 use shardcast_engine::{
     limits::StreamLimits,
     media::{Frame, Payload, StreamName, TrackId},
+    session::{Form, Wire},
     stream::{Group, Numbered, Place, Start},
     time::Now,
 };
@@ -95,12 +97,39 @@ struct State {
     /// By seat: who waits for the next batch.
     seats: Vec<Option<Waker>>,
     free: Vec<usize>,
+    /// The wire forms that somebody has asked for.
+    wires: Vec<Muxing>,
 }
 
 struct Kept {
     batch: Batch,
+    /// The same in the wire forms that there were.
+    wires: Vec<(&'static Form, Bytes)>,
     bytes: usize,
     at: Now,
+}
+
+/// One wire form, muxed once for all who want it.
+struct Muxing {
+    form: &'static Form,
+    wire: Box<dyn Wire>,
+    users: usize,
+}
+
+impl Muxing {
+    fn mux(&mut self, frames: &[Frame], out: &mut BytesMut) {
+        frames.iter().for_each(|frame| self.wire.frame(frame, out));
+    }
+}
+
+/// Where a subscriber goes on.
+enum Step {
+    /// With this batch of those that are kept.
+    Kept(usize),
+    /// From the newest entrance; whether it has left something out.
+    Entrance { jumped: bool },
+    /// Nowhere yet.
+    Nowhere,
 }
 
 /// Where a subscriber stands.
@@ -131,12 +160,23 @@ impl Feed {
 
     /// Takes a seat, to wait in, and a place: whoever comes before the stream's first entrance here misses nothing of it.
     pub fn sit(&self) -> (usize, At) {
+        let (seat, begun) = self.take_seat();
+        (seat, if begun { At::Outside } else { At::Before(0) })
+    }
+
+    /// Takes a seat. Says whether the stream has had an entrance here.
+    fn take_seat(&self) -> (usize, bool) {
         let mut state = lock(&self.state);
         let seat = state.free.pop().unwrap_or_else(|| {
             state.seats.push(None);
             state.seats.len() - 1
         });
-        (seat, if state.begun { At::Outside } else { At::Before(0) })
+        (seat, state.begun)
+    }
+
+    /// As [`sit`](Self::sit), for one who wants bytes: these begin with a head, so it always enters by an entrance.
+    pub fn sit_outside(&self) -> (usize, At) {
+        (self.take_seat().0, At::Outside)
     }
 
     /// Leaves the seat. True when nobody is left.
@@ -150,29 +190,43 @@ impl Feed {
     /// What comes next for whoever sits in `seat` and stands at `at`.
     pub fn poll(&self, seat: usize, at: &mut At, context: &Context<'_>) -> Poll<Result<Got, SubscribeError>> {
         let mut state = lock(&self.state);
-        let lagged = matches!(at, At::Before(number) if *number < state.first);
-        if let At::Before(number) = at
-            && !lagged
-        {
-            let place = usize::try_from(*number - state.first).unwrap_or(usize::MAX);
-            if let Some(kept) = state.kept.get(place) {
-                *number += 1;
-                return Poll::Ready(Ok(Got::Next(kept.batch.clone())));
+        match state.step(at) {
+            Step::Kept(place) => Poll::Ready(Ok(Got::Next(state.kept[place].batch.clone()))),
+            Step::Entrance { jumped } => {
+                let batch = state.start(jumped).expect("there is an entrance");
+                Poll::Ready(Ok(if jumped { Got::Jump(batch) } else { Got::Start(batch) }))
             }
-        } else if let Some(batch) = state.start(lagged) {
-            // The group holds what waits for the flush; what comes after it is this subscriber's next.
-            state.seal();
-            *at = At::Before(state.first + state.kept.len() as u64);
-            return Poll::Ready(Ok(if lagged { Got::Jump(batch) } else { Got::Start(batch) }));
+            Step::Nowhere => state.wait(seat, context),
         }
-        if let Some(over) = state.over {
-            return Poll::Ready(Err(over));
+    }
+
+    /// As [`poll`](Self::poll), in a wire form that was [asked for](Self::mux). The flag says that something was left out.
+    pub fn poll_wire(
+        &self,
+        seat: usize,
+        at: &mut At,
+        form: &'static Form,
+        context: &Context<'_>,
+    ) -> Poll<Result<(Bytes, bool), SubscribeError>> {
+        let mut state = lock(&self.state);
+        match state.step(at) {
+            Step::Kept(place) => Poll::Ready(Ok((state.wire_of(place, form), false))),
+            Step::Entrance { jumped } => Poll::Ready(Ok((state.enter(form, jumped), jumped))),
+            Step::Nowhere => state.wait(seat, context),
         }
-        let waiting = &mut state.seats[seat];
-        if waiting.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
-            *waiting = Some(context.waker().clone());
-        }
-        Poll::Pending
+    }
+
+    /// Somebody wants this wire form, from its entrance on.
+    pub fn mux(&self, form: &'static Form) {
+        let mut state = lock(&self.state);
+        state.muxing(form).users += 1;
+    }
+
+    /// Somebody wants it no more.
+    pub fn stop_mux(&self, form: &'static Form) {
+        let mut state = lock(&self.state);
+        state.muxing(form).users -= 1;
+        state.wires.retain(|muxing| muxing.users > 0);
     }
 
     /// Whether the stream is live and shows no way in, so that a key frame would help.
@@ -242,6 +296,77 @@ impl Feed {
 }
 
 impl State {
+    /// Moves on from `at`, if there is something to move on to.
+    fn step(&mut self, at: &mut At) -> Step {
+        let jumped = matches!(at, At::Before(number) if *number < self.first);
+        if let At::Before(number) = at
+            && !jumped
+        {
+            let place = usize::try_from(*number - self.first).unwrap_or(usize::MAX);
+            if place < self.kept.len() {
+                *number += 1;
+                return Step::Kept(place);
+            }
+            return Step::Nowhere;
+        }
+        if self.group.frames().is_empty() {
+            return Step::Nowhere;
+        }
+        // The group holds what waits for the flush; what comes after it is this subscriber's next.
+        self.seal();
+        *at = At::Before(self.first + self.kept.len() as u64);
+        Step::Entrance { jumped }
+    }
+
+    fn wait<T>(&mut self, seat: usize, context: &Context<'_>) -> Poll<Result<T, SubscribeError>> {
+        if let Some(over) = self.over {
+            return Poll::Ready(Err(over));
+        }
+        let waiting = &mut self.seats[seat];
+        if waiting.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
+            *waiting = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn muxing(&mut self, form: &'static Form) -> &mut Muxing {
+        let place = self.wires.iter().position(|muxing| muxing.form == form);
+        let place = place.unwrap_or_else(|| {
+            self.wires.push(Muxing { form, wire: (form.open)(), users: 0 });
+            self.wires.len() - 1
+        });
+        &mut self.wires[place]
+    }
+
+    /// A kept batch in a wire form.
+    fn wire_of(&mut self, place: usize, form: &'static Form) -> Bytes {
+        let kept = &self.kept[place];
+        if let Some((_, bytes)) = kept.wires.iter().find(|(kept, _)| *kept == form) {
+            return bytes.clone();
+        }
+        // It was made before anybody wanted this form.
+        let (batch, mut out) = (kept.batch.clone(), BytesMut::new());
+        self.muxing(form).mux(&batch, &mut out);
+        out.freeze()
+    }
+
+    /// What a viewer in this form begins with, or goes on with after it has left something out.
+    fn enter(&mut self, form: &'static Form, jumped: bool) -> Bytes {
+        self.muxing(form);
+        let State { group, wires, .. } = self;
+        let (frames, mut out) = (group.frames(), BytesMut::new());
+        let muxing = wires.iter_mut().find(|muxing| muxing.form == form);
+        if let (Some(muxing), Some(first)) = (muxing, frames.first()) {
+            if jumped {
+                muxing.wire.refresh(group.opening(), &first.frame, &mut out);
+            } else {
+                muxing.wire.header(group.opening(), &first.frame, &mut out);
+            }
+            frames.iter().for_each(|numbered| muxing.wire.frame(&numbered.frame, &mut out));
+        }
+        out.freeze()
+    }
+
     /// True when there was no way in before these, and now there is.
     fn take(&mut self, numbered: &[Numbered], last: Option<Place>, limits: &StreamLimits, now: Now) -> bool {
         let shut = self.group.frames().is_empty();
@@ -268,7 +393,13 @@ impl State {
         let bytes = self.pending.iter().map(Frame::payload_bytes).sum();
         self.bytes += bytes;
         let batch = Batch(self.pending.drain(..).collect());
-        self.kept.push_back(Kept { batch, bytes, at: self.touched });
+        let mux = |muxing: &mut Muxing| {
+            let mut out = BytesMut::with_capacity(bytes + batch.len() * 32);
+            muxing.mux(&batch, &mut out);
+            (muxing.form, out.freeze())
+        };
+        let wires = self.wires.iter_mut().map(mux).collect();
+        self.kept.push_back(Kept { batch, wires, bytes, at: self.touched });
     }
 
     /// Lets go of what is older than a viewer may lag, or more than may be kept; never of the newest batch.

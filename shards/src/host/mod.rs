@@ -23,91 +23,83 @@
 //! Whatever comes in here can be watched by every door of the node, and whatever comes in by a door can be had here. A
 //! node has no global state: several may live in one process.
 
+mod attach;
+mod audit;
 mod bridge;
 mod door;
 mod events;
 mod feed;
+mod handle;
+mod health;
 mod publisher;
+mod relay;
 mod subscriber;
+mod transcoder;
 mod way;
+mod wire;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     future::Future,
     io,
     net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
     thread::{JoinHandle, Thread},
+    time::{Duration, Instant},
 };
 
 use shardcast_engine::{
-    hub::Notice,
-    limits::StreamLimits,
-    media::StreamName,
-    message::{CoreId, Message, owner_of},
-    protocol::Protocol,
-    settings::Settings,
+    hub::Notice, media::StreamName, message::CoreId, protocol::Protocol, session::Form, settings::Settings,
 };
-use shardcast_io::lane;
+use tokio::sync::{
+    mpsc::UnboundedReceiver,
+    oneshot::{self, error::TryRecvError},
+};
 
 pub(crate) use self::door::{Door, Guests, Word};
-use self::{
-    bridge::{Bridge, Inbox},
-    events::Queue,
-    feed::Feed,
-    way::{Guest, Way},
-};
+use self::{attach::words_of, bridge::Bridge, handle::Shared, health::Check};
 pub use self::{
+    attach::{Attached, HostError, MediaSink, MediaSource, Stop},
+    audit::{AuditLog, AuditRecord, AuditSink},
     events::{EVENTS_MAX, Events, Observer, StreamEvent},
     feed::{Batch, SubscribeError},
+    handle::Handle,
+    health::{Health, HealthCheck, StorageCheck},
     publisher::{PublishError, Publisher, TrySendError},
+    relay::{FrameRelay, Relay},
     subscriber::Subscriber,
+    transcoder::{Ffmpeg, Transcoder},
     way::{BYTES_MAX, FRAMES_MAX},
+    wire::WireSubscriber,
 };
 use crate::{
-    control::link::{Link, Request, ShardThread},
+    control::{
+        link::{Ended, Link, Phase, Report, Request, ShardThread, Snapshot},
+        metrics,
+    },
     disk::Recordings,
     node::{self, NodeOptions},
 };
 
 /// How long [`Node::stop`] tries to reach a shard that takes no requests.
-const TELL_RETRY: std::time::Duration = std::time::Duration::from_millis(5);
+const TELL_RETRY: Duration = Duration::from_millis(5);
 
 /// A running node.
 ///
 /// Dropping it is like [`stop`](Self::stop): it waits until recordings are closed and all threads have ended.
 pub struct Node {
-    shared: Arc<Shared>,
+    handle: Handle,
     links: Mutex<Vec<Link>>,
     shards: Vec<ShardThread>,
     bridge: Option<JoinHandle<()>>,
+    checks: Mutex<Vec<Arc<Check>>>,
 }
 
 /// How a node is started; see [`Node::builder`].
 pub struct NodeBuilder {
     options: NodeOptions,
-}
-
-/// What the handles share.
-struct Shared {
-    /// Into each shard.
-    doors: Vec<Arc<Door>>,
-    inbox: Arc<Inbox>,
-    /// The streams that somebody has subscribed to.
-    feeds: Mutex<BTreeMap<StreamName, Arc<Feed>>>,
-    /// Who wants to be told what happens.
-    listeners: Mutex<Vec<Weak<Queue>>>,
-    settings: Mutex<Arc<Settings>>,
-    publishers: AtomicU64,
-    subscriptions: AtomicU64,
-    /// The node goes down.
-    stopping: AtomicBool,
 }
 
 impl Node {
@@ -126,29 +118,29 @@ impl Node {
         }
     }
 
-    /// Publishes a stream. Never waits: what became of the wish is told by [`Publisher::granted`], and by the first frame
-    /// that cannot be sent. The authenticator of the settings is asked, with the door `host` and no query.
+    /// What threads and tasks of the host use the node by: as many of it as they like, and none keeps the node alive.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// See [`Handle::publish`].
     pub fn publish(&self, name: &StreamName) -> Publisher {
-        let number = self.shared.publishers.fetch_add(1, Ordering::Relaxed);
-        let way = Arc::new(Way::new(number));
-        let (sender, receiver) = lane::lane(FRAMES_MAX);
-        let guest = Guest::new(way.clone(), receiver, self.shared.inbox.clone(), name.clone());
-        let owner = owner_of(name, self.shared.cores());
-        let door = self.shared.doors[usize::from(owner.0)].clone();
-        door.say(Word::Enter { number, session: Box::new(guest) });
-        Publisher::new(name.clone(), way, sender, door)
+        self.handle.publish(name)
     }
 
-    /// Subscribes to a stream, which need not be there yet. Never waits. The program is trusted: no authenticator is asked.
+    /// See [`Handle::subscribe`].
     pub fn subscribe(&self, name: &StreamName) -> Subscriber {
-        self.shared.subscribe(name)
+        self.handle.subscribe(name)
     }
 
-    /// What happens to the streams of this node from here on. Any number may listen.
+    /// See [`Handle::subscribe_wire`].
+    pub fn subscribe_wire(&self, name: &StreamName, form: &'static Form) -> WireSubscriber {
+        self.handle.subscribe_wire(name, form)
+    }
+
+    /// See [`Handle::events`].
     pub fn events(&self) -> Events {
-        let (events, queue) = Events::new();
-        lock(&self.shared.listeners).push(queue);
-        events
+        self.handle.events()
     }
 
     /// Tells `observer` what happens, on a thread of its own, until the node stops. Any number may observe.
@@ -163,10 +155,124 @@ impl Node {
         Ok(())
     }
 
+    /// Has `sink` keep the books of who did what, on a thread of its own, until the node stops.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn audit(&self, sink: impl AuditSink + 'static) -> io::Result<()> {
+        audit::start(self.handle.listen(audit::is_for_the_books), sink)
+    }
+
+    /// Publishes what `source` gives, until it gives no more or what this returns is dropped.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn pull(&self, name: &StreamName, mut source: impl MediaSource + 'static) -> io::Result<Attached> {
+        let publisher = self.publish(name);
+        Attached::start(&self.handle, name, "source", move |stop| attach::pull(&mut source, publisher, stop))
+    }
+
+    /// Gives `sink` the frames of a stream, until that ends or what this returns is dropped.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn feed(&self, name: &StreamName, mut sink: impl MediaSink + 'static) -> io::Result<Attached> {
+        let subscriber = self.subscribe(name);
+        Attached::start(&self.handle, name, "sink", move |stop| attach::feed(&mut sink, subscriber, stop))
+    }
+
+    /// Has `transcoder` make the stream `to` of the stream `from`.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn transcode(
+        &self,
+        from: &StreamName,
+        to: &StreamName,
+        mut transcoder: impl Transcoder + 'static,
+    ) -> io::Result<Attached> {
+        let (node, from, to) = (self.handle(), from.clone(), to.clone());
+        let about = to.clone();
+        Attached::start(&self.handle, &about, "transcoder", move |stop| {
+            transcoder.run(&node, &from, &to, stop)
+        })
+    }
+
+    /// Has `relay` carry the stream `from` on to another node, as `to`.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn relay(
+        &self,
+        from: &StreamName,
+        node: &Handle,
+        to: &StreamName,
+        mut relay: impl Relay + 'static,
+    ) -> io::Result<Attached> {
+        let (subscriber, publisher) = (self.subscribe(from), node.publish(to));
+        Attached::start(&self.handle, from, "relay", move |stop| relay.run(subscriber, publisher, stop))
+    }
+
+    /// Adds something that [`health`](Self::health) looks at.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn add_check(&self, name: &str, check: impl HealthCheck + 'static) -> io::Result<()> {
+        lock(&self.checks).push(Check::start(name, check)?);
+        Ok(())
+    }
+
+    /// How everything is: first the node's own shards, then the checks in the order in which they were added. Waits at most
+    /// `patience`; what has not answered by then is not well.
+    pub fn health(&self, patience: Duration) -> Vec<Health> {
+        let until = Instant::now() + patience;
+        let checks: Vec<_> = lock(&self.checks).iter().map(|check| (check.clone(), check.ask())).collect();
+        let mut healths = vec![Health { name: "shards".to_owned(), result: self.health_of_shards(until) }];
+        healths.extend(checks.iter().map(|(check, look)| check.answer(*look, until)));
+        healths
+    }
+
+    /// The node's metrics as Prometheus reads them (text format 0.0.4). Waits at most `patience` for the shards.
+    pub fn metrics(&self, patience: Duration) -> String {
+        let reports = self.reports(Instant::now() + patience);
+        let reports = reports.into_iter().map(Result::ok).collect();
+        let phase = if self.handle.0.is_stopping() { Phase::Draining } else { Phase::Serving };
+        metrics::expose(&Snapshot { reports }, phase, 0)
+    }
+
+    /// Whether each shard answers.
+    fn health_of_shards(&self, until: Instant) -> Result<(), String> {
+        for (shard, report) in self.reports(until).into_iter().enumerate() {
+            report.map_err(|why| format!("shard {shard} {why}"))?;
+        }
+        Ok(())
+    }
+
+    /// What each shard says of itself, or why it says nothing.
+    fn reports(&self, until: Instant) -> Vec<Result<Report, &'static str>> {
+        let ask = |link: &mut Link| {
+            let (answer, waiting) = oneshot::channel();
+            link.send(Request::Report(answer)).then_some(waiting)
+        };
+        let waiting: Vec<_> = lock(&self.links).iter_mut().map(ask).collect();
+        let hear = |waiting: Option<oneshot::Receiver<Report>>| {
+            let mut waiting = waiting.ok_or("takes no requests")?;
+            loop {
+                match waiting.try_recv() {
+                    Ok(report) => return Ok(report),
+                    Err(TryRecvError::Closed) => return Err("has ended"),
+                    Err(TryRecvError::Empty) if Instant::now() >= until => return Err("does not answer"),
+                    Err(TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        };
+        waiting.into_iter().map(hear).collect()
+    }
+
     /// Changes the settings of the running node: limits of apps, who may publish and play, what is recorded.
     pub fn set_settings(&self, settings: Settings) {
         let settings = Arc::new(settings);
-        *lock(&self.shared.settings) = settings.clone();
+        self.handle.0.set_settings(settings.clone());
         self.tell(|| Request::Settings(settings.clone()));
     }
 
@@ -188,16 +294,16 @@ impl Node {
     }
 
     fn end(&mut self) -> io::Result<()> {
-        self.shared.stopping.store(true, Ordering::Release);
+        self.handle.0.set_stopping();
         self.tell(|| Request::Drain);
         let mut failed = Ok(());
         for (index, shard) in self.shards.drain(..).enumerate() {
-            let result = shard.join().unwrap_or_else(|_| Err("it panicked".to_owned()));
+            let result = shard.join().unwrap_or_else(|panic| Err(words_of(&*panic)));
             if let Err(why) = result {
                 failed = Err(io::Error::other(format!("shard {index}: {why}")));
             }
         }
-        self.shared.inbox.stop();
+        self.handle.0.inbox.stop();
         if let Some(bridge) = self.bridge.take() {
             // It catches what the host's wakers do; a panic of its own would be a bug, and costs nobody anything now.
             let _ = bridge.join();
@@ -217,7 +323,7 @@ impl Drop for Node {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Node({} shards)", self.shared.doors.len())
+        write!(f, "Node({} shards)", self.shards.len())
     }
 }
 
@@ -270,21 +376,17 @@ impl NodeBuilder {
         let settings = self.options.settings.clone();
         let mut started = node::start(self.options)?;
         let (mesh, doors) = started.host.take().expect("the options say that the node has a host");
-        let shared = Arc::new(Shared {
-            doors,
-            inbox: Arc::new(Inbox::new(mesh.bell().clone())),
-            feeds: Mutex::default(),
-            listeners: Mutex::default(),
-            settings: Mutex::new(settings),
-            publishers: AtomicU64::new(0),
-            subscriptions: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(doors, mesh.bell().clone(), settings));
         let bridge = Bridge::new(mesh, shared.clone());
         let (links, shards) = (Mutex::new(started.links), started.threads);
-        let mut node = Node { shared, links, shards, bridge: None };
+        let handle = Handle(shared);
+        let told = handle.clone();
+        let checks = Mutex::default();
+        let mut node = Node { handle, links, shards, bridge: None, checks };
         // When this fails the node is dropped, and its shards end.
         node.bridge = Some(std::thread::Builder::new().name("host".into()).spawn(move || bridge.run())?);
+        let ended = started.ended;
+        std::thread::Builder::new().name("shard-ends".into()).spawn(move || watch(ended, &told))?;
         Ok(node)
     }
 }
@@ -295,60 +397,13 @@ impl fmt::Debug for NodeBuilder {
     }
 }
 
-impl Shared {
-    fn cores(&self) -> u16 {
-        u16::try_from(self.doors.len()).expect("a node has as many shards as were asked for, a u16")
-    }
-
-    fn limits_of(&self, name: &StreamName) -> StreamLimits {
-        lock(&self.settings).of(name.app()).limits.clone()
-    }
-
-    fn subscribe(self: &Arc<Self>, name: &StreamName) -> Subscriber {
-        let mut feeds = lock(&self.feeds);
-        let feed = feeds.entry(name.clone()).or_insert_with(|| {
-            let subscription = self.subscriptions.fetch_add(1, Ordering::Relaxed);
-            self.say(name, Message::Subscribe { name: name.clone(), subscription, wait: true });
-            Arc::new(Feed::new(name.clone(), subscription))
-        });
-        Subscriber::new(feed.clone(), self.clone())
-    }
-
-    fn unsubscribe(&self, feed: &Arc<Feed>, seat: usize) {
-        // Under the lock, so that nobody sits down in a feed that is being given up.
-        let mut feeds = lock(&self.feeds);
-        let here = feeds.get(&feed.name).is_some_and(|held| Arc::ptr_eq(held, feed));
-        if feed.rise(seat) && here {
-            feeds.remove(&feed.name);
-            let (name, subscription) = (feed.name.clone(), feed.subscription);
-            self.say(&feed.name, Message::Unsubscribe { name, subscription });
+/// Waits for the shards' ends, and tells of one that comes before the node's.
+fn watch(mut ended: UnboundedReceiver<Ended>, node: &Handle) {
+    while let Some(Ended { core, result }) = ended.blocking_recv() {
+        if let Err(why) = result {
+            node.alarm(None, &format!("shard {} has failed: {why}", core.0));
+            node.0.lose(core);
         }
-    }
-
-    /// The feed of this subscription, if it is still wanted.
-    fn feed(&self, name: &StreamName, subscription: u64) -> Option<Arc<Feed>> {
-        lock(&self.feeds).get(name).filter(|feed| feed.subscription == subscription).cloned()
-    }
-
-    /// The stream of this feed has ended: whoever subscribes to its name from here on waits for another.
-    fn forget(&self, feed: &Arc<Feed>) {
-        let mut feeds = lock(&self.feeds);
-        if feeds.get(&feed.name).is_some_and(|held| Arc::ptr_eq(held, feed)) {
-            feeds.remove(&feed.name);
-        }
-    }
-
-    /// To the owner of a stream.
-    fn say(&self, name: &StreamName, message: Message) {
-        self.doors[usize::from(owner_of(name, self.cores()).0)].say(Word::Mail(message));
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    fn want_keyframe(&self, name: &StreamName) {
-        self.say(name, Message::KeyframeWanted { name: name.clone() });
     }
 }
 

@@ -10,8 +10,9 @@ use std::{
 use shardcast_engine::media::{Frame, StreamName};
 
 use super::{
-    Shared, block_on,
+    block_on,
     feed::{At, Batch, Feed, Got, SubscribeError},
+    handle::Shared,
 };
 
 /// Receives the frames of one stream from a running node, on any thread, with or without an async runtime.

@@ -24,7 +24,7 @@ use shardcast_io::{
     tcp,
 };
 
-use super::Shard;
+use super::{Shard, datagrams::Datagrams};
 
 /// How long accepting rests after it failed for want of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
@@ -41,6 +41,8 @@ pub(super) struct Door {
     pub(super) accepted: u64,
     pub(super) refused: u64,
     pub(super) by_address: HashMap<IpAddr, usize>,
+    /// Its peers by address, if it is one over UDP.
+    pub(super) datagrams: Option<Box<Datagrams>>,
     /// When it last said that accepting failed.
     pub(super) alarmed: Option<Now>,
 }
@@ -65,6 +67,8 @@ pub(super) enum Receives {
     Leaving,
     /// Into memory of its session: one receive after the other, each when it is its turn.
     Lent,
+    /// By the socket of its door, which receives the datagrams of all its peers.
+    Shared,
 }
 
 /// What the hub knows of a connection.
@@ -81,7 +85,33 @@ pub(super) enum Stage {
 impl Door {
     /// A door that nobody has come to yet.
     pub(super) fn new(protocol: Protocol) -> Self {
-        Door { protocol, connections: 0, accepted: 0, refused: 0, by_address: HashMap::new(), alarmed: None }
+        Door {
+            protocol,
+            connections: 0,
+            accepted: 0,
+            refused: 0,
+            by_address: HashMap::new(),
+            datagrams: None,
+            alarmed: None,
+        }
+    }
+
+    /// Whether so many are here already, and so many of this address, that one more is refused. Each core admits its share;
+    /// the kernel spreads peers evenly over the cores.
+    pub(super) fn is_full(&self, here: usize, address: IpAddr, limits: &DoorLimits, cores: u16) -> bool {
+        let share = |limit: usize| limit.div_ceil(usize::from(cores));
+        let from_there = self.by_address.get(&address).copied().unwrap_or(0);
+        here >= share(limits.connections) || from_there >= share(limits.connections_per_address)
+    }
+
+    /// One less of this address.
+    pub(super) fn uncount(&mut self, address: IpAddr) {
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
     }
 }
 
@@ -89,24 +119,19 @@ impl Shard {
     /// A peer has come in by a door.
     pub(super) fn accepted(&mut self, door: usize, socket: OwnedFd, now: Now) {
         let Ok(peer) = tcp::peer_address(socket.as_fd()) else { return };
-        let DoorLimits { connections, connections_per_address, .. } = self.settings.doors;
-        // Each core admits its share; the kernel spreads connections evenly over the listeners.
-        let share = |limit: usize| limit.div_ceil(usize::from(self.cores));
         let row = &mut self.doors[door];
-        let from_there = row.by_address.get(&peer.ip()).copied().unwrap_or(0);
-        let full = row.connections >= share(connections) || from_there >= share(connections_per_address);
-        if full || self.draining {
+        if self.draining || row.is_full(row.connections, peer.ip(), &self.settings.doors, self.cores) {
             row.refused += 1;
             return;
         }
-        let open = row.protocol.open;
-        let name = row.protocol.name;
+        let protocol = row.protocol;
         match self.ring.add(socket) {
             Ok(id) => {
                 row.accepted += 1;
                 let connection = self.enter(id, door, peer.ip());
-                let session = open(&self.settings.doors, now);
-                self.hub.handle(Input::Connected { connection, door: name, peer, session }, now);
+                let session = protocol.begin(&self.settings.doors, now);
+                let door = protocol.name;
+                self.hub.handle(Input::Connected { connection, door, peer, session }, now);
                 self.ring.receive(id);
             }
             Err(_) => row.refused += 1,
@@ -138,7 +163,8 @@ impl Shard {
             return;
         }
         *told = Some(now);
-        let text = format!("cannot accept, and tries again each {} ms: {error}", ACCEPT_REST.as_millis());
+        let what = if self.doors[door].datagrams.is_some() { "receive" } else { "accept" };
+        let text = format!("cannot {what}, and tries again each {} ms: {error}", ACCEPT_REST.as_millis());
         (self.notices)(Notice {
             level: Level::Alarm,
             peer: None,
@@ -204,28 +230,24 @@ impl Shard {
         let peer = slot.take_if(|peer| connection_of(peer.id) == connection)?;
         if let Some(door) = self.doors.get_mut(peer.door) {
             door.connections -= 1;
-            if let Some(count) = door.by_address.get_mut(&peer.address) {
-                *count -= 1;
-                if *count == 0 {
-                    door.by_address.remove(&peer.address);
-                }
+            // Over UDP the address counts for as long as it is known here.
+            if peer.receives != Receives::Shared {
+                door.uncount(peer.address);
             }
         }
         Some(peer)
     }
 
     pub(super) fn forget(&mut self, id: SocketId) {
-        self.leave(connection_of(id));
+        if let Some(peer) = self.leave(connection_of(id)).filter(|peer| peer.receives == Receives::Shared) {
+            self.forget_here(&peer);
+        }
         self.ring.close(id);
     }
 
     pub(super) fn peer(&mut self, connection: ConnectionId) -> Option<&mut Peer> {
         let peer = self.peers.get_mut(connection.slot as usize)?.as_mut()?;
         (connection_of(peer.id) == connection).then_some(peer)
-    }
-
-    pub(super) fn socket(&mut self, connection: ConnectionId) -> Option<SocketId> {
-        self.peer(connection).map(|peer| peer.id)
     }
 }
 

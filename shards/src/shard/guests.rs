@@ -1,9 +1,13 @@
 //! Publishers of the program that the node lives in. Each is a connection like any other, whose socket nobody reads: its
 //! session has the frames by itself, and is told when to look.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use shardcast_engine::{
+    access::{Question, Wish},
     hub::{ConnectionId, Input},
     message::CoreId,
     observe::StreamEvent,
@@ -48,12 +52,28 @@ impl Shard {
                         self.look(connection, now);
                     }
                 }
+                Word::Verdict { connection, ticket, allowed } => {
+                    self.hub.handle(Input::Judged { connection, ticket, allowed }, now);
+                }
                 // To the shards the host is the core after the last of them.
                 Word::Mail(message) => self.hub.handle(Input::Mail(message, CoreId(self.cores)), now),
             }
         }
         self.guests = Some(guests);
         words > 0
+    }
+
+    /// Has the authenticator answer a wish in its own time. Without a program around there is nobody who could.
+    pub(super) fn ask(&mut self, connection: ConnectionId, ticket: u64, wish: Wish, now: Now) {
+        let Some(guests) = &self.guests else {
+            return self.hub.handle(Input::Judged { connection, ticket, allowed: false }, now);
+        };
+        let door = guests.door.clone();
+        let question = Question::new(wish, move |allowed| {
+            door.say(Word::Verdict { connection, ticket, allowed });
+        });
+        // The host's code. One that panics has dropped the question, which refuses it.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.settings.access.ask(question)));
     }
 
     /// Tells the program that this node lives in, if it lives in one, what has happened.

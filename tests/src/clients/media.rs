@@ -17,6 +17,8 @@ pub enum Kind {
     Sound,
     /// HEVC with B-frames, and AAC.
     Hevc,
+    /// VVC with B-frames, and AAC.
+    Vvc,
     /// AV1 and Opus.
     Av1,
     /// VP9 and Opus.
@@ -84,7 +86,7 @@ impl Kind {
     fn ffmpeg(self) -> &'static str {
         match self {
             Kind::H264 | Kind::H264Heavy | Kind::Mp3 | Kind::Sound => "ffmpeg",
-            Kind::Hevc | Kind::Av1 | Kind::Vp9 => "ffmpeg9",
+            Kind::Hevc | Kind::Vvc | Kind::Av1 | Kind::Vp9 => "ffmpeg9",
         }
     }
     /// ffmpeg's arguments from the inputs to the coders; no word of them holds a space.
@@ -100,6 +102,7 @@ impl Kind {
             Kind::Hevc => {
                 "-c:v libx265 -preset ultrafast -x265-params bframes=2:log-level=error -c:a aac".to_owned()
             }
+            Kind::Vvc => "-c:v libvvenc -preset faster -qp 37 -c:a aac".to_owned(),
             Kind::Av1 => "-c:v libsvtav1 -preset 10 -svtav1-params lookahead=0 -c:a libopus".to_owned(),
             Kind::Vp9 => "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus".to_owned(),
         };

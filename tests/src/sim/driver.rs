@@ -1,7 +1,7 @@
 //! One core's driver: what the shards do with a kernel, done with chance instead. It gives the hub its inputs and carries
 //! out what it wants, as unkindly as the contract between them allows.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use shardcast_engine::{
@@ -33,6 +33,8 @@ pub struct Core {
     pub parcels: VecDeque<(Now, Parcel, usize)>,
     /// Words that found their lane full.
     pub undelivered: VecDeque<(Message, CoreId)>,
+    /// Wishes that somebody thinks about, and when they have thought: all are allowed.
+    pub verdicts: VecDeque<(Now, ConnectionId, u64)>,
     /// Where its streams are recorded.
     pub disk: Disk,
     /// The driver stopped before the hub had said everything.
@@ -52,6 +54,7 @@ impl Core {
             lanes: (0..cores).map(|_| VecDeque::new()).collect(),
             parcels: VecDeque::new(),
             undelivered: VecDeque::new(),
+            verdicts: VecDeque::new(),
             disk: Disk::default(),
             has_outputs: false,
             slots: Vec::new(),
@@ -131,6 +134,15 @@ impl World {
     pub(super) fn bring_undelivered(&mut self, core: usize) -> Verdict {
         match self.cores[core].undelivered.pop_front() {
             Some((message, to)) => self.tell(core, Input::Undelivered(message, to)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn bring_verdict(&mut self, core: usize) -> Verdict {
+        match self.cores[core].verdicts.pop_front() {
+            Some((_, connection, ticket)) => {
+                self.tell(core, Input::Judged { connection, ticket, allowed: true })
+            }
             None => Ok(()),
         }
     }
@@ -336,6 +348,12 @@ impl World {
                 self.cores[core].disk.ask(recording, task, &mut self.random, self.now);
                 Ok(())
             }
+            Output::Ask { connection, ticket, .. } => {
+                // Not drawn by lot, so that the same seed is the same world whoever says who may.
+                let at = self.now.after(Duration::from_millis(ticket * 7 % 40));
+                self.cores[core].verdicts.push_back((at, connection, ticket));
+                Ok(())
+            }
             Output::Notice(_) | Output::Event(_) => Ok(()),
         }
     }
@@ -385,7 +403,7 @@ impl World {
         held.moves += 1;
         if self.canary == Some(Canary::MoveLosesBytes) && !parcel.unread.is_empty() {
             self.sung = true;
-            parcel.unread.pop();
+            let _ = parcel.unread.pop();
         }
         let parcels = &mut self.cores[usize::from(to.0)].parcels;
         let ready = parcels.back().map_or(self.now, |(last, _, _)| *last).max(self.now.after(delay));

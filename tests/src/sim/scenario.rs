@@ -1,9 +1,10 @@
 //! A seed becomes a world: how many cores and streams, how kind the network and the lanes are, which bounds hold, and who
 //! comes when and behaves how.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use shardcast_engine::{
+    access::{self, Authenticator, Request},
     limits::StreamLimits,
     media::StreamName,
     settings::{AppSettings, Settings},
@@ -45,6 +46,15 @@ pub struct Scenario {
     pub end: End,
 }
 
+/// Has somebody else decide.
+struct Elsewhere;
+
+impl Authenticator for Elsewhere {
+    fn allows(&self, _: &Request<'_>) -> access::Verdict {
+        access::Verdict::Later
+    }
+}
+
 /// The world of `seed`.
 pub fn of_seed(seed: u64) -> Scenario {
     let mut random = Random::new(seed);
@@ -55,6 +65,9 @@ pub fn of_seed(seed: u64) -> Scenario {
     let mut settings =
         Settings { default: AppSettings { limits, record: random.chance(40) }, ..Settings::default() };
     settings.doors.idle = millis(5000);
+    if seed.is_multiple_of(3) {
+        settings.access = Arc::new(Elsewhere);
+    }
     settings.segment = millis(random.pick(&[500, 3000, 3000, 600_000]));
     let end = random.pick(&[End::Leave, End::Drain, End::DrainInTheMiddle]);
     if random.chance(10) {

@@ -92,6 +92,8 @@ pub enum Work {
     Outputs(usize),
     /// A hub must hear that a word could not be delivered.
     Undelivered(usize),
+    /// A hub is told whether somebody may do what they want.
+    Verdict(usize),
     /// A word has come for the first core from the second.
     Letter(usize, usize),
     /// A publisher has come from another core.
@@ -211,6 +213,7 @@ impl World {
             Work::Deadline(core) => self.bring_deadline(core),
             Work::Outputs(core) => self.carry_out(core),
             Work::Undelivered(core) => self.bring_undelivered(core),
+            Work::Verdict(core) => self.bring_verdict(core),
             Work::Letter(to, from) => self.bring_letter(to, from),
             Work::Parcel(core) => self.bring_parcel(core),
             Work::Call(socket) => self.answer_call(socket),
@@ -254,6 +257,7 @@ impl World {
             }
             offer(core.has_outputs.then(|| awake(self.now)), Work::Outputs(index));
             offer((!core.undelivered.is_empty()).then(|| awake(self.now)), Work::Undelivered(index));
+            offer(core.verdicts.front().map(|(at, ..)| awake(*at)), Work::Verdict(index));
             for (from, lane) in core.lanes.iter().enumerate() {
                 offer(lane.front().map(|(at, _)| awake(*at)), Work::Letter(index, from));
             }

@@ -1,6 +1,7 @@
 //! Bodies as real encoders write them, and what the muxer writes read back.
 
 use super::*;
+use crate::codec::samples::{self, hex};
 use crate::flv::mux::Body;
 use proptest::prelude::*;
 
@@ -23,6 +24,7 @@ pub(crate) fn frame(track: TrackId, millis: i64, payload: Payload) -> Frame {
 pub(crate) fn parameters(codec: Codec) -> Frame {
     let parameters = match codec {
         Codec::H264 => Parameters::parse(codec, Bytes::from_static(AVCC)),
+        Codec::H266 => Parameters::parse(codec, hex(samples::H266_MAIN10_242).into()),
         Codec::Aac => Parameters::parse(codec, Bytes::from_static(ASC)),
         Codec::Opus => Ok(Parameters::of_opus(2)),
         _ => panic!("no sample of {codec:?}"),
@@ -207,6 +209,26 @@ fn a_configuration_that_is_spelled_shorter_says_nothing_new() {
 }
 
 #[test]
+fn a_vvc_configuration_is_a_record_with_or_without_the_version_of_a_full_box() {
+    use TagKind::Video;
+    let record = hex(samples::H266_MAIN10_242);
+    let events = demux(&[
+        (Video, [b"\x90vvc1", &record[..]].concat().leak()),
+        (Video, [b"\x90vvc1\0\0\0\0", &record[..]].concat().leak()),
+        (Video, b"\x91vvc1\x00\x00\x50key"),
+        (Video, b"\xa3vvc1inter"),
+    ])
+    .unwrap();
+    let frames = frames(&events);
+    assert_eq!(frames.len(), 3);
+    assert!(matches!(&frames[0].payload, Payload::Parameters(p) if p.configuration == record));
+    let key = Payload::Video { codec: Codec::H266, key: true, data: Bytes::from_static(b"key") };
+    assert_eq!(format!("{:?}", frames[1].payload), format!("{key:?}"));
+    assert_eq!(frames[1].pts.as_millis() - frames[1].dts.as_millis(), 80);
+    assert!(!frames[2].is_key() && frames[2].pts == frames[2].dts);
+}
+
+#[test]
 fn temporal_delimiters_are_not_part_of_an_av1_sample_however_many_there_are() {
     use TagKind::Video;
     let events =
@@ -223,8 +245,8 @@ fn what_is_not_supported_says_what_it_is() {
         (Video, b"\x12\x00\x00\x00\x00" as &[u8], "Sorenson H.263 video"),
         (Video, b"\x14\x00\x00\x00\x00", "On2 VP6 video"),
         (Video, b"\x13\x00\x00\x00\x00", "Screen video"),
-        (Video, b"\x91vvc1\x00\x00\x00x", "a video FourCC other than avc1, hvc1, av01 and vp09"),
-        (Video, b"\x91Opusx", "a video FourCC other than avc1, hvc1, av01 and vp09"),
+        (Video, b"\x91vp08\x00\x00\x00x", "a video FourCC other than avc1, hvc1, vvc1, av01 and vp09"),
+        (Video, b"\x91Opusx", "a video FourCC other than avc1, hvc1, vvc1, av01 and vp09"),
         (Video, b"\x96\x10avc1\x00", "multitrack video"),
         (Video, b"\x95av01\x00", "AV1 configured by an MPEG-2 TS descriptor"),
         (Audio, b"\x95\x10mp4a\x00", "multitrack audio"),
@@ -290,9 +312,14 @@ fn what_the_muxer_writes_is_read_back() {
         media.pts = MediaTime::from_millis(50 + offset);
         media
     };
-    for (codec, key, offset) in
-        [(Codec::H264, true, 80), (Codec::H264, false, -40), (Codec::Aac, true, 0), (Codec::Opus, true, 0)]
-    {
+    for (codec, key, offset) in [
+        (Codec::H264, true, 80),
+        (Codec::H264, false, -40),
+        (Codec::H266, true, 80),
+        (Codec::H266, false, 0),
+        (Codec::Aac, true, 0),
+        (Codec::Opus, true, 0),
+    ] {
         let sent = [parameters(codec), media(codec, key, offset)];
         let mut demuxer = Demuxer::default();
         let mut events = Vec::new();
@@ -318,7 +345,7 @@ proptest! {
     #[test]
     fn bodies_with_a_plausible_head_never_panic(
         first in any::<u8>(),
-        four_cc in prop_oneof![Just(*b"avc1"), Just(*b"hvc1"), Just(*b"av01"), Just(*b"vp09"), Just(*b"Opus"), Just(*b"mp4a")],
+        four_cc in prop_oneof![Just(*b"avc1"), Just(*b"hvc1"), Just(*b"vvc1"), Just(*b"av01"), Just(*b"vp09"), Just(*b"Opus"), Just(*b"mp4a")],
         rest: Vec<u8>,
     ) {
         let body = Bytes::from([&[first][..], &four_cc, &rest].concat());

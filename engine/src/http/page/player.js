@@ -219,7 +219,7 @@ function figures() {
 
 /** The name that people use for a codec string. */
 function codec(text) {
-  const names = { avc1: "H.264", hvc1: "HEVC", hev1: "HEVC", av01: "AV1", vp09: "VP9", mp4a: "AAC", opus: "Opus", mp3: "MP3" };
+  const names = { avc1: "H.264", hvc1: "HEVC", hev1: "HEVC", vvc1: "VVC", av01: "AV1", vp09: "VP9", mp4a: "AAC", opus: "Opus", mp3: "MP3" };
   return names[text.toLowerCase().split(".")[0]] ?? text;
 }
 

@@ -3,6 +3,7 @@
 
 use super::{Connection, ErrorKind, SWEEP};
 use crate::{
+    access::Action,
     hub::{ConnectionId, Hub, Level, Output, connection::Role, timers::Timer},
     media::StreamName,
     message::Parcel,
@@ -45,6 +46,7 @@ impl Hub {
         let draining = self.draining;
         let connection = self.connection(id).expect("just inserted");
         connection.stream = Some(name.clone());
+        connection.wished = Some(Action::Publish);
         if draining {
             return self.dismiss(id, now);
         }

@@ -17,7 +17,7 @@ use crate::{
     codec::{Codec, Parameters, Shape},
     fmp4::demux::{BoxHead, Fragment as Moof, Movie, Sample},
     limits,
-    media::{Frame, Payload, StreamName, TrackId},
+    media::{Frame, Payload, TrackId},
     time::{MediaTime, Now, Wall},
 };
 
@@ -48,9 +48,8 @@ struct Disk {
 
 impl World {
     fn new(segment: Duration) -> Self {
-        let name = StreamName::parse("live/cam").unwrap();
         World {
-            recorder: Recorder::new(name, &Settings { segment }),
+            recorder: Recorder::new("live/cam", &Settings { segment, ..Settings::default() }),
             disk: Disk { block: 4096, ..Disk::default() },
             now: Now(0),
             told: Vec::new(),

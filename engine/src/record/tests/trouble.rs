@@ -124,8 +124,8 @@ fn a_disk_that_fails_to_the_end_leaves_no_file_and_a_gap() {
 
 #[test]
 fn a_file_begins_with_its_head_however_slowly_files_are_closed() {
-    let name = StreamName::parse("live/cam").unwrap();
-    let mut recorder = Recorder::new(name, &Settings { segment: Duration::from_secs(2) });
+    let settings = Settings { segment: Duration::from_secs(2), ..Settings::default() };
+    let mut recorder = Recorder::new("live/cam", &settings);
     let zero = MediaTime::from_millis(0);
     let payload = Payload::Parameters(Arc::new(h264()));
     recorder.frame(&Frame { track: TrackId::VIDEO, dts: zero, pts: zero, payload }, Now(0), BEGIN);

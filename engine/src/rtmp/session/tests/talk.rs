@@ -17,7 +17,7 @@ fn connect_is_answered_with_the_windows_the_chunk_size_and_what_enhanced_rtmp_as
     assert_eq!(values[2].get("objectEncoding"), Some(&Value::Number(3.0)));
     for object in [&values[1], &values[2]] {
         let Some(Value::StrictArray(list)) = object.get("fourCcList") else { panic!("{object:?}") };
-        let codecs = ["hvc1", "av01", "vp09", "avc1", "mp4a", "Opus"];
+        let codecs = ["hvc1", "vvc1", "av01", "vp09", "avc1", "mp4a", "Opus"];
         assert!(codecs.iter().all(|codec| list.contains(&Value::string(*codec))));
         let forwarded = Some(&Value::Number(4.0));
         assert_eq!(object.get("videoFourCcInfoMap").and_then(|map| map.get("hvc1")), forwarded);

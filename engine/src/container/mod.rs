@@ -28,6 +28,8 @@
 //! # assert_eq!(LENGTHS.extension, "bin");
 //! ```
 
+pub mod raw;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};

@@ -15,8 +15,11 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{link::Report, *};
-use crate::config::{LogFormat, LogLevel};
+use super::*;
+use crate::{
+    config::{LogFormat, LogLevel},
+    control::link::{self, Report},
+};
 
 /// A shard that counts how often it was asked, takes settings, and ends when it is told to drain.
 struct Shard {

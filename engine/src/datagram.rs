@@ -1,0 +1,148 @@
+//! What makes any session one of datagrams. Each [`Input::Received`] is one, and so is each [`Output::Send`]; empty ones are
+//! left out both ways. What a viewer is sent is cut into datagrams of its [`Form`]'s size, and so is what its session says
+//! while it plays.
+//!
+//! A machine around another, so that neither the hub nor the session need know what carries them. It holds the two rules
+//! that a session could break: no datagram is larger than UDP carries, and nothing is played that is not cut into
+//! datagrams.
+//!
+//! [`Form`]: crate::session::Form
+
+use std::collections::VecDeque;
+
+use crate::{
+    error::Error,
+    limits,
+    session::{Answer, Event, Input, Output, Refusal, Session},
+    time::Now,
+};
+
+/// A session whose peer is reached by datagrams.
+pub struct Datagrams {
+    session: Box<dyn Session>,
+    outbox: VecDeque<Output>,
+}
+
+impl Datagrams {
+    /// Around a session that has just been opened.
+    pub fn new(session: Box<dyn Session>) -> Self {
+        Datagrams { session, outbox: VecDeque::new() }
+    }
+
+    /// Takes what the session wants. True when it wants to play what cannot be sent to it.
+    fn take_outputs(&mut self) -> Result<bool, Error> {
+        let mut unsuited = false;
+        while let Some(output) = self.session.poll() {
+            match output {
+                Output::Send(bytes) if bytes.len() > limits::DATAGRAM_BYTES_MAX => {
+                    let at = self.session.received();
+                    return Err(Error::too_large("its session sent more than a datagram carries", at));
+                }
+                Output::Event(Event::Play { form, .. }) if form.datagram.is_none() => {
+                    unsuited = true;
+                    self.outbox.push_back(Output::Event(Event::Remark(UNSUITED)));
+                }
+                output => self.outbox.push_back(output),
+            }
+        }
+        Ok(unsuited)
+    }
+}
+
+impl Session for Datagrams {
+    fn handle(&mut self, input: Input<'_>, now: Now) -> Result<(), Error> {
+        let mut result = self.session.handle(input, now);
+        while self.take_outputs()? && result.is_ok() {
+            result = self.session.handle(Input::Answer(Answer::Refused(Refusal::Unsupported)), now);
+        }
+        result
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outbox.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Now> {
+        self.session.deadline()
+    }
+
+    fn received(&self) -> u64 {
+        self.session.received()
+    }
+}
+
+/// What the log says when a viewer is refused for the form that it wants.
+const UNSUITED: &str = "refused: its form is not cut into datagrams, so it cannot be played over UDP";
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{media::StreamName, session::Form};
+
+    static WHOLE: Form =
+        Form { name: "whole", datagram: None, open: || unreachable!("nothing is muxed here") };
+    static CUT: Form = Form { name: "cut", datagram: Some(100), open: || unreachable!("nor here") };
+
+    /// Plays, or sends as many bytes as it is told; says what it was refused for.
+    #[derive(Default)]
+    struct Told {
+        outbox: VecDeque<Output>,
+    }
+
+    impl Session for Told {
+        fn handle(&mut self, input: Input<'_>, _: Now) -> Result<(), Error> {
+            let output = match input {
+                Input::Received(form @ (b"whole" | b"cut")) => Output::Event(Event::Play {
+                    name: StreamName::new("live", "cam").expect("a legal name"),
+                    query: String::new(),
+                    form: if form == b"cut" { &CUT } else { &WHOLE },
+                }),
+                Input::Received(length) => {
+                    let length = String::from_utf8_lossy(length).parse().expect("a length");
+                    Output::Send(Bytes::from(vec![7; length]))
+                }
+                Input::Answer(Answer::Refused(why)) => Output::Send(Bytes::from_static(why.why().as_bytes())),
+                other => panic!("{other:?}"),
+            };
+            self.outbox.push_back(output);
+            Ok(())
+        }
+        fn poll(&mut self) -> Option<Output> {
+            self.outbox.pop_front()
+        }
+        fn deadline(&self) -> Option<Now> {
+            None
+        }
+        fn received(&self) -> u64 {
+            9
+        }
+    }
+
+    fn told(what: &[u8]) -> (Result<(), Error>, Vec<Output>) {
+        let mut session = Datagrams::new(Box::<Told>::default());
+        let result = session.handle(Input::Received(what), Now(0));
+        (result, std::iter::from_fn(|| session.poll()).collect())
+    }
+
+    #[test]
+    fn a_form_that_is_not_cut_into_datagrams_is_refused_and_one_that_is_goes_on_to_the_hub() {
+        let (result, outputs) = told(b"whole");
+        assert_eq!(result, Ok(()));
+        let [Output::Event(Event::Remark(UNSUITED)), Output::Send(why)] = &outputs[..] else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(why, Refusal::Unsupported.why());
+        let (_, outputs) = told(b"cut");
+        assert!(matches!(&outputs[..], [Output::Event(Event::Play { .. })]), "{outputs:?}");
+    }
+
+    #[test]
+    fn more_than_a_datagram_carries_is_an_error() {
+        let (result, outputs) = told(b"65507");
+        assert!(matches!(&outputs[..], [Output::Send(bytes)] if bytes.len() == 65_507), "{result:?}");
+        let (result, outputs) = told(b"65508");
+        assert!(result.is_err_and(|error| error.at == 9) && outputs.is_empty());
+    }
+}

@@ -1,0 +1,103 @@
+//! What a peer is sent next, and what follows when that is done.
+
+use super::{Leaving, NEVER, Role, Sending};
+use crate::{
+    hub::{ConnectionId, Hub, Lost, Output, timers::Timer},
+    observe::StreamEvent,
+    session,
+    stream::Next,
+    time::Now,
+};
+
+impl Hub {
+    /// What this connection is to be sent now, or that it can be closed or moved.
+    pub(in crate::hub) fn next_send(&mut self, id: ConnectionId, now: Now) -> Option<Output> {
+        self.connection(id)?.queued = false;
+        loop {
+            let connection =
+                self.connections.get_mut(id.slot as usize)?.as_deref_mut().filter(|found| found.id == id)?;
+            if connection.sending.is_some() {
+                return None;
+            }
+            let between = match &connection.role {
+                Role::Viewing { viewer, .. } => viewer.at_boundary(),
+                _ => true,
+            };
+            if between && let Some(bytes) = connection.pop() {
+                connection.sending = Some((Sending::Own(bytes.clone()), now));
+                return Some(Output::Send { connection: id, bytes });
+            }
+            if connection.closing && between {
+                self.remove(id, now);
+                return Some(Output::Close { connection: id });
+            }
+            match &mut connection.role {
+                Role::Viewing { stream, form, viewer, leaving } => {
+                    let (stream_id, leaving) = (*stream, *leaving);
+                    let stream = self.streams.get(stream_id)?;
+                    let jumps = viewer.jumps();
+                    let log = stream.logs.iter().find(|log| log.form() == *form)?;
+                    let next = viewer.next(log, &stream.limits, now);
+                    let jumps = viewer.jumps() - jumps;
+                    self.stats.viewer_jumps += jumps;
+                    if jumps > 0 && self.observed {
+                        let name = stream.name.clone();
+                        self.outputs.push_back(Output::Event(StreamEvent::Lagged { name }));
+                    }
+                    match next {
+                        Next::Stream(bytes) => {
+                            connection.sending = Some((Sending::Stream, now));
+                            return Some(Output::Send { connection: id, bytes });
+                        }
+                        Next::Ahead(bytes) | Next::Jumped(bytes) => connection.push_front(bytes),
+                        Next::Nothing => {
+                            return match leaving {
+                                Leaving::No => None,
+                                Leaving::Stopping => {
+                                    self.stopped(id, stream_id, now);
+                                    None
+                                }
+                                Leaving::Ended => {
+                                    self.leave_stream(id, stream_id, now);
+                                    self.drive(id, session::Input::Ended, now);
+                                    None
+                                }
+                            };
+                        }
+                    }
+                }
+                Role::Moving { quiet, .. } if !*quiet => {
+                    *quiet = true;
+                    connection.armed = NEVER;
+                    // A word that it said now would be lost on the way.
+                    self.timers.set(Timer::Connection(id), None);
+                    return Some(Output::Quiet { connection: id });
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    pub(in crate::hub) fn sent(&mut self, id: ConnectionId, result: Result<usize, Lost>, now: Now) {
+        let Some(connection) = self.connection(id) else { return };
+        let Some((sending, _)) = connection.sending.take() else { return };
+        let count = match result {
+            Ok(count) => count,
+            Err(how) => return self.lost(id, how, now),
+        };
+        match sending {
+            Sending::Own(mut bytes) => {
+                let rest = bytes.split_off(count.min(bytes.len()));
+                connection.push_front(rest);
+            }
+            Sending::Stream => {
+                if let Role::Viewing { viewer, .. } = &mut connection.role {
+                    viewer.advance(count);
+                }
+            }
+        }
+        self.stats.sends += 1;
+        self.stats.sent_bytes += count as u64;
+        self.enqueue(id);
+    }
+}

@@ -1,0 +1,101 @@
+//! What a peer and the hub tell each other beside the stream. It has memory only while there is something.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Connection;
+use crate::{
+    message::Unread,
+    session::{Answer, Event},
+};
+
+/// What a peer and the hub have to tell each other.
+#[derive(Default)]
+pub(super) struct Talk {
+    /// What its session wants to say.
+    pub outbox: VecDeque<Bytes>,
+    pub outbox_bytes: usize,
+    /// What came while its wish had no answer yet.
+    pub unread: Unread,
+    /// The answer to its wish, to be told before anything else.
+    pub answer: Option<Answer>,
+    /// What it wants next, while it still finishes the frame that it was in when it wanted no more of that stream.
+    pub next_wish: Option<Event>,
+}
+
+impl Talk {
+    pub fn is_over(&self) -> bool {
+        self.outbox.is_empty() && self.unread.is_empty() && self.answer.is_none() && self.next_wish.is_none()
+    }
+}
+
+impl Connection {
+    pub(super) fn talk(&mut self) -> &mut Talk {
+        self.talk.get_or_insert_default()
+    }
+
+    /// Takes something out of what is to be told; the memory goes once there is nothing left.
+    fn take_from_talk<T>(&mut self, take: impl FnOnce(&mut Talk) -> T) -> Option<T> {
+        let talk = self.talk.as_mut()?;
+        let taken = take(talk);
+        if talk.is_over() {
+            self.talk = None;
+        }
+        Some(taken)
+    }
+
+    /// Bytes of what its session wants to say.
+    pub(super) fn outbox_bytes(&self) -> usize {
+        self.talk.as_ref().map_or(0, |talk| talk.outbox_bytes)
+    }
+
+    pub(super) fn has_said_all(&self) -> bool {
+        self.talk.as_ref().is_none_or(|talk| talk.outbox.is_empty())
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            let talk = self.talk();
+            talk.outbox_bytes += bytes.len();
+            talk.outbox.push_back(bytes);
+        }
+    }
+
+    pub(super) fn push_front(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            let talk = self.talk();
+            talk.outbox_bytes += bytes.len();
+            talk.outbox.push_front(bytes);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        self.take_from_talk(|talk| {
+            let bytes = talk.outbox.pop_front()?;
+            talk.outbox_bytes -= bytes.len();
+            Some(bytes)
+        })?
+    }
+
+    pub(super) fn say_nothing_more(&mut self) {
+        self.take_from_talk(|talk| {
+            talk.outbox.clear();
+            talk.outbox_bytes = 0;
+        });
+    }
+
+    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+        self.take_from_talk(|talk| talk.answer.take())?
+    }
+
+    /// The next piece of what came before its wish was answered.
+    pub(super) fn take_unread(&mut self) -> Option<Bytes> {
+        self.take_from_talk(|talk| talk.unread.pop())?
+    }
+
+    /// What it wanted next, when it is done with what it had.
+    pub(in crate::hub) fn take_next_wish(&mut self) -> Option<Event> {
+        self.take_from_talk(|talk| talk.next_wish.take())?
+    }
+}
