@@ -143,6 +143,8 @@ pub struct StreamLimits {
     pub takeover: bool,
     /// Viewers of one stream on one core. One more is refused.
     pub viewers: usize,
+    /// Streams of one app on the whole node, of which each core admits its share. A publisher of one more is refused.
+    pub streams: usize,
 }
 
 impl Default for StreamLimits {
@@ -159,6 +161,7 @@ impl Default for StreamLimits {
             wait_for_publisher: Duration::ZERO,
             takeover: false,
             viewers: 100_000,
+            streams: 10_000,
         }
     }
 }

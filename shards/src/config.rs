@@ -139,6 +139,8 @@ pub struct Stream {
     pub takeover: bool,
     /// Viewers of one stream on one core. One more is refused.
     pub viewers: usize,
+    /// Streams of one app at once, on the whole node; each core admits its share. A publisher of one more is refused.
+    pub streams: usize,
     /// Record these streams to `[record] dir`.
     pub record: bool,
 }
@@ -295,6 +297,7 @@ impl Stream {
             wait_for_publisher: self.wait_for_publisher,
             takeover: self.takeover,
             viewers: self.viewers,
+            streams: self.streams,
         }
     }
 }
@@ -360,6 +363,7 @@ impl Default for Stream {
             wait_for_publisher,
             takeover,
             viewers,
+            streams,
         } = StreamLimits::default();
         Stream {
             group_frames,
@@ -373,6 +377,7 @@ impl Default for Stream {
             wait_for_publisher,
             takeover,
             viewers,
+            streams,
             record: false,
         }
     }

@@ -173,6 +173,28 @@ fn a_name_has_one_publisher_and_dropping_it_ends_nothing_of_another() {
 }
 
 #[test]
+fn an_app_has_as_many_streams_as_its_limit_says_at_the_time() {
+    let with = |streams| {
+        let limits = StreamLimits { streams, reconnect_window: Duration::ZERO, ..StreamLimits::default() };
+        let apps = [("small".to_owned(), AppSettings { limits, record: false })].into();
+        Settings { apps, ..Settings::default() }
+    };
+    let node = Node::builder().settings(with(2)).start().unwrap();
+    let granted = |text: &str| {
+        let mut publisher = node.publish(&name(text));
+        publisher.granted_blocking().map(|()| publisher)
+    };
+    let (first, _second) = (granted("small/a").unwrap(), granted("small/b").unwrap());
+    assert_eq!(granted("small/c").unwrap_err(), PublishError::Refused(Refusal::Full));
+    let _other = granted("large/c").unwrap();
+    drop(first);
+    let _third = granted("small/c").unwrap();
+    node.set_settings(with(3));
+    let _fourth = granted("small/d").unwrap();
+    assert_eq!(granted("small/e").unwrap_err(), PublishError::Refused(Refusal::Full));
+}
+
+#[test]
 fn a_publisher_that_comes_back_goes_on_with_the_same_stream() {
     let stream = name("live/cam");
     let node = Node::builder().start().unwrap();

@@ -54,7 +54,9 @@ impl Hub {
         let found = self.streams.find(&name);
         // A name that somebody waits for is no stream yet.
         let live = found.and_then(|found| self.streams.look(found)).is_some_and(Stream::is_live);
-        if !live && self.streams.owned() >= self.streams_max() {
+        let full = self.streams.owned() >= self.streams_max()
+            || self.streams.owned_in(name.app()) >= self.share_of(limits.streams);
+        if !live && full {
             return self.answer(id, Answer::Refused(Refusal::Full), now);
         }
         let stream_id = found.unwrap_or_else(|| {
@@ -104,7 +106,11 @@ impl Hub {
 
     /// How many streams may be live on this core: its share of the node's bound. Hashing spreads the names.
     pub(super) fn streams_max(&self) -> usize {
-        self.settings.doors.streams.div_ceil(usize::from(self.cores))
+        self.share_of(self.settings.doors.streams)
+    }
+
+    fn share_of(&self, limit: usize) -> usize {
+        limit.div_ceil(usize::from(self.cores))
     }
 
     /// A frame of the stream that this connection publishes.

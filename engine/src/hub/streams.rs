@@ -106,6 +106,11 @@ impl Stream {
             }
     }
 
+    /// True when it is live and this core owns it.
+    fn is_live_here(&self) -> bool {
+        matches!(self.source, Source::Owned(_)) && self.is_live()
+    }
+
     /// The owner's side, if this core is the owner.
     pub fn publication(&mut self) -> Option<&mut Publication<ConnectionId>> {
         match &mut self.source {
@@ -210,8 +215,12 @@ impl Streams {
 
     /// Streams that this core owns and that are live.
     pub fn owned(&self) -> usize {
-        let owned = |stream: &Stream| matches!(stream.source, Source::Owned(_)) && stream.is_live();
-        self.iter().filter(|(_, stream)| owned(stream)).count()
+        self.iter().filter(|(_, stream)| stream.is_live_here()).count()
+    }
+
+    /// Those of them whose app is `app`.
+    pub fn owned_in(&self, app: &str) -> usize {
+        self.iter().filter(|(_, stream)| stream.is_live_here() && stream.name.app() == app).count()
     }
 
     /// Adds the gauges that follow from the streams.

@@ -154,6 +154,7 @@ fn check_stream(table: &str, stream: &Stream, config: &Config, breaches: &mut Br
         "at least \"1MiB\": a key frame that does not fit is never kept, and nobody could join".into()
     });
     breaches.unless(stream.viewers > 0, &key("viewers"), || "at least 1".into());
+    breaches.unless(stream.streams > 0, &key("streams"), || "at least 1".into());
     breaches.unless(stream.flush <= FLUSH_MAX, &key("flush"), || {
         format!("at most \"{}\": beyond it viewers see the stream in jerks", show_duration(FLUSH_MAX))
     });
