@@ -337,7 +337,10 @@ fn a_sink_that_fails_costs_nobody_else_a_frame_and_is_told_of() {
     let stream = name("live/numbers");
     let mut events = node.events();
     let frames = Arc::new(AtomicUsize::new(0));
-    let sink = |fail| Counting { frames: if fail.is_none() { frames.clone() } else { Arc::default() }, fail };
+    let sink = |fail: Option<&'static str>| Counting {
+        frames: if fail.is_none() { frames.clone() } else { Arc::default() },
+        fail,
+    };
     let bad: Vec<_> = ["panics", "hangs", "is full"]
         .into_iter()
         .map(|fail| node.feed(&stream, sink(Some(fail))).unwrap())
