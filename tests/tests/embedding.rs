@@ -34,6 +34,7 @@ use shardcast_tests::clients::{
     media::{Clip, Kind},
     packets::Packets,
     server::Ports,
+    wait_for,
 };
 
 /// How long anything here may take; far longer than it does.
@@ -188,7 +189,8 @@ fn an_app_has_as_many_streams_as_its_limit_says_at_the_time() {
     assert_eq!(granted("small/c").unwrap_err(), PublishError::Refused(Refusal::Full));
     let _other = granted("large/c").unwrap();
     drop(first);
-    let _third = granted("small/c").unwrap();
+    // Its stream ends a moment later.
+    let _third = wait_for(PATIENCE, || granted("small/c").ok()).expect("there is room again");
     node.set_settings(with(3));
     let _fourth = granted("small/d").unwrap();
     assert_eq!(granted("small/e").unwrap_err(), PublishError::Refused(Refusal::Full));
