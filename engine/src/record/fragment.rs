@@ -271,7 +271,6 @@ impl File {
         }
         let open = track.open.get_or_insert(Open { first: frame.dts, last: frame.dts, count: 0 });
         (open.last, open.count) = (frame.dts, open.count + 1);
-        track.played.advance(frame.dts);
         self.bytes += frame.payload_bytes();
         self.frames.push(frame.clone());
     }
@@ -314,17 +313,26 @@ impl File {
         }
         self.muxer.fragment(&self.frames, next, &mut pieces);
         let key = self.begins_with_key();
+        let end = self.muxer.played().unwrap_or_else(|| self.played());
         let frames = self.frames.len() as u64;
         self.frames.clear();
         self.bytes = 0;
         for track in &mut self.tracks {
             track.open = None;
         }
-        let played = self.tracks.iter().map(TrackState::played).max().unwrap_or_default();
-        let end = self.muxer.played().unwrap_or(played);
         let (content, pads, from) = (pieces.len(), self.pads, self.from);
         let pieces = pieces.finish();
         Some(Fragment { pieces, content, padding: 0, pads, frames, serial: 0, from, end, key })
+    }
+
+    /// How long the file plays up to the end of the open fragment, added up from its frames.
+    fn played(&mut self) -> Duration {
+        for frame in &self.frames {
+            if let Some(track) = self.tracks.iter_mut().find(|track| track.id == frame.track) {
+                track.played.advance(frame.dts);
+            }
+        }
+        self.tracks.iter().map(TrackState::played).max().unwrap_or_default()
     }
 
     /// Whether the first picture of the open fragment is a key frame; true where there are none.
