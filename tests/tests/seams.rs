@@ -17,8 +17,10 @@ use shardcast_engine::{
     access::{Action, Authenticator, Question, Request, Verdict, query_value},
     demo::{CLIP, Demo},
     flv::FORM,
+    hub::Notice,
     limits::{DoorLimits, StreamLimits},
     media::{Frame, Payload, StreamName, TrackId},
+    message::{CoreId, owner_of},
     protocol::{HTTP, RTMP},
     session::Refusal,
     settings::{AppSettings, Settings},
@@ -379,6 +381,39 @@ fn a_node_that_has_stopped_tells_whoever_comes_later() {
     assert_eq!(handle.subscribe_wire(&name("live/cam"), &FORM).next_blocking(), Err(SubscribeError::Stopped));
     assert!(handle.publish(&name("live/cam")).granted_blocking().is_err());
     assert_eq!(handle.events().next_blocking(), None);
+}
+
+#[test]
+fn a_shard_that_fails_ends_its_own_streams_and_the_others_go_on() {
+    let [doomed, spared] = [0, 1].map(|core| {
+        let mut names = (0..).map(|number| name(&format!("live/cam{number}")));
+        names.find(|name| owner_of(name, 2) == CoreId(core)).expect("hashing spreads the names")
+    });
+    let fatal = doomed.clone();
+    // What a host gives to the log runs on the shards; a panic in it is one of theirs.
+    let log = move |_, notice: Notice| assert!(notice.stream != Some(fatal.clone()), "a log that panics");
+    let node = Node::builder().shards(2).on_notice(log).start().unwrap();
+    let mut events = node.events();
+    let (mut lost, mut kept) = (node.subscribe(&doomed), node.subscribe(&spared));
+    let mut publisher = node.publish(&spared);
+    publisher.send_blocking(packet(1)).unwrap();
+    let mut ill_fated = node.publish(&doomed);
+    let closed = wait_for(PATIENCE, || ill_fated.send_blocking(packet(1)).err());
+    assert_eq!(closed, Some(PublishError::Closed));
+    assert_eq!(lost.next_blocking().unwrap_err(), SubscribeError::Stopped);
+    let alarm = loop {
+        match events.next_blocking() {
+            Some(StreamEvent::Alarm { text, .. }) => break text,
+            Some(_) => {}
+            None => panic!("the node stopped"),
+        }
+    };
+    assert!(alarm.contains("shard 0 has failed"), "{alarm}");
+    assert_eq!(node.subscribe(&doomed).next_blocking().unwrap_err(), SubscribeError::Stopped);
+    publisher.send_blocking(packet(2)).unwrap();
+    while number_of(&kept.next_blocking().unwrap()) != Some(2) {}
+    assert!(node.health(Duration::from_secs(2))[0].result.is_err());
+    assert!(node.stop().is_err(), "and the end says so once more");
 }
 
 #[test]
