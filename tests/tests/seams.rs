@@ -119,7 +119,7 @@ impl Authenticator for Slow {
 fn slow_node(ports: Option<Ports>) -> (Node, Arc<AtomicUsize>, Arc<Mutex<Vec<Question>>>) {
     let (asked, never) = (Arc::new(AtomicUsize::new(0)), Arc::default());
     let access = Arc::new(Slow { asked: asked.clone(), never: Arc::clone(&never) });
-    let doors = DoorLimits { verdict: Duration::from_millis(300), ..DoorLimits::default() };
+    let doors = DoorLimits { verdict: Duration::from_secs(2), ..DoorLimits::default() };
     let mut builder = Node::builder().shards(2).settings(Settings { access, doors, ..Settings::default() });
     if let Some(ports) = ports {
         builder = builder
@@ -452,7 +452,7 @@ fn bytes_of_a_form_are_what_a_viewer_of_a_door_gets() {
 
 #[test]
 fn a_transcoder_makes_a_second_stream_and_outlives_its_child() {
-    let limits = StreamLimits { reconnect_window: Duration::from_secs(4), ..StreamLimits::default() };
+    let limits = StreamLimits { reconnect_window: Duration::from_secs(8), ..StreamLimits::default() };
     let default = AppSettings { limits, record: false };
     let node = Node::builder().settings(Settings { default, ..Settings::default() }).start().unwrap();
     let (from, to) = (name("live/clip"), name("live/small"));
