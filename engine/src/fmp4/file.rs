@@ -16,19 +16,18 @@ use crate::{
 pub static CONTAINER: Container =
     Container { name: "mp4", extension: "mp4", open: || Box::new(Mp4::default()) };
 
-/// A picture's duration where none is known: the only one of its track so far.
-pub const PICTURE_DURATION: Duration = Duration::from_millis(40);
 /// A longer step to the next frame is a jump or a pause, and not how long the frame before it lasts.
 const SAMPLE_DURATION_MAX: Duration = Duration::from_secs(10);
 
-/// How long a packet of sound lasts where no other says it.
-pub fn packet_duration(parameters: &Parameters) -> Duration {
+/// How long a frame lasts where no other of its track says it.
+pub fn usual_duration(parameters: &Parameters) -> Duration {
     match parameters.shape {
+        Shape::Video { .. } => Duration::from_millis(40),
         Shape::Audio { sample_rate, packet_samples, .. } if sample_rate > 0 && packet_samples > 0 => {
             Duration::from_secs(packet_samples.into()) / sample_rate
         }
-        _ if parameters.codec == Codec::Opus => Duration::from_millis(20),
-        _ => Duration::from_millis(23),
+        Shape::Audio { .. } if parameters.codec == Codec::Opus => Duration::from_millis(20),
+        Shape::Audio { .. } => Duration::from_millis(23),
     }
 }
 
@@ -147,7 +146,10 @@ impl Timeline {
                     }
                     step
                 }
-                None => self.last_duration.unwrap_or_else(|| usual_duration(&self.parameters, timescale)),
+                None => self.last_duration.unwrap_or_else(|| {
+                    let usual = ticks(usual_duration(&self.parameters), timescale);
+                    u32::try_from(usual).unwrap_or(u32::MAX)
+                }),
             };
             let offset = relative(frame.pts).saturating_sub_unsigned(dts);
             // Where the decoding time had to be moved past the time of showing, the showing moves with it.
@@ -179,14 +181,6 @@ fn media(frame: &Frame) -> (Bytes, bool) {
         // No file gets another; it would stand here as nothing.
         _ => (Bytes::new(), true),
     }
-}
-
-fn usual_duration(parameters: &Parameters, timescale: u32) -> u32 {
-    let duration = match parameters.shape {
-        Shape::Video { .. } => PICTURE_DURATION,
-        Shape::Audio { .. } => packet_duration(parameters),
-    };
-    u32::try_from(ticks(duration, timescale)).unwrap_or(u32::MAX)
 }
 
 fn ticks(duration: Duration, timescale: u32) -> u64 {

@@ -412,19 +412,12 @@ impl Hub {
             let text = format!("refused: {}", refusal.why());
             self.remark(id, Level::Warning, &text, None);
         }
-        let observed = self.observed;
         let Some(connection) = self.connection(id) else { return };
         connection.refused |= matches!(answer, Answer::Refused(_));
-        if let (true, Some(action), Some(name)) = (observed, connection.wished, &connection.stream) {
+        if let (Some(action), Some(name)) = (connection.wished, connection.stream.clone()) {
             let refused = if let Answer::Refused(refusal) = answer { Some(refusal.why()) } else { None };
-            let (name, peer, door) = (name.clone(), connection.peer, connection.door);
-            self.outputs.push_back(Output::Event(StreamEvent::Answered {
-                name,
-                action,
-                peer,
-                door,
-                refused,
-            }));
+            let (peer, door) = (connection.peer, connection.door);
+            self.happened(StreamEvent::Answered { name, action, peer, door, refused });
         }
         let Some(connection) = self.connection(id) else { return };
         if connection.session.is_some() {

@@ -210,9 +210,17 @@ impl Hub {
         for log in &mut stream.logs {
             log.flush(&stream.limits, now);
         }
-        // Each is looked at once, when its turn comes: a thousand of them are more than the cache holds. Whoever is still
-        // being sent to, or stands in the queue already, passes.
-        self.ready.extend(&stream.viewers);
+        // A thousand viewers are more than the cache holds, so each is looked at once, when its turn comes: whoever is still
+        // being sent to passes. Where the core is behind they are looked at here, too, and nobody is put into the queue twice.
+        if self.ready.len() as u64 <= self.stats.connections {
+            self.ready.extend(&stream.viewers);
+            return;
+        }
+        let viewers = std::mem::take(&mut stream.viewers);
+        viewers.iter().for_each(|viewer| self.enqueue(*viewer));
+        if let Some(stream) = self.streams.get(stream_id) {
+            stream.viewers = viewers;
+        }
     }
 
     /// The publisher says that it is done, or is gone: its stream waits for it to come back.

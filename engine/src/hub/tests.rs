@@ -159,6 +159,19 @@ fn whoever_comes_in_during_a_flush_is_answered_before_the_crowd() {
 }
 
 #[test]
+fn flushes_that_nobody_has_time_to_send_do_not_make_the_queue_longer_and_longer() {
+    let mut room = room();
+    for number in 2..202 {
+        room.flush(number);
+    }
+    assert!(room.hub.ready.len() <= 3 * 10, "{} in the queue, of nine viewers", room.hub.ready.len());
+    let mut sent: Vec<_> = std::iter::from_fn(|| room.next()).filter(|slot| *slot > 0).collect();
+    sent.sort();
+    sent.dedup();
+    assert!(sent.into_iter().eq(1..10), "each has its turn");
+}
+
+#[test]
 fn a_session_that_is_always_late_holds_up_nobody() {
     let mut room = room();
     let connection = ConnectionId { slot: 10, generation: 0 };

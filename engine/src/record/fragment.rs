@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::SegmentId;
 use crate::{
-    codec::{Parameters, Shape},
+    codec::Parameters,
     container::{Container, Muxer, Pieces, Track},
     fmp4::{self, BOX_HEAD_BYTES, mux},
     limits,
@@ -355,8 +355,11 @@ impl TrackState {
         if !self.had_frames {
             return Duration::ZERO;
         }
-        let last =
-            if self.played.step > 0 { self.played.step } else { nanos(usual_duration(&self.parameters)) };
+        let last = if self.played.step > 0 {
+            self.played.step
+        } else {
+            nanos(fmp4::file::usual_duration(&self.parameters))
+        };
         Duration::from_nanos(u64::try_from(self.played.nanos.saturating_add(last)).unwrap_or(0))
     }
 }
@@ -370,14 +373,6 @@ impl Played {
         if step > 0 {
             self.step = step;
         }
-    }
-}
-
-/// How long a frame lasts that is the only one of its track.
-fn usual_duration(parameters: &Parameters) -> Duration {
-    match parameters.shape {
-        Shape::Video { .. } => fmp4::file::PICTURE_DURATION,
-        Shape::Audio { .. } => fmp4::file::packet_duration(parameters),
     }
 }
 
