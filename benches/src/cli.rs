@@ -15,8 +15,8 @@ use crate::{
     clip::Clip,
     comparison::Comparison,
     floor::{self, Floor},
-    measure::{self, Options},
-    outcome::Outcome,
+    measure::{self, Options, TRACE},
+    outcome::{Outcome, Trace},
     progress::Progress,
     report::{html, text},
     scenario::{BUILT_IN, Scenario},
@@ -189,6 +189,12 @@ fn compare(
         let mut scenario = scenario.clone();
         scenario.server.extend(variables);
         let options = how.options(&scenario)?;
+        if file.floor.replays && !scenario.server.contains_key(TRACE) && field.is_empty() {
+            return Err(format!(
+                "{} repeats what viewers of the server before it ask for: name one before it",
+                file.name
+            ));
+        }
         eprintln!("preparing {}", file.name);
         file.prepare(&options.place)?;
         field.push((file, scenario, options));
@@ -199,13 +205,16 @@ fn compare(
     let mut outcomes: Vec<Outcome> = Vec::new();
     for _ in 0..rounds {
         for (file, scenario, options) in &field {
-            let mut scenario = scenario.clone();
+            let (mut scenario, mut options) = (scenario.clone(), options.clone());
+            if file.floor.replays {
+                options.trace = outcomes.iter().rev().find_map(trace_of).cloned();
+            }
             if file.variables.contains_key(SENDS_LIKE)
                 && let Some(bytes) = outcomes.iter().rev().find_map(bytes_per_send)
             {
                 scenario.server.entry(SENDS_LIKE.to_owned()).or_insert_with(|| format!("{bytes:.0}"));
             }
-            outcomes.push(one(&scenario, file, options, &clip, &mut progress)?);
+            outcomes.push(one(&scenario, file, &options, &clip, &mut progress)?);
         }
     }
     progress.finish();
@@ -222,6 +231,12 @@ const SENDS_LIKE: &str = "bytes_per_send";
 fn bytes_per_send(outcome: &Outcome) -> Option<f64> {
     let number = |name: &str| outcome.metrics.get(name).copied().filter(|number| *number > 0.0);
     Some(number("shardcast_sent_bytes_total")? / number("shardcast_sends_total")?)
+}
+
+/// What a viewer asked for in a run of a server that knows streams.
+fn trace_of(outcome: &Outcome) -> Option<&Trace> {
+    let requests = outcome.requests.as_ref().filter(|_| outcome.traffic.publishers > 0)?;
+    Some(&requests.trace).filter(|trace| !trace.asked.is_empty())
 }
 
 fn one(
@@ -289,6 +304,7 @@ impl How {
             place: Place { cores, address: self.address.clone(), wrapper },
             load_core,
             attach: None,
+            trace: None,
         })
     }
 

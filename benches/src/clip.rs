@@ -104,7 +104,7 @@ impl Clip {
                     *data = with_filler(data, filler);
                     given += filler;
                 }
-                part.digest = digest([data, &[]]);
+                part.digest = digest(data);
             }
             grown.push(part);
         }
@@ -143,7 +143,7 @@ impl Part {
                 if *codec != shardcast_engine::codec::Codec::H264 {
                     return Err(format!("the clip's pictures are {codec:?}; stamps are for H.264"));
                 }
-                digest([data, &[]])
+                digest(data)
             }
             _ => 0,
         };

@@ -108,6 +108,10 @@ pub enum Figure {
     FirstKeyP99,
     /// Delivered per second.
     Delivered,
+    /// Answers per second to viewers that ask.
+    Requests,
+    /// Bytes of playlists per second.
+    Playlists,
     /// Bytes that viewers got less than they should have.
     MissingBytes,
     /// Holes between pictures.
@@ -173,7 +177,7 @@ impl Spread {
 
 impl Figure {
     /// All of them, what matters most first.
-    pub const ALL: [Figure; 15] = [
+    pub const ALL: [Figure; 17] = [
         Figure::CpuPerDeliveredGb,
         Figure::CpuPerPublishedGb,
         Figure::CpuPerWrittenGb,
@@ -186,6 +190,8 @@ impl Figure {
         Figure::Memory,
         Figure::MemoryPerViewer,
         Figure::Delivered,
+        Figure::Requests,
+        Figure::Playlists,
         Figure::MissingBytes,
         Figure::Gaps,
         Figure::Disconnects,
@@ -216,6 +222,11 @@ impl Figure {
             Figure::FirstKeyP50 => measured(&outcome.first_key, outcome.first_key.p50),
             Figure::FirstKeyP99 => measured(&outcome.first_key, outcome.first_key.p99),
             Figure::Delivered => Some(outcome.traffic.delivered_gbit_per_second),
+            Figure::Requests => outcome.requests.as_ref().map(|requests| requests.per_second),
+            Figure::Playlists => {
+                let bytes = outcome.requests.as_ref()?.playlist_bytes as f64;
+                (outcome.seconds > 0.0).then(|| bytes * 8.0 / outcome.seconds)
+            }
             Figure::MissingBytes => Some(outcome.traffic.missing_bytes as f64),
             Figure::Gaps => Some(outcome.checks.gaps as f64),
             Figure::Disconnects => Some(outcome.viewers.disconnected as f64),
@@ -237,6 +248,8 @@ impl Figure {
             Figure::FirstKeyP50 => "First key, median",
             Figure::FirstKeyP99 => "First key, p99",
             Figure::Delivered => "Delivered",
+            Figure::Requests => "Requests answered",
+            Figure::Playlists => "Playlists",
             Figure::MissingBytes => "Bytes missing",
             Figure::Gaps => "Holes between pictures",
             Figure::Disconnects => "Viewers disconnected",
@@ -276,6 +289,12 @@ impl Figure {
                 "From connecting until the first key frame is there whole: 99 of 100 are at most this."
             }
             Figure::Delivered => "What all viewers together got per second.",
+            Figure::Requests => {
+                "Answers to viewers that ask for one piece after the other. Servers with different numbers did different work."
+            }
+            Figure::Playlists => {
+                "Playlists and manifests that all viewers got, which count as delivered nowhere else."
+            }
             Figure::MissingBytes => {
                 "What viewers got less than a viewer of the same stream that was checked."
             }
@@ -297,6 +316,8 @@ impl Figure {
             | Figure::FirstKeyP50
             | Figure::FirstKeyP99 => "ms",
             Figure::Delivered => "Gbit/s",
+            Figure::Requests => "1/s",
+            Figure::Playlists => "Mbit/s",
             Figure::MissingBytes => "bytes",
             Figure::Gaps | Figure::Disconnects => "",
         }
@@ -307,6 +328,7 @@ impl Figure {
         match self {
             Figure::Memory => 1024.0 * 1024.0,
             Figure::MemoryPerViewer => 1024.0,
+            Figure::Playlists => 1e6,
             _ => 1.0,
         }
     }
@@ -318,7 +340,7 @@ impl Figure {
 
     /// True where more is better.
     pub const fn more_is_better(self) -> bool {
-        matches!(self, Figure::Delivered)
+        matches!(self, Figure::Delivered | Figure::Requests)
     }
 }
 
@@ -415,6 +437,7 @@ fn distinct(values: impl Iterator<Item = String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Requests;
 
     fn run(server: &str, cpu: f64) -> Outcome {
         let mut outcome = Outcome { scenario: "hot".into(), server: server.into(), ..Outcome::default() };
@@ -500,6 +523,25 @@ mod tests {
         assert_eq!((gaps[0].value.median, gaps[1].value.median, gaps[1].ratio), (0.0, 3.0, None));
         assert_eq!(comparison.servers[1].faults, ["holes between pictures: 3"]);
         assert!(!comparison.figures().contains(&Figure::Disconnects));
+    }
+
+    #[test]
+    fn requests_are_compared_where_viewers_ask() {
+        let asked = |server: &str, per_second: f64| {
+            let mut outcome = Outcome { seconds: 2.0, ..run(server, 1.0) };
+            let requests = Requests { per_second, playlist_bytes: 500_000, ..Requests::default() };
+            outcome.requests = Some(requests);
+            outcome
+        };
+        let comparison = Comparison::of(vec![asked("a", 100.0), asked("b", 101.0)], "a");
+        let row = |figure: Figure| {
+            let is = |row: &&Row| row.figure == figure && row.server == "b";
+            comparison.rows.iter().find(is).unwrap()
+        };
+        assert_eq!(row(Figure::Requests).ratio, Some(spread(1.01, 1.01, 1.01)));
+        assert_eq!(row(Figure::Playlists).value.median / Figure::Playlists.scale(), 2.0);
+        let plain = Comparison::of(vec![run("a", 1.0)], "a");
+        assert!(!plain.figures().contains(&Figure::Requests));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //!   sizes are written in them.
 //! - [`clip`] and [`stamp`] are what is published: a recorded clip, each picture with its number and the time it left.
 //! - [`load`] is one thread with one ring: publishers, viewers that are only drained, and viewers that parse everything.
+//!   [`player`] is what viewers decide that ask for one piece after the other: HLS and DASH.
 //! - [`measure`] makes one run and [`progress`] tells how it goes on; [`process`] reads from `/proc` what the server takes,
 //!   [`prometheus`] what it says of itself, [`recordings`] what it has written.
 //! - [`floor`] is the bare kernel: senders, relay, receiver, writer.
@@ -25,6 +26,7 @@ pub mod histogram;
 pub mod load;
 pub mod measure;
 pub mod outcome;
+pub mod player;
 pub mod process;
 pub mod progress;
 pub mod prometheus;

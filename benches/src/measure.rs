@@ -1,7 +1,7 @@
 //! One run: a server is started, loaded, measured for a while and ended.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -14,8 +14,8 @@ use shardcast_io::clock;
 use crate::{
     clip::Clip,
     load::{Load, Report},
-    outcome::{Cpu, LoadSide, Machine, Memory, Outcome, Recording, Second},
-    process::{self, Watched},
+    outcome::{Cpu, LoadSide, Machine, Memory, Outcome, Recording, Second, Trace},
+    process::{self, Sample, Watched},
     prometheus, recordings,
     scenario::Scenario,
     server::{self, Place, Server, ServerFile},
@@ -30,6 +30,8 @@ pub struct Options {
     pub load_core: usize,
     /// A server that runs already and is measured in place of the one that the file would start.
     pub attach: Option<u32>,
+    /// What viewers repeat, where the server knows no stream. Otherwise the variable `trace` names a run's JSON with it.
+    pub trace: Option<Trace>,
 }
 
 /// What a run tells while it goes on.
@@ -77,12 +79,19 @@ pub fn run(
     let mut variables = scenario.server.clone();
     variables.insert("bitrate".to_owned(), format!("{}bit", scenario.publish.bitrate));
     variables.insert("streams".to_owned(), scenario.publish.streams.to_string());
+    let trace = if file.floor.replays { Some(trace_for(file, options, &variables)?) } else { None };
+    if let Some(trace) = &trace {
+        variables.insert(SIZES.to_owned(), sizes(trace));
+    }
     let (server, cores) = match options.attach {
         None => (file.start(&variables, &options.place)?, options.place.cores.clone()),
         Some(pid) => (file.attach(&variables, &options.place, pid)?, server::cores_of(pid)),
     };
     server::pin(&[options.load_core])?;
-    let load = Load::new(scenario.clone(), server.doors.clone(), file.floor, clip)?;
+    let mut load = Load::new(scenario.clone(), server.doors.clone(), file.floor, clip)?;
+    if let Some(trace) = trace {
+        load.repeat(trace);
+    }
     let watched = Watched::new(server.pid());
     let shares_cores = cores.contains(&options.load_core);
     let mut run = Run { scenario, server, load, watched, cores, shares_cores, tell, seen: Seen::default() };
@@ -97,6 +106,47 @@ pub fn run(
     outcome.about.clone_from(&run.server.about);
     outcome.machine = machine(&options.place);
     Ok(outcome)
+}
+
+/// The variables with the sizes of the files that a replaying floor has, and with the file that names them.
+const SIZES: &str = "sizes";
+/// See [`SIZES`].
+pub const TRACE: &str = "trace";
+
+/// What viewers of a server are to repeat that knows no stream.
+fn trace_for(
+    file: &ServerFile,
+    options: &Options,
+    variables: &BTreeMap<String, String>,
+) -> Result<Trace, String> {
+    let path = variables.get(TRACE).or(file.variables.get(TRACE)).filter(|path| !path.is_empty());
+    let trace = match (&options.trace, path) {
+        (Some(trace), _) => trace.clone(),
+        (None, Some(path)) => {
+            let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+            let outcome: Outcome = serde_json::from_str(&text)
+                .map_err(|error| format!("{path} is not what a run writes by --json: {error}"))?;
+            outcome.requests.map(|requests| requests.trace).unwrap_or_default()
+        }
+        (None, None) => {
+            return Err(format!(
+                "{0} repeats what a viewer of another server asked for: name that one before it in a comparison, or \
+                 write a run of it by --json and name the file, {0}:trace=FILE",
+                file.name
+            ));
+        }
+    };
+    if trace.asked.is_empty() {
+        return Err(format!("{} has nothing to repeat: no viewer has asked for anything", file.name));
+    }
+    Ok(trace)
+}
+
+/// Each size that is asked for, once.
+fn sizes(trace: &Trace) -> String {
+    let sizes: BTreeSet<u64> =
+        trace.asked.iter().map(|asked| asked.bytes).filter(|bytes| *bytes > 0).collect();
+    sizes.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
 }
 
 struct Run<'a> {
@@ -117,6 +167,7 @@ struct Run<'a> {
 struct Seen {
     at: Now,
     delivered: u64,
+    answered: u64,
     cpu: Duration,
     resident: u64,
 }
@@ -176,7 +227,8 @@ impl Run<'_> {
         let (busy, softirq) = (process::busy(&self.cores), process::softirq(&self.cores));
         let began = Wall(clock::wall());
         self.load.begin_window();
-        self.seen = Seen { at: now(), delivered: self.load.delivered(), cpu: first.cpu, resident: 0 };
+        let (delivered, answered) = (self.load.delivered(), self.load.answered());
+        self.seen = Seen { at: now(), delivered, answered, cpu: first.cpu, resident: 0 };
         let start = now();
         let mut series = Vec::new();
         while now().since(start) < self.scenario.time.measure {
@@ -185,11 +237,12 @@ impl Run<'_> {
             // A short rest at the end says little by itself.
             if left >= SECOND / 2 {
                 let second = self.load.second();
-                let (gbit, cpu) = self.look("measuring");
+                let Rates { gbit, cpu, requests } = self.look("measuring");
                 series.push(Second {
                     at: now().since(start).as_secs_f64(),
                     gbit,
                     cpu,
+                    requests,
                     memory: self.seen.resident,
                     viewers: self.load.playing(),
                     latency_p50: second.quantile(0.5),
@@ -223,8 +276,9 @@ impl Run<'_> {
             memory.per_viewer =
                 memory.first.saturating_sub(memory.published) as f64 / report.viewers.playing as f64;
         }
-        let Report { seconds, traffic, viewers, first_key, first_byte, latency, checks, mut load, trouble } =
+        let Report { seconds, traffic, viewers, first_key, first_byte, latency, checks, requests, .. } =
             report;
+        let Report { mut load, trouble, .. } = report;
         load.others_share = others.as_secs_f64() / seconds;
         load.softirq_share = softirq.as_secs_f64() / seconds;
         let mut outcome = Outcome {
@@ -245,6 +299,7 @@ impl Run<'_> {
             latency: latency.quantiles(),
             latency_histogram: latency.filled(),
             checks,
+            requests,
             memory: *memory,
             recording,
             metrics: grown,
@@ -292,19 +347,21 @@ impl Run<'_> {
 
     fn settings(&self) -> BTreeMap<String, String> {
         let Scenario { publish, watch, time, .. } = self.scenario;
-        let own = ["here", "dir", "cache", "bin", "binary", "record_dir"];
+        let own = ["here", "dir", "cache", "bin", "binary", "record_dir", SIZES, TRACE];
         let mut settings: BTreeMap<String, String> = self
             .server
             .variables
             .iter()
-            .filter(|(name, _)| !own.contains(&name.as_str()) && !name.ends_with("_port"))
+            .filter(|(name, value)| {
+                !own.contains(&name.as_str()) && !name.ends_with("_port") && !value.is_empty()
+            })
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         settings.extend([
             ("streams".to_owned(), publish.streams.to_string()),
             ("bitrate".to_owned(), format!("{} Mbit/s", publish.bitrate as f64 / 1e6)),
             ("viewers".to_owned(), watch.viewers.to_string()),
-            ("viewers by".to_owned(), format!("{:?}", watch.by)),
+            ("viewers by".to_owned(), watch.by.name().to_owned()),
             ("measured".to_owned(), format!("{} s", time.measure.as_secs_f64())),
         ]);
         settings
@@ -371,20 +428,33 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Tells how things stand; gives the rate and the CPU share since the last look.
-    fn look(&mut self, phase: &str) -> (f64, f64) {
-        let sample = self.watched.sample();
-        let seen =
-            Seen { at: now(), delivered: self.load.delivered(), cpu: sample.cpu, resident: sample.resident };
-        let time = seen.at.since(self.seen.at).as_secs_f64().max(1e-9);
-        let gbit = (seen.delivered - self.seen.delivered) as f64 * 8.0 / 1e9 / time;
-        let cpu = seen.cpu.saturating_sub(self.seen.cpu).as_secs_f64() / time;
-        let first = self.seen.at == Now(0);
-        self.seen = seen;
-        let (gbit, cpu) = if first { (0.0, 0.0) } else { (gbit, cpu) };
-        (self.tell)(Live { phase, viewers: self.load.playing(), gbit, cpu });
-        (gbit, cpu)
+    /// Tells how things stand; gives the rates since the last look.
+    fn look(&mut self, phase: &str) -> Rates {
+        let Sample { cpu, resident, .. } = self.watched.sample();
+        let (delivered, answered) = (self.load.delivered(), self.load.answered());
+        let before =
+            std::mem::replace(&mut self.seen, Seen { at: now(), delivered, answered, cpu, resident });
+        let time = self.seen.at.since(before.at).as_secs_f64().max(1e-9);
+        let rates = Rates {
+            gbit: (delivered - before.delivered) as f64 * 8.0 / 1e9 / time,
+            cpu: cpu.saturating_sub(before.cpu).as_secs_f64() / time,
+            requests: (answered - before.answered) as f64 / time,
+        };
+        let rates = if before.at == Now(0) { Rates::default() } else { rates };
+        (self.tell)(Live { phase, viewers: self.load.playing(), gbit: rates.gbit, cpu: rates.cpu });
+        rates
     }
+}
+
+/// What goes on per second.
+#[derive(Clone, Copy, Default)]
+struct Rates {
+    /// Delivered, 10^9 bits.
+    gbit: f64,
+    /// The server's CPU share.
+    cpu: f64,
+    /// Answers.
+    requests: f64,
 }
 
 fn grown(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {

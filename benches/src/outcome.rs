@@ -44,6 +44,9 @@ pub struct Outcome {
     pub latency_histogram: Vec<(f64, u64)>,
     /// What the viewers that parse found.
     pub checks: Checks,
+    /// What viewers asked for, where they ask for one piece after the other.
+    #[serde(default)]
+    pub requests: Option<Requests>,
     /// CPU of the server, all its threads and children.
     pub cpu: Cpu,
     /// Memory of the server, all its processes.
@@ -84,12 +87,12 @@ pub struct Traffic {
     pub published_frames: u64,
     /// Bytes that they sent.
     pub published_bytes: u64,
-    /// Bytes that viewers were delivered.
+    /// Bytes that viewers were delivered. Of those who ask, the bodies of segments and parts, and nothing else.
     pub delivered_bytes: u64,
     /// The same in 10^9 bits per second.
     pub delivered_gbit_per_second: f64,
     /// Bytes that healthy viewers were delivered less than the viewer of the same stream that was delivered most, where it
-    /// is more than half a second of the stream can explain.
+    /// is more than half a second of the stream (and, of those who ask, two of its largest pieces) can explain.
     pub missing_bytes: u64,
 }
 
@@ -140,6 +143,18 @@ pub struct Checks {
     pub time_backwards: u64,
     /// Viewers that were sent something that is no frame.
     pub unreadable: u64,
+    /// Playlists and manifests that list less than the one before: their numbers or times went back.
+    #[serde(default)]
+    pub sequence_backwards: u64,
+    /// Segments, parts and playlists that were to be there and could not be fetched.
+    #[serde(default)]
+    pub not_found: u64,
+    /// Segments and parts that are longer or shorter than their list says, by more than a millisecond or a tick.
+    #[serde(default)]
+    pub durations_wrong: u64,
+    /// Playlists that the server was to hold back until they have a piece, and that came without it or did not come.
+    #[serde(default)]
+    pub reloads_unanswered: u64,
 }
 
 impl Checks {
@@ -155,10 +170,60 @@ impl Checks {
                 self.damaged,
                 self.time_backwards,
                 self.unreadable,
+                self.sequence_backwards,
+                self.not_found,
+                self.durations_wrong,
+                self.reloads_unanswered,
             ]
             .iter()
             .all(|count| *count == 0)
     }
+}
+
+/// What viewers asked for in the window, where they ask for one piece after the other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Requests {
+    /// Answers that came, whatever they were.
+    pub answered: u64,
+    /// The same per second.
+    pub per_second: f64,
+    /// Playlists and manifests among them.
+    pub playlists: u64,
+    /// Bytes of their bodies, as they came.
+    pub playlist_bytes: u64,
+    /// Segments, parts and initialisation sections among them.
+    pub pieces: u64,
+    /// Connections that were made anew because the server had closed one between two answers.
+    pub reconnects: u64,
+    /// How long the server held playlists back that it was asked to hold back, milliseconds.
+    pub hold: Quantiles,
+    /// All that one of the viewers asked for.
+    pub trace: Trace,
+}
+
+/// What one viewer asked for, so that it can be repeated.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Trace {
+    /// In so many seconds.
+    pub seconds: f64,
+    /// In the order in which the answers were whole.
+    pub asked: Vec<Asked>,
+}
+
+/// One thing that a viewer asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Asked {
+    /// When, in seconds from the beginning of the window. Of what the server held back, when the answer was there.
+    pub at: f64,
+    /// By which of the viewer's connections.
+    pub connection: u8,
+    /// Whether it was a playlist or a manifest.
+    pub playlist: bool,
+    /// Bytes of the body.
+    pub bytes: u64,
 }
 
 /// Quantiles of something measured in milliseconds. All zero when nothing was.
@@ -264,6 +329,9 @@ pub struct Second {
     pub memory: u64,
     /// Viewers that play.
     pub viewers: u64,
+    /// Answers to viewers that ask.
+    #[serde(default)]
+    pub requests: f64,
     /// Median latency, milliseconds.
     pub latency_p50: f64,
     /// 99 of 100, milliseconds.

@@ -66,6 +66,14 @@ pub enum Door {
     Rtmp,
     /// `http://....flv`
     HttpFlv,
+    /// `http://....ts`
+    HttpTs,
+    /// HLS as players without low latency watch it.
+    Hls,
+    /// HLS with parts and playlists that the server holds back.
+    LlHls,
+    /// DASH.
+    Dash,
 }
 
 /// For how long.
@@ -80,6 +88,28 @@ pub struct Time {
     pub measure: Duration,
     /// Whether viewers join within what is measured instead of before it.
     pub join_within: bool,
+}
+
+impl Door {
+    /// All of them.
+    pub const ALL: [Door; 6] = [Door::Rtmp, Door::HttpFlv, Door::HttpTs, Door::Hls, Door::LlHls, Door::Dash];
+
+    /// As a scenario and a server file name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Door::Rtmp => "rtmp",
+            Door::HttpFlv => "http-flv",
+            Door::HttpTs => "http-ts",
+            Door::Hls => "hls",
+            Door::LlHls => "ll-hls",
+            Door::Dash => "dash",
+        }
+    }
+
+    /// Whether viewers ask for one piece after the other, and are not sent a stream.
+    pub const fn asks(self) -> bool {
+        matches!(self, Door::Hls | Door::LlHls | Door::Dash)
+    }
 }
 
 impl Default for Watch {
@@ -107,6 +137,10 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("publish", include_str!("../scenarios/publish.toml")),
     ("latency", include_str!("../scenarios/latency.toml")),
     ("memory", include_str!("../scenarios/memory.toml")),
+    ("http-ts", include_str!("../scenarios/http-ts.toml")),
+    ("hls", include_str!("../scenarios/hls.toml")),
+    ("ll-hls", include_str!("../scenarios/ll-hls.toml")),
+    ("dash", include_str!("../scenarios/dash.toml")),
     ("smoke", include_str!("../scenarios/smoke.toml")),
 ];
 
@@ -149,11 +183,10 @@ impl Scenario {
             "publish.bitrate" => self.publish.bitrate = crate::units::bitrate(value)?,
             "watch.viewers" => self.watch.viewers = count()?,
             "watch.by" => {
-                self.watch.by = match value {
-                    "rtmp" => Door::Rtmp,
-                    "http-flv" => Door::HttpFlv,
-                    _ => return Err(format!("{key}={value}: rtmp or http-flv")),
-                }
+                let known = Door::ALL.into_iter().find(|door| door.name() == value);
+                self.watch.by = known.ok_or_else(|| {
+                    format!("{key}={value}: one of {}", Door::ALL.map(Door::name).join(", "))
+                })?;
             }
             "watch.join-rate" => self.watch.join_rate = rate()?,
             "watch.parse" => self.watch.parse = count()?,
@@ -169,7 +202,7 @@ impl Scenario {
     }
 
     fn check(&self) -> Result<(), String> {
-        let Watch { viewers, stall, slow, join_rate, .. } = self.watch;
+        let Watch { viewers, stall, slow, join_rate, by, .. } = self.watch;
         if self.publish.streams == 0 {
             return Err("publish.streams is 0: there is nothing to measure".into());
         }
@@ -181,6 +214,12 @@ impl Scenario {
         }
         if stall + slow > viewers {
             return Err("watch.stall and slow together are more than watch.viewers".into());
+        }
+        if stall + slow > 0 && by.asks() {
+            return Err(format!(
+                "watch.stall and slow are for viewers that are sent a stream; by {} they ask for what they take",
+                by.name()
+            ));
         }
         Ok(())
     }
@@ -221,6 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_what_he_takes_cannot_be_slow_in_taking_it() {
+        for (key, others) in [("watch.stall", "watch.slow"), ("watch.slow", "watch.stall")] {
+            let mut scenario = Scenario::load("ll-hls").unwrap();
+            assert!(scenario.set(key, "1").unwrap_err().contains("by ll-hls"), "{key}");
+            let mut scenario = Scenario::load("http-ts").unwrap();
+            scenario.set(key, "1").unwrap();
+            scenario.set(others, "1").unwrap();
+        }
+    }
+
+    #[test]
     fn keys_can_be_changed_one_by_one_and_nonsense_is_refused() {
         let mut scenario = Scenario::load("hot-stream").unwrap();
         scenario.set("watch.viewers", "77").unwrap();
@@ -232,5 +282,12 @@ mod tests {
         for (key, value) in [("watch.by", "smoke"), ("watch.colour", "1"), ("time.measure", "10")] {
             assert!(scenario.clone().set(key, value).is_err(), "{key}={value}");
         }
+        for door in Door::ALL {
+            scenario.set("watch.by", door.name()).unwrap();
+            assert_eq!(scenario.watch.by, door);
+            let text = format!("by = \"{}\"", door.name());
+            assert_eq!(toml::from_str::<Watch>(&text).unwrap().by, door);
+        }
+        assert!(scenario.set("watch.by", "hsl").unwrap_err().contains("ll-hls"));
     }
 }

@@ -16,6 +16,8 @@ use rustix::{
 };
 use serde::Deserialize;
 
+use crate::scenario::Door;
+
 /// A server file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -53,8 +55,16 @@ pub struct Doors {
     pub publish: Option<String>,
     /// `rtmp://`
     pub rtmp: Option<String>,
-    /// `http://`
+    /// `http://`, FLV without an end.
     pub http_flv: Option<String>,
+    /// `http://`, a transport stream without an end.
+    pub http_ts: Option<String>,
+    /// `http://`, a playlist of HLS for players without low latency.
+    pub hls: Option<String>,
+    /// `http://`, a playlist of HLS for players with it.
+    pub ll_hls: Option<String>,
+    /// `http://`, a manifest of DASH.
+    pub dash: Option<String>,
     /// Metrics for Prometheus, if it has them.
     pub metrics: Option<String>,
 }
@@ -69,6 +79,8 @@ pub struct Floor {
     pub unparsed: bool,
     /// It takes viewers only before the publisher comes.
     pub viewers_first: bool,
+    /// It has files of any size and knows no stream: its viewers repeat what one of another server asked for.
+    pub replays: bool,
 }
 
 /// Where and how a server is started.
@@ -269,15 +281,33 @@ impl Doors {
             publish: door(&self.publish)?,
             rtmp: door(&self.rtmp)?,
             http_flv: door(&self.http_flv)?,
+            http_ts: door(&self.http_ts)?,
+            hls: door(&self.hls)?,
+            ll_hls: door(&self.ll_hls)?,
+            dash: door(&self.dash)?,
             metrics: door(&self.metrics)?,
         })
     }
 
+    /// Where viewers come by `door`, if it has that.
+    pub fn for_viewers(&self, door: Door) -> Option<&str> {
+        let door = match door {
+            Door::Rtmp => &self.rtmp,
+            Door::HttpFlv => &self.http_flv,
+            Door::HttpTs => &self.http_ts,
+            Door::Hls => &self.hls,
+            Door::LlHls => &self.ll_hls,
+            Door::Dash => &self.dash,
+        };
+        door.as_deref()
+    }
+
     /// Host and port of each door, each once.
     fn addresses(&self) -> Vec<String> {
-        let urls = [&self.publish, &self.rtmp, &self.http_flv, &self.metrics];
+        let others = [self.publish.as_deref(), self.metrics.as_deref()];
+        let urls = Door::ALL.map(|door| self.for_viewers(door)).into_iter().chain(others);
         let mut addresses: Vec<String> =
-            urls.into_iter().flatten().filter_map(|url| Some(Url::parse(url)?.address)).collect();
+            urls.flatten().filter_map(|url| Some(Url::parse(url)?.address)).collect();
         addresses.sort();
         addresses.dedup();
         addresses
@@ -369,7 +399,7 @@ impl Drop for Server {
 }
 
 /// The parts of a URL that a client needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Url {
     /// `rtmp`, `http`, `flv`.
     pub scheme: String,
@@ -508,8 +538,8 @@ mod tests {
             fill_all(&file.prepare, &values).unwrap();
             file.files.values().for_each(|text| drop(fill(text, &values).unwrap()));
             let doors = file.doors.filled(&values).unwrap();
-            let watched = doors.rtmp.or(doors.http_flv);
-            assert!(watched.is_some() || doors.publish.is_some() || file.floor.feeds_itself, "{path:?}");
+            let watched = Door::ALL.into_iter().any(|door| doors.for_viewers(door).is_some());
+            assert!(watched || doors.publish.is_some() || file.floor.feeds_itself, "{path:?}");
             count += 1;
         }
         assert!(count >= 2, "only {count} server files");
@@ -536,6 +566,9 @@ mod tests {
 
     #[test]
     fn a_url_has_its_parts() {
+        let doors =
+            Doors { hls: Some("http://h:1/a".into()), dash: Some("http://h:1/b".into()), ..Doors::default() };
+        assert_eq!((doors.addresses(), doors.for_viewers(Door::LlHls)), (vec!["h:1".to_owned()], None));
         let url = Url::parse("http://127.0.0.1:8080/live/{stream}.flv").unwrap();
         assert_eq!((url.address.as_str(), url.path.as_str()), ("127.0.0.1:8080", "/live/{stream}.flv"));
         assert_eq!(Url::parse("flv://127.0.0.1:8071").unwrap().path, "/");

@@ -23,6 +23,9 @@ const UUID: [u8; 16] = *b"\x5a\x8e\x1d\x31\xb2\x77\x4c\x4f\x9d\x6e\xf3\x15\x2b\x
 const TEXT_BYTES: usize = 3 * DIGITS;
 const DIGITS: usize = 16;
 const NAL_SEI: u8 = 6;
+const NAL_SEQUENCE: u8 = 7;
+const NAL_PICTURE: u8 = 8;
+const NAL_DELIMITER: u8 = 9;
 const USER_DATA_UNREGISTERED: u8 = 5;
 const STOP_BIT: u8 = 0x80;
 /// The NAL unit: its type, the message's type and size, the name, the text, the stop bit.
@@ -44,17 +47,19 @@ impl Stamp {
     /// Finds the stamp of an access unit (length-prefixed NAL units), and says whether the rest is what it says.
     /// `None` when there is no stamp to be found.
     pub fn read(access_unit: &[u8]) -> Option<(Stamp, bool)> {
-        let mut at = 0;
-        while let Some(head) = access_unit.get(at..at + LENGTH_BYTES) {
-            let length = u32::from_be_bytes(head.try_into().ok()?) as usize;
-            let nal = access_unit.get(at + LENGTH_BYTES..(at + LENGTH_BYTES).checked_add(length)?)?;
-            if let Some(stamp) = Self::parse(nal) {
-                let rest = [access_unit.get(..at)?, access_unit.get(at + LENGTH_BYTES + length..)?];
-                return Some((stamp, digest(rest) == stamp.digest));
+        let (mut stamp, mut digest) = (None, Digest::default());
+        for nal in nal_units(access_unit) {
+            let nal = nal?;
+            match stamp {
+                None => match Self::parse(nal) {
+                    Some(found) => stamp = Some(found),
+                    None => digest.take(nal),
+                },
+                Some(_) => digest.take(nal),
             }
-            at += LENGTH_BYTES + length;
         }
-        None
+        let stamp = stamp?;
+        Some((stamp, digest.finish() == stamp.digest))
     }
 
     fn parse(nal: &[u8]) -> Option<Stamp> {
@@ -70,21 +75,46 @@ impl Stamp {
     }
 }
 
-/// The digest of a picture that lies in two pieces.
-pub fn digest(pieces: [&[u8]; 2]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let mut carry = Vec::new();
-    // The hasher's result depends on how bytes are grouped, so both pieces are one to it.
-    let whole = match pieces {
-        [whole, []] | [[], whole] => whole,
-        [first, second] => {
-            carry.extend_from_slice(first);
-            carry.extend_from_slice(second);
-            &carry
+/// The digest of a picture without a stamp. What servers add and leave out by right is not in it: access unit delimiters, and
+/// parameter sets, which MPEG-TS has before each key frame and MP4 has elsewhere.
+pub fn digest(access_unit: &[u8]) -> u64 {
+    let mut digest = Digest::default();
+    nal_units(access_unit).flatten().for_each(|nal| digest.take(nal));
+    digest.finish()
+}
+
+#[derive(Default)]
+struct Digest(DefaultHasher);
+
+impl Digest {
+    fn take(&mut self, nal: &[u8]) {
+        const NAL_TYPE: u8 = 0x1f;
+        let left_out = |byte: &u8| matches!(byte & NAL_TYPE, NAL_SEQUENCE | NAL_PICTURE | NAL_DELIMITER);
+        if nal.first().is_some_and(|byte| !left_out(byte)) {
+            self.0.write_usize(nal.len());
+            self.0.write(nal);
         }
-    };
-    hasher.write(whole);
-    hasher.finish()
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+/// The NAL units of an access unit, each behind its length; `None` where one reaches past the end, which is the last then.
+fn nal_units(access_unit: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = access_unit;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let nal = rest.split_first_chunk::<LENGTH_BYTES>().and_then(|(length, after)| {
+            let length = u32::from_be_bytes(*length) as usize;
+            Some((after.get(..length)?, after.get(length..)?))
+        });
+        rest = nal.map(|(_, after)| after).unwrap_or_default();
+        Some(nal.map(|(nal, _)| nal))
+    })
 }
 
 #[cfg(test)]
@@ -92,7 +122,7 @@ mod tests {
     use super::*;
 
     fn stamped(before: &[u8], after: &[u8]) -> Vec<u8> {
-        let stamp = Stamp { number: 7, sent: u64::MAX, digest: digest([before, after]) };
+        let stamp = Stamp { number: 7, sent: u64::MAX, digest: digest(&[before, after].concat()) };
         let mut unit = before.to_vec();
         stamp.write(&mut unit);
         unit.extend_from_slice(after);
@@ -110,6 +140,15 @@ mod tests {
     }
 
     #[test]
+    fn delimiters_and_parameter_sets_may_come_and_go() {
+        let unit = stamped(b"", b"\0\0\0\x03\x65ab");
+        let more = [&b"\0\0\0\x02\x09\xf0\0\0\0\x02\x67x\0\0\0\x02\x68y"[..], &unit].concat();
+        assert_eq!(Stamp::read(&more), Stamp::read(&unit));
+        let other = [&unit[..], b"\0\0\0\x02\x06z"].concat();
+        assert!(!Stamp::read(&other).unwrap().1, "any other unit is too much");
+    }
+
+    #[test]
     fn a_changed_byte_and_a_missing_stamp_are_seen() {
         let mut unit = stamped(b"", b"\0\0\0\x03\x65ab");
         *unit.last_mut().unwrap() = b'c';
@@ -117,5 +156,6 @@ mod tests {
         assert_eq!(Stamp::read(b"\0\0\0\x03\x65ab"), None);
         assert_eq!(Stamp::read(b"\xff\xff\xff\xff\x65"), None);
         assert_eq!(Stamp::read(&unit[..STAMP_BYTES - 1]), None);
+        assert_eq!(Stamp::read(&unit[..unit.len() - 1]), None);
     }
 }

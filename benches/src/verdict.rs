@@ -65,6 +65,26 @@ pub fn checks(outcome: &Outcome) -> Vec<Check> {
         check("times that went backwards", found.time_backwards, "Players stall or drop what comes late."),
         check("viewers sent what is no frame", found.unreadable, "A player gives up."),
         check(
+            "pieces not to be had",
+            found.not_found,
+            "They are listed, and the picture stands still there.",
+        ),
+        check(
+            "playlists that went back",
+            found.sequence_backwards,
+            "A player plays again what it had, or stops.",
+        ),
+        check(
+            "pieces of another length",
+            found.durations_wrong,
+            "The list says otherwise: sound and picture drift.",
+        ),
+        check(
+            "held playlists without news",
+            found.reloads_unanswered,
+            "A player asks again and again, and is late.",
+        ),
+        check(
             "bytes missing",
             outcome.traffic.missing_bytes,
             "Viewers that only count got less than those that parse.",
@@ -127,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_fault_that_can_be_counted_fails_a_run() {
-        let spoil: [fn(&mut Outcome); 11] = [
+        let spoil: [fn(&mut Outcome); 15] = [
             |outcome| outcome.viewers.refused = 1,
             |outcome| outcome.viewers.disconnected = 1,
             |outcome| outcome.viewers.playing = 99,
@@ -138,6 +158,10 @@ mod tests {
             |outcome| outcome.checks.damaged = 1,
             |outcome| outcome.checks.time_backwards = 1,
             |outcome| outcome.checks.unreadable = 1,
+            |outcome| outcome.checks.not_found = 1,
+            |outcome| outcome.checks.sequence_backwards = 1,
+            |outcome| outcome.checks.durations_wrong = 1,
+            |outcome| outcome.checks.reloads_unanswered = 1,
             |outcome| outcome.traffic.missing_bytes = 1,
         ];
         for (number, spoil) in spoil.iter().enumerate() {
@@ -145,6 +169,8 @@ mod tests {
             spoil(&mut outcome);
             assert_eq!(Verdict::of(&outcome), Verdict::Failed, "fault {number}");
             assert_eq!(faults(&outcome).len(), 1, "fault {number}");
+            let is_the_viewers = outcome.checks != good().checks && outcome.checks.pictures > 0;
+            assert!(!is_the_viewers || !outcome.checks.passed(), "fault {number}");
             outcome.void.push("The publisher was late.".into());
             assert_eq!(Verdict::of(&outcome), Verdict::Void);
         }

@@ -74,6 +74,19 @@ fn a_run_draws_its_figures_over_time_and_its_latency() {
 }
 
 #[test]
+fn a_run_whose_viewers_ask_shows_their_requests() {
+    let path = keep("asked.html", &html::run(&sample::asked(5)));
+    let Some(page) = opened(&path, "") else { return };
+    let visible = visible(&page);
+    assert_eq!(visible.matches("<canvas").count(), 8, "six over time, two of latency");
+    for words in
+        ["Requests answered", "126 MB", "187 ms median", "held playlists without news", "20,003 a second"]
+    {
+        assert!(visible.contains(words), "{words}");
+    }
+}
+
+#[test]
 fn a_run_without_viewers_leaves_out_what_it_cannot_know() {
     let path = keep("recorded.html", &html::run(&sample::recorded(4)));
     let Some(page) = opened(&path, "") else { return };

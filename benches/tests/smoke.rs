@@ -135,6 +135,30 @@ fn a_run_against_the_server_passes_its_checks_and_writes_its_reports() {
 }
 
 #[test]
+fn viewers_by_every_other_door_find_the_stream_whole() {
+    let _alone = alone();
+    for door in ["http-ts", "hls", "ll-hls", "dash"] {
+        let (ports, by) = (own_ports(), format!("watch.by={door}"));
+        let words = ["run", "smoke", "shardcast", "--set", &by];
+        let words: Vec<&str> = words.into_iter().chain(ports.iter().map(String::as_str)).collect();
+        let (out, json, _) = bench(&format!("smoke-{door}"), &words);
+        let outcome: Outcome =
+            serde_json::from_str(&json).unwrap_or_else(|error| panic!("{door}: {error}: {}", said(&out)));
+        judge(&out, std::slice::from_ref(&outcome));
+        assert!(outcome.checks.passed() && outcome.latency.count > 0, "{door}: {:?}", outcome.checks);
+        assert_eq!(outcome.settings["viewers by"], door);
+        let requests = outcome.requests.map(|requests| (requests.pieces, requests.hold.count));
+        match door {
+            "http-ts" => assert_eq!(requests, None),
+            "ll-hls" => {
+                assert!(requests.is_some_and(|(pieces, held)| pieces > 0 && held > 0), "{requests:?}")
+            }
+            _ => assert!(requests.is_some_and(|(pieces, held)| pieces > 0 && held == 0), "{requests:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_comparison_with_a_floor_gives_ratios() {
     let _alone = alone();
     let ports = own_ports();

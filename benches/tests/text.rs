@@ -55,6 +55,11 @@ fn a_run_that_recorded_without_viewers_speaks_of_files() {
 }
 
 #[test]
+fn a_run_whose_viewers_ask_says_how_often_and_how_long_they_were_kept() {
+    golden("run-asked.txt", &text::run(&sample::asked(5), false));
+}
+
+#[test]
 fn a_comparison_gives_ratios_with_their_spread_and_hides_no_void_run() {
     golden("comparison.txt", &text::comparison(&sample::in_turn(5), false));
 }

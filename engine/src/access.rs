@@ -86,6 +86,23 @@ impl From<bool> for Verdict {
 }
 
 /// A wish that waits for an answer; see [`Authenticator`]. The peer's further bytes wait meanwhile, and nobody else does.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use shardcast_engine::access::{Action, Question, Wish};
+/// # use shardcast_engine::media::StreamName;
+///
+/// # let (action, name, peer) = (Action::Publish, StreamName::parse("live/cam")?, ([127, 0, 0, 1], 1).into());
+/// # let wish = Wish { action, name, query: String::new(), peer, door: "rtmp" };
+/// let (told, answers) = mpsc::channel();
+/// let question = |told: mpsc::Sender<bool>| Question::new(wish.clone(), move |allowed| drop(told.send(allowed)));
+/// question(told.clone()).answer(true);
+/// assert_eq!(answers.recv(), Ok(true));
+/// // One that nobody answers is refused.
+/// drop(question(told));
+/// assert_eq!(answers.recv(), Ok(false));
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 pub struct Question {
     /// What is wanted.
     pub action: Action,
@@ -162,6 +179,21 @@ impl Authenticator for Everyone {
 }
 
 /// Keys that peers show as `?key=SECRET` in the URL of a stream. A list without keys leaves its side open.
+///
+/// ```
+/// use shardcast_engine::access::{Action, Authenticator as _, Keys, Request, Verdict};
+/// # use shardcast_engine::media::StreamName;
+///
+/// # let name = StreamName::parse("live/cam")?;
+/// let keys = Keys { publish: vec!["secret".into()], play: vec![] };
+/// let ask = |action, query| {
+///     keys.allows(&Request { action, name: &name, query, peer: ([192, 0, 2, 7], 4000).into(), door: "rtmp" })
+/// };
+/// assert_eq!(ask(Action::Publish, "key=secret"), Verdict::Allowed);
+/// assert_eq!(ask(Action::Publish, "key=guess"), Verdict::Refused);
+/// assert_eq!(ask(Action::Play, ""), Verdict::Allowed);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Keys {
     /// Keys that may publish.
@@ -191,6 +223,13 @@ fn same(left: &[u8], right: &[u8]) -> bool {
 }
 
 /// The value of `name` in a URL's query, as it stands there.
+///
+/// ```
+/// use shardcast_engine::access::query_value;
+///
+/// assert_eq!(query_value("token=abc&user=7", "user"), Some("7"));
+/// assert_eq!(query_value("token=abc", "user"), None);
+/// ```
 pub fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query
         .split('&')

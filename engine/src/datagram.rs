@@ -34,7 +34,7 @@ impl Datagrams {
         let mut unsuited = false;
         while let Some(output) = self.session.poll() {
             match output {
-                Output::Send(bytes) if bytes.len() > limits::DATAGRAM_BYTES_MAX => {
+                Output::Send(bytes) | Output::Share(bytes) if bytes.len() > limits::DATAGRAM_BYTES_MAX => {
                     let at = self.session.received();
                     return Err(Error::too_large("its session sent more than a datagram carries", at));
                 }

@@ -7,6 +7,8 @@ pub mod bits;
 pub mod canary;
 pub mod codec;
 pub mod container;
+#[cfg(feature = "dash")]
+pub mod dash;
 pub mod datagram;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -15,6 +17,8 @@ pub mod error;
 pub mod flv;
 #[cfg(feature = "fmp4")]
 pub mod fmp4;
+#[cfg(feature = "hls")]
+pub mod hls;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod hub;
@@ -29,6 +33,8 @@ pub mod protocol;
 pub mod record;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
+#[cfg(feature = "segment")]
+pub mod segment;
 pub mod session;
 pub mod settings;
 mod slab;

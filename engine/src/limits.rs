@@ -81,6 +81,14 @@ pub const RECORDING_RETRY_MAX: Duration = Duration::from_secs(30);
 pub const MP4_HEAD_BYTES_MAX: usize = 4 << 20;
 /// Samples in one fragment that a reader lists. A fragment that says it has more ends what can be read of the file.
 pub const MP4_SAMPLES_MAX: usize = 1 << 16;
+/// Frames of a stream that are looked at, at most, before it is settled how it is packaged.
+pub const HLS_LEARN_FRAMES_MAX: usize = 4096;
+/// Packets of sound that wait for the picture that ends their segment. One more ends it without the picture.
+pub const HLS_HELD_FRAMES_MAX: usize = 512;
+/// Requests of one stream that may wait on one core for something that is not there yet. One more is answered 503.
+pub const HELD_REQUESTS_MAX: usize = 50_000;
+/// How long a request may wait for something that is not there yet: longer than the longest segment. Then it is answered 503.
+pub const HELD_REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 /// How far a publisher's clock may step back before it counts as a jump and the timeline is joined anew. Equal and
 /// slightly older times come from real encoders and pass as they are.
 pub const CLOCK_STEP_BACK_MAX: Duration = Duration::from_secs(2);
@@ -119,6 +127,19 @@ const _: () = assert!(RTMP_PARTIAL_BYTES_MAX > RTMP_MESSAGE_BYTES_MAX);
 const _: () = assert!(HTTP_TARGET_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 
 /// What one stream may hold and how its viewers are treated; per app from the config.
+///
+/// ```
+/// use std::time::Duration;
+/// use shardcast_engine::limits::StreamLimits;
+///
+/// // Every frame at once, and a publisher that comes back within a minute goes on.
+/// let limits = StreamLimits {
+///     flush: Duration::ZERO,
+///     reconnect_window: Duration::from_secs(60),
+///     ..StreamLimits::default()
+/// };
+/// assert_eq!(limits.group_bytes, 32 << 20);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamLimits {
     /// Frames kept since the last key frame. A group that outgrows this is let go whole.
@@ -167,6 +188,18 @@ impl Default for StreamLimits {
 }
 
 /// What the doors let in; from the config, the same for every door.
+///
+/// ```
+/// use std::time::Duration;
+/// use shardcast_engine::limits::DoorLimits;
+///
+/// let limits = DoorLimits {
+///     connections_per_address: 50,
+///     verdict: Duration::from_secs(1),
+///     ..DoorLimits::default()
+/// };
+/// assert_eq!(limits.connections, 100_000);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoorLimits {
     /// Connections per door, all cores together. The next one is closed at once, with a counter.

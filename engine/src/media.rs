@@ -13,6 +13,17 @@ use crate::{
 
 /// A stream's name, `APP/STREAM`, valid by construction: each part is 1 to 128 characters of `A-Z a-z 0-9 . _ -` and is
 /// neither `.` nor `..`. So it can stand in a path, a log line, a URL and a metric label without another look.
+///
+/// ```
+/// use shardcast_engine::media::StreamName;
+///
+/// let name = StreamName::parse("live/cam1")?;
+/// assert_eq!((name.app(), name.stream(), name.as_str()), ("live", "cam1", "live/cam1"));
+/// assert_eq!(StreamName::new("live", "cam1")?, name);
+/// // The error says where.
+/// assert_eq!(StreamName::parse("live/a b").unwrap_err().at, 6);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamName {
     text: Arc<str>,
@@ -104,6 +115,21 @@ impl TrackId {
 /// One picture, one packet of sound, or one word about them; the only thing that flows through the house.
 ///
 /// Cheap to clone: the payload is shared, never copied.
+///
+/// ```
+/// use shardcast_engine::{codec::Codec, media::{Frame, Payload, TrackId}, time::MediaTime};
+///
+/// // A key frame of H.264: each NAL unit behind its length, as in MP4. B-frames are shown before it.
+/// let data = bytes::Bytes::from_static(&[0, 0, 0, 2, 0x65, 0x88]);
+/// let dts = MediaTime { ticks: 180_000, rate: 90_000 };
+/// let frame = Frame {
+///     track: TrackId::VIDEO,
+///     dts,
+///     pts: dts.plus_nanos(80_000_000),
+///     payload: Payload::Video { codec: Codec::H264, key: true, data },
+/// };
+/// assert!(frame.is_key() && frame.payload_bytes() == 6);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// Its track.
@@ -117,6 +143,16 @@ pub struct Frame {
 }
 
 /// What a [`Frame`] carries.
+///
+/// ```
+/// use std::sync::Arc;
+/// use shardcast_engine::{codec::{Codec, Parameters}, media::Payload};
+///
+/// // A track begins with its parameters; then its packets follow.
+/// let stereo = Payload::Parameters(Arc::new(Parameters::of_opus(2)));
+/// let packet = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 1, 2]) };
+/// # drop((stereo, packet));
+/// ```
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// A picture: one access unit, as MP4 samples hold it (H.264, HEVC and VVC with length-prefixed NAL units, the

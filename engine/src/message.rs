@@ -5,6 +5,8 @@ use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
+#[cfg(feature = "segment")]
+use crate::segment::Cut;
 use crate::{
     media::StreamName,
     session::{Refusal, Session},
@@ -70,6 +72,40 @@ pub enum Message {
         name: StreamName,
         /// As in `Subscribe`.
         subscription: u64,
+    },
+    /// A core is asked for parts of a stream of yours.
+    #[cfg(feature = "segment")]
+    Follow {
+        /// The stream.
+        name: StreamName,
+        /// The asking core's number for this; every answer carries it.
+        following: u64,
+    },
+    /// It is not any more.
+    #[cfg(feature = "segment")]
+    Unfollow {
+        /// The stream.
+        name: StreamName,
+        /// As in `Follow`.
+        following: u64,
+    },
+    /// What was cut: first all that is at hand, then each cut as it is made.
+    #[cfg(feature = "segment")]
+    Cuts {
+        /// The stream.
+        name: StreamName,
+        /// As in `Follow`.
+        following: u64,
+        /// In order.
+        cuts: Arc<[Cut]>,
+    },
+    /// The answer to `Follow` when nobody publishes the stream.
+    #[cfg(feature = "segment")]
+    NotFollowed {
+        /// The stream.
+        name: StreamName,
+        /// As in `Follow`.
+        following: u64,
     },
     /// A viewer waits for a key frame; asked of the owner, who asks the publisher.
     KeyframeWanted {

@@ -5,6 +5,14 @@ use std::{fmt, net::SocketAddr};
 use crate::{access::Action, media::StreamName};
 
 /// Something that happened. Told once per node, whichever core saw it.
+///
+/// ```
+/// use shardcast_engine::{media::StreamName, observe::StreamEvent};
+///
+/// let event = StreamEvent::Published { name: StreamName::parse("live/cam")?, resumed: false };
+/// assert_eq!(event.to_string(), "live/cam: published");
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEvent {
     /// A stream has a publisher: its first, or (`resumed`) one that came back or took over.

@@ -1,9 +1,33 @@
 //! The table of protocols: a name, what carries it, how a conversation is opened. Listeners, config, metrics
 //! and tests walk the rows; a stranger's row is handled like a built-in one.
 
+pub mod fuzz;
+
 use crate::{datagram::Datagrams, limits::DoorLimits, session::Session, time::Now};
 
 /// A row of the table.
+///
+/// ```
+/// # use std::collections::VecDeque;
+/// # use shardcast_engine::{error::Error, limits::DoorLimits, session::{Input, Output, Session}, time::Now};
+/// use shardcast_engine::protocol::{Protocol, Transport};
+///
+/// # struct Hello(Now);
+/// # impl Session for Hello {
+/// #     fn handle(&mut self, _: Input<'_>, _: Now) -> Result<(), Error> { Ok(()) }
+/// #     fn poll(&mut self) -> Option<Output> { None }
+/// #     fn deadline(&self) -> Option<Now> { Some(self.0) }
+/// #     fn received(&self) -> u64 { 0 }
+/// # }
+/// const HELLO: Protocol = Protocol {
+///     name: "hello",
+///     port: 7000,
+///     transport: Transport::Udp,
+///     open: |limits, now| Box::new(Hello(now.after(limits.idle))),
+/// };
+/// let session = HELLO.begin(&DoorLimits::default(), Now(0));
+/// assert_eq!(session.deadline(), Some(Now(60_000_000_000)));
+/// ```
 #[derive(Clone, Copy)]
 pub struct Protocol {
     /// The door's name: in the config, in log lines, in metrics.
@@ -44,6 +68,13 @@ impl std::fmt::Debug for Protocol {
 }
 
 /// The built-in rows that this build has.
+///
+/// ```
+/// use shardcast_engine::protocol::built_in;
+///
+/// let rtmp = built_in().into_iter().find(|row| row.name == "rtmp");
+/// assert_eq!(rtmp.map(|row| row.port), Some(1935));
+/// ```
 pub fn built_in() -> Vec<Protocol> {
     vec![
         #[cfg(feature = "rtmp")]

@@ -6,6 +6,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+#[cfg(feature = "segment")]
+use crate::segment::{Found, Item};
 use crate::{
     error::Error,
     media::{Frame, StreamName},
@@ -13,6 +15,29 @@ use crate::{
 };
 
 /// One peer's conversation, without its socket. A plain value that can move to another core between two calls.
+///
+/// ```
+/// # use std::collections::VecDeque;
+/// # use bytes::Bytes;
+/// # use shardcast_engine::{error::Error, session::{Input, Output, Session}, time::Now};
+/// # #[derive(Default)]
+/// # struct Echo { received: u64, outbox: VecDeque<Output> }
+/// impl Session for Echo {
+///     fn handle(&mut self, input: Input<'_>, _: Now) -> Result<(), Error> {
+///         let Input::Received(bytes) = input else { return Ok(()) };
+///         self.received += bytes.len() as u64;
+///         self.outbox.push_back(Output::Send(Bytes::copy_from_slice(bytes)));
+///         Ok(())
+///     }
+///     fn poll(&mut self) -> Option<Output> { self.outbox.pop_front() }
+///     fn deadline(&self) -> Option<Now> { None }
+///     fn received(&self) -> u64 { self.received }
+/// }
+/// # let mut echo = Echo::default();
+/// # echo.handle(Input::Received(b"hello"), Now(0))?;
+/// # assert!(matches!(echo.poll(), Some(Output::Send(bytes)) if bytes == &b"hello"[..]));
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 pub trait Session: Send {
     /// Takes one input. Drain [`poll`](Self::poll) before giving the next.
     ///
@@ -52,8 +77,11 @@ pub enum Input<'a> {
         /// How many bytes have come, perhaps none.
         received: usize,
     },
-    /// The hub's answer to [`Event::Publish`] or [`Event::Play`].
+    /// The hub's answer to [`Event::Publish`] or [`Event::Play`], or its refusal of [`Event::Fetch`].
     Answer(Answer),
+    /// What [`Event::Fetch`] asked for.
+    #[cfg(feature = "segment")]
+    Fetched(Found),
     /// The stream that this viewer plays has ended for good. Say goodbye and close.
     Ended,
     /// A viewer waits for a key frame. A publisher's protocol that has a word for it asks; others pass over it.
@@ -65,6 +93,16 @@ pub enum Input<'a> {
 }
 
 /// `bytes` from the peer as the input that `session` wants them by: as they are, or in memory that it lends.
+///
+/// ```
+/// use shardcast_engine::{limits::DoorLimits, protocol::HTTP, session::{Output, input_of}, time::Now};
+///
+/// let mut session = HTTP.begin(&DoorLimits::default(), Now(0));
+/// let input = input_of(&mut *session, b"HELLO? / HTTP/1.1\r\n\r\n");
+/// let result = session.handle(input, Now(0));
+/// // What it says about the fault is sent all the same.
+/// assert!(result.is_err() && matches!(session.poll(), Some(Output::Send(_))));
+/// ```
 pub fn input_of<'a>(session: &mut (impl Session + ?Sized), bytes: &'a [u8]) -> Input<'a> {
     if !session.lends() {
         return Input::Received(bytes);
@@ -75,6 +113,12 @@ pub fn input_of<'a>(session: &mut (impl Session + ?Sized), bytes: &'a [u8]) -> I
 }
 
 /// The bytes that [`Input::Filled`] brings, for a session that keeps nothing in the memory it lends.
+///
+/// ```
+/// use shardcast_engine::session::newest;
+///
+/// assert_eq!(newest(b"what was there, and what is new", 3), b"new");
+/// ```
 pub fn newest(memory: &[u8], received: usize) -> &[u8] {
     memory.get(memory.len().saturating_sub(received)..).unwrap_or_default()
 }
@@ -91,6 +135,15 @@ pub enum Answer {
 }
 
 /// Why a wish was refused.
+///
+/// ```
+/// use shardcast_engine::session::{Answer, Refusal};
+///
+/// let answer = Answer::Refused(Refusal::AlreadyLive);
+/// if let Answer::Refused(refusal) = answer {
+///     assert_eq!(refusal.why(), "publisher already live");
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Another publisher holds the name.
@@ -105,6 +158,8 @@ pub enum Refusal {
     ShuttingDown,
     /// The form that was asked for cannot go over the peer's transport.
     Unsupported,
+    /// What was waited for did not come.
+    TooLate,
 }
 
 impl Refusal {
@@ -117,6 +172,7 @@ impl Refusal {
             Refusal::Full => "a limit of this server is reached",
             Refusal::ShuttingDown => "the server is shutting down",
             Refusal::Unsupported => "this form cannot be sent in datagrams",
+            Refusal::TooLate => "it was not there in time",
         }
     }
 }
@@ -126,6 +182,8 @@ impl Refusal {
 pub enum Output {
     /// Bytes for the peer; over UDP exactly one datagram. Between two frames when the peer is a viewer, never inside one.
     Send(Bytes),
+    /// The same, of bytes that the house keeps in any case: they do not count as this peer's memory.
+    Share(Bytes),
     /// Something for the hub.
     Event(Event),
     /// Send what waits, then close; over UDP, forget the address.
@@ -133,6 +191,15 @@ pub enum Output {
 }
 
 /// What a session tells the hub.
+///
+/// ```
+/// use shardcast_engine::{media::StreamName, session::{Event, Output}};
+///
+/// let (name, query) = (StreamName::parse("live/cam")?, "key=secret".to_owned());
+/// let wish = Output::Event(Event::Publish { name, query });
+/// # drop(wish);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum Event {
     /// The peer wants to publish. Answered by [`Input::Answer`]; until then the hub keeps what the peer sends.
@@ -151,6 +218,17 @@ pub enum Event {
         /// The bytes it wants.
         form: &'static Form,
     },
+    /// The peer wants something of a packaged stream. Answered by [`Input::Fetched`], perhaps only when it has been made, or
+    /// by [`Input::Answer`] with a refusal.
+    #[cfg(feature = "segment")]
+    Fetch {
+        /// The stream.
+        name: StreamName,
+        /// As for [`Event::Publish`].
+        query: String,
+        /// What of it.
+        item: Box<Item>,
+    },
     /// A frame of the stream that this peer publishes.
     Frame(Frame),
     /// The publisher says that it is done. The connection may go on.
@@ -165,6 +243,14 @@ pub enum Event {
 
 /// A wire form: frames to bytes that are the same for all viewers of a stream. One `static` per form; two forms are the
 /// same when they are the same static.
+///
+/// ```
+/// use shardcast_engine::{flv, session::Form};
+///
+/// // Two forms are the same when they are the same static.
+/// let form: &'static Form = &flv::FORM;
+/// assert!(*form == flv::FORM && form.name == "flv" && form.datagram.is_none());
+/// ```
 pub struct Form {
     /// A short name for metrics, `rtmp`, `flv`.
     pub name: &'static str,
@@ -192,6 +278,25 @@ impl std::fmt::Debug for Form {
 ///
 /// What [`frame`](Self::frame) writes must be whole and stand alone: a viewer may enter before any key frame, and may
 /// leave out any run of frames that ends before one.
+///
+/// ```
+/// # use bytes::{BufMut as _, BytesMut};
+/// # use shardcast_engine::{media::{Frame, Payload}, session::{Form, Opening, Wire}};
+/// /// Each packet of sound behind its length.
+/// struct Packets;
+///
+/// impl Wire for Packets {
+///     fn header(&mut self, _: &Opening, _: &Frame, out: &mut BytesMut) { out.put_slice(b"PKTS"); }
+///     fn refresh(&mut self, _: &Opening, _: &Frame, _: &mut BytesMut) {}
+///     fn frame(&mut self, frame: &Frame, out: &mut BytesMut) {
+///         let Payload::Audio { data, .. } = &frame.payload else { return };
+///         out.put_u32(data.len() as u32);
+///         out.put_slice(data);
+///     }
+/// }
+/// # static PACKETS: Form = Form { name: "packets", datagram: None, open: || Box::new(Packets) };
+/// # (PACKETS.open)();
+/// ```
 pub trait Wire: Send {
     /// What a new viewer gets before its first frame: the container's head, then what `opening` holds (metadata,
     /// parameters, colour), in the form's own framing. `at` is the time of the first frame that follows.
@@ -199,8 +304,31 @@ pub trait Wire: Send {
     /// What a viewer gets that jumped to another key frame and may have missed a change of parameters: as
     /// [`header`](Self::header), without the container's head.
     fn refresh(&mut self, opening: &Opening, at: &Frame, out: &mut BytesMut);
+    /// Whether whoever jumps is sent [`refresh`](Self::refresh) in any case, and not only when something has changed: a form
+    /// that counts has to say that its count goes on elsewhere.
+    fn marks_jumps(&self) -> bool {
+        false
+    }
     /// One frame. Writes nothing for what the form cannot say.
     fn frame(&mut self, frame: &Frame, out: &mut BytesMut);
+}
+
+/// What a transport puts around a piece of a form that must not be torn: an HTTP chunk, a WebSocket message. What a piece is,
+/// the form says: a tag of FLV, a frame's packets of MPEG-TS. So one muxer serves all of a form's transports.
+pub trait Envelope: Send {
+    /// Writes what stands before a piece of `len` bytes. `len` is not 0.
+    fn open(len: usize, out: &mut BytesMut);
+    /// Writes what stands after it.
+    fn close(out: &mut BytesMut);
+}
+
+/// No envelope.
+#[derive(Debug)]
+pub struct Plain;
+
+impl Envelope for Plain {
+    fn open(_: usize, _: &mut BytesMut) {}
+    fn close(_: &mut BytesMut) {}
 }
 
 /// What a viewer must know before its first frame: the latest frames of each kind that is kept, in the order metadata,

@@ -2,12 +2,27 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+#[cfg(feature = "segment")]
+use crate::segment;
 use crate::{
     access::{Authenticator, Everyone},
     limits::{DoorLimits, StreamLimits},
 };
 
 /// What an operator chose.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use shardcast_engine::{access::Keys, limits::StreamLimits, settings::{AppSettings, Settings}};
+///
+/// let limits = StreamLimits { flush: Duration::ZERO, takeover: true, ..StreamLimits::default() };
+/// let settings = Settings {
+///     apps: [("talk".to_owned(), AppSettings { limits, ..AppSettings::default() })].into(),
+///     access: Arc::new(Keys { publish: vec!["secret".into()], play: vec![] }),
+///     ..Settings::default()
+/// };
+/// assert!(settings.of("talk").limits.takeover && !settings.of("live").limits.takeover);
+/// ```
 #[derive(Clone)]
 pub struct Settings {
     /// For apps that are not named in `apps`.
@@ -20,6 +35,9 @@ pub struct Settings {
     pub access: Arc<dyn Authenticator>,
     /// Shortest length of a recording's segment.
     pub segment: Duration,
+    /// How streams are packaged that somebody asks for by segments.
+    #[cfg(feature = "segment")]
+    pub packaging: segment::Settings,
 }
 
 /// What an operator chose for one application.
@@ -46,6 +64,8 @@ impl Default for Settings {
             doors: DoorLimits::default(),
             access: Arc::new(Everyone),
             segment: Duration::from_secs(600),
+            #[cfg(feature = "segment")]
+            packaging: segment::Settings::default(),
         }
     }
 }

@@ -65,6 +65,14 @@ stats! {
     publishers: Gauge,
     /// Viewers that play or wait.
     viewers: Gauge,
+    /// Streams that are packaged into segments, or whose segments are kept here.
+    packages: Gauge,
+    /// Bytes of their segments.
+    packaged_bytes: Gauge,
+    /// Requests for parts and playlists that wait until these are made.
+    held_requests: Gauge,
+    /// Requests for something of a packaged stream.
+    fetches: Counter,
     /// Payload bytes of the kept groups.
     kept_bytes: Gauge,
     /// Bytes of the wire logs.

@@ -10,6 +10,24 @@ use bytes::Bytes;
 /// shard. An object is there whole or not at all, whatever happens meanwhile, and none is ever overwritten.
 ///
 /// A key is legal as [`check_key`] says: a path of parts with slashes between them.
+///
+/// ```
+/// # use std::path::Path;
+/// # use bytes::Bytes;
+/// # use shardcast_engine::storage::{Object, StorageBackend, StorageError, check_key};
+/// /// Keeps nothing.
+/// struct Nowhere;
+///
+/// impl StorageBackend for Nowhere {
+///     fn put(&self, key: &str, _: &[u8]) -> Result<(), StorageError> { check_key(key) }
+///     fn put_file(&self, key: &str, _: &Path) -> Result<(), StorageError> { check_key(key) }
+///     fn get(&self, _: &str) -> Result<Bytes, StorageError> { Err(StorageError::NotFound) }
+///     fn delete(&self, _: &str) -> Result<(), StorageError> { Ok(()) }
+///     fn list(&self, _: &str) -> Result<Vec<Object>, StorageError> { Ok(Vec::new()) }
+///     fn exists(&self, _: &str) -> Result<bool, StorageError> { Ok(false) }
+/// }
+/// # assert_eq!(Nowhere.put("rec/a.mp4", b"..."), Ok(()));
+/// ```
 pub trait StorageBackend: Send + Sync {
     /// Keeps bytes.
     ///
@@ -59,6 +77,18 @@ pub struct Object {
 }
 
 /// Why a storage did not do what was asked.
+///
+/// ```
+/// use shardcast_engine::storage::{StorageBackend, StorageError};
+///
+/// /// Keeps bytes unless somebody has done so already.
+/// fn keep(storage: &dyn StorageBackend, key: &str, bytes: &[u8]) -> Result<(), StorageError> {
+///     match storage.put(key, bytes) {
+///         Err(StorageError::Exists) => Ok(()),
+///         kept => kept,
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageError {
     /// There is an object of this key already.
@@ -89,6 +119,13 @@ pub const KEY_BYTES_MAX: usize = 1024;
 
 /// Looks whether a key is legal: parts with single slashes between them, none of which begins with a dot, of characters
 /// that every file system and every object store takes; [`KEY_BYTES_MAX`] bytes at most.
+///
+/// ```
+/// use shardcast_engine::storage::{StorageError, check_key};
+///
+/// assert_eq!(check_key("rec/live/cam/2026-11-22T07-45-00.123Z.mp4"), Ok(()));
+/// assert!(matches!(check_key("../etc/passwd"), Err(StorageError::IllegalKey(_))));
+/// ```
 ///
 /// # Errors
 /// [`StorageError::IllegalKey`].

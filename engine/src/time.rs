@@ -5,6 +5,17 @@
 use std::{fmt, time::Duration};
 
 /// Monotonic nanoseconds since an origin that only the driver knows. Machines compare and add; they never read a clock.
+///
+/// ```
+/// use std::time::Duration;
+/// use shardcast_engine::time::Now;
+///
+/// let now = Now(5_000_000_000);
+/// let deadline = now.after(Duration::from_millis(250));
+/// assert_eq!(deadline.since(now), Duration::from_millis(250));
+/// assert_eq!(now.since(deadline), Duration::ZERO);
+/// assert_eq!(Now(70).on_grid(Duration::from_nanos(33)), Now(99));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Now(pub u64);
 
@@ -31,6 +42,12 @@ impl Now {
 }
 
 /// UTC as nanoseconds since 1970-01-01T00:00:00Z.
+///
+/// ```
+/// use shardcast_engine::time::Wall;
+///
+/// assert_eq!(Wall(1_795_333_500_123_000_000).to_string(), "2026-11-22T07:45:00.123Z");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub u64);
 
@@ -65,6 +82,14 @@ const fn date_of(days: u64) -> (u64, u64, u64) {
 
 /// A frame's time: `ticks` of a clock that runs at `rate` ticks per second. Exact; nothing is rounded until a container
 /// with another clock asks for it.
+///
+/// ```
+/// use shardcast_engine::time::MediaTime;
+///
+/// let time = MediaTime { ticks: 3003, rate: 90_000 };
+/// assert_eq!((time.as_millis(), time.ticks_at(48_000)), (33, 1602));
+/// assert_eq!(MediaTime::from_millis(33).plus_nanos(-3_000_000), MediaTime::from_millis(30));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MediaTime {
     /// Ticks since the origin of the stream's timeline. May be negative (a B-frame before the first key frame's time).
@@ -118,6 +143,14 @@ impl MediaTime {
 }
 
 /// Makes a counter of 32 or 33 bits into one that never wraps: each value is taken as the one nearest to the last.
+///
+/// ```
+/// use shardcast_engine::time::Unwrapper;
+///
+/// let mut clock = Unwrapper::new(32);
+/// assert_eq!(clock.unwrap(0xffff_fff0), 0xffff_fff0);
+/// assert_eq!(clock.unwrap(0x10), 0x1_0000_0010);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Unwrapper {
     bits: u32,

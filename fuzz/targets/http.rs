@@ -50,7 +50,7 @@ fn tell(session: &mut http::Session, input: Input<'_>) -> bool {
     let (mut wish, mut bytes) = (None, 0);
     while let Some(output) = session.poll() {
         match output {
-            Output::Send(sent) => bytes += sent.len(),
+            Output::Send(sent) | Output::Share(sent) => bytes += sent.len(),
             Output::Event(Event::Play { name, .. }) => wish = Some(name),
             Output::Event(_) => {}
             Output::Close => going = false,

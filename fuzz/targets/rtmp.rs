@@ -1,6 +1,6 @@
 //! An RTMP peer, from its first byte or from behind its handshake, against our server and our client. The first byte
-//! says which of these, the second what the hub does, the third in what pieces the bytes come: whole or in pieces, a
-//! session tells its hub the same.
+//! says which of these, the second what the hub does, the third in what pieces the bytes come: whole or in pieces, and into
+//! memory of its own or not, a session tells its hub the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,21 +8,23 @@ use shardcast_engine::{
     error::{Error, ErrorKind},
     limits::DoorLimits,
     media::StreamName,
+    protocol::fuzz::{self, Plan},
     rtmp::{Client, Session, client::Target},
     session::{self, Input, Output},
     time::Now,
 };
-use shardcast_fuzz::{Hub, converse};
 
 fuzz_target!(|input: &[u8]| {
     let [mode, hub, piece, bytes @ ..] = input else { return };
-    let hub = Hub::of(*hub);
+    let whole = Plan { lends: false, ..Plan::of([0, *hub, 0]) };
+    let cut = Plan { piece: usize::from(*piece), lends: true, ..whole };
     let (mut one, mut other) = (open(*mode), open(*mode));
-    let first = converse(&mut *one, bytes, bytes.len(), hub);
-    if let Some(Err(error)) = first.end {
-        assert!(error.at <= one.received(), "{error}");
+    let before = one.received();
+    let first = fuzz::converse(&mut *one, bytes, &whole);
+    if first.end.is_none() {
+        assert_eq!(one.received() - before, bytes.len() as u64, "a session counts what it was given");
     }
-    let second = converse(&mut *other, bytes, usize::from(*piece), hub);
+    let second = fuzz::converse(&mut *other, bytes, &cut);
     // What waits to be sent is bounded, and who takes it more often has less of it waiting.
     let too_large = |end: &Option<Result<(), Error>>| matches!(end, Some(Err(Error { kind: ErrorKind::TooLarge, why, .. })) if why.contains("answers"));
     if !too_large(&first.end) {

@@ -33,6 +33,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Look at this machine: what it lacks, and the remedy
     Doctor(DoctorArgs),
+    /// Make a certificate that this machine signs itself, for https and RTMPS
+    Cert(CertArgs),
     /// Look after a directory of recordings
     Recordings(RecordingsArgs),
 }
@@ -95,6 +97,20 @@ pub struct DoctorArgs {
     /// Directory that is to be recorded into
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
+}
+
+/// Arguments of `cert`.
+#[derive(Clone, Debug, Args)]
+pub struct CertArgs {
+    /// Name or address that peers reach this machine by, one for each time it is given; without it those of loopback
+    #[arg(long = "host", value_name = "NAME")]
+    pub hosts: Vec<String>,
+    /// Directory for certificate.pem and key.pem
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Replace the files that are there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `recordings`.

@@ -15,10 +15,17 @@ use serde::{Deserialize, Serialize};
 use shardcast_engine::{
     access::Keys,
     limits::{DoorLimits, StreamLimits},
+    protocol::{Protocol, built_in},
+    segment,
     settings::{AppSettings, Settings},
 };
 
 pub use self::parse::Fault;
+use crate::{
+    disk,
+    node::SHARDS_MAX,
+    tls::{self, Certificate, Refused, Secured},
+};
 
 pub mod check;
 pub mod memory;
@@ -45,6 +52,14 @@ pub struct Config {
     pub rtmp: Rtmp,
     /// The HTTP door: FLV streams, WebSocket and the page that plays them.
     pub http: Http,
+    /// HLS and DASH: how a stream is cut into segments while somebody asks for it that way.
+    pub hls: Hls,
+    /// What doors prove who they are with. With it the HTTP door speaks https, and the RTMPS door is open.
+    pub tls: Tls,
+    /// The doors of protocols that a program with a node inside brings along, by the names of their rows. The binary brings
+    /// none along, and refuses these tables.
+    #[serde(rename = "doors")]
+    pub host_doors: BTreeMap<String, HostDoor>,
     /// The control door: metrics and health.
     pub control: Control,
     /// What the doors let in.
@@ -67,6 +82,8 @@ pub struct Config {
 pub struct Rtmp {
     /// TCP port. 0 keeps the door shut.
     pub port: u16,
+    /// TCP port of RTMPS, which is open where `[tls]` has a certificate. 0 keeps the door shut.
+    pub tls_port: u16,
 }
 
 /// The HTTP door.
@@ -75,6 +92,46 @@ pub struct Rtmp {
 pub struct Http {
     /// TCP port. 0 keeps the door shut.
     pub port: u16,
+}
+
+/// How a stream is cut into segments while somebody asks for it that way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hls {
+    /// The least length of a segment: it ends with the first key frame from there on.
+    #[serde(with = "units::duration")]
+    pub segment: Duration,
+    /// The length that parts of segments come close to, for players that want low latency.
+    #[serde(with = "units::duration")]
+    pub part: Duration,
+    /// How much of a stream a playlist lists. About twice as much is kept.
+    #[serde(with = "units::duration")]
+    pub window: Duration,
+    /// How long a stream is cut that nobody asks for any more.
+    #[serde(with = "units::duration")]
+    pub linger: Duration,
+}
+
+/// What doors prove who they are with: two files in PEM, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// The chain of certificates, the server's own first.
+    pub certificate: PathBuf,
+    /// The key of the first of them, not encrypted.
+    pub key: PathBuf,
+}
+
+/// The door of a protocol that a program with a node inside brings along.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostDoor {
+    /// Port, of TCP or UDP as the protocol says. 0 keeps the door shut; without this key it is the protocol's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Address, where it is not that of all doors; the same rules hold for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind: Option<IpAddr>,
 }
 
 /// The control door.
@@ -149,7 +206,8 @@ pub struct Stream {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Record {
-    /// Directory; a recording is `DIR/APP/STREAM/TIME.mp4`. Made when the first recording needs it.
+    /// Directory; a recording is `DIR/APP/STREAM/TIME.mp4`. Made at the start when streams are recorded, else when the first
+    /// recording needs it.
     pub dir: PathBuf,
     /// Length of one file. The next one begins on the first key frame at or after this.
     #[serde(with = "units::duration")]
@@ -216,12 +274,12 @@ pub enum LogLevel {
 }
 
 impl Config {
-    /// Shards that will run: the number asked for, or one for every core this process may use.
+    /// Shards that will run: the number asked for, or one for every core this process may use, up to [`SHARDS_MAX`].
     pub fn shard_count(&self) -> usize {
         if self.shards > 0 {
             self.shards
         } else {
-            std::thread::available_parallelism().map_or(1, usize::from)
+            std::thread::available_parallelism().map_or(1, usize::from).min(SHARDS_MAX.into())
         }
     }
     /// How the streams of `app` are treated.
@@ -248,19 +306,66 @@ impl Config {
             doors: self.limits.door(),
             access: Arc::new(Keys { publish: self.auth.publish.clone(), play: self.auth.play.clone() }),
             segment: self.record.segment,
+            packaging: segment::Settings {
+                segment: self.hls.segment,
+                part: self.hls.part,
+                window: self.hls.window,
+                linger: self.hls.linger,
+            },
         }
     }
-    /// The media doors that are open, by name.
+    /// Where recordings go.
+    pub fn recordings(&self) -> disk::Recordings {
+        disk::Recordings { directory: self.record.dir.clone(), sync: self.record.sync.into() }
+    }
+    /// The built-in media doors that are open, by name.
     pub fn doors(&self) -> Vec<(&'static str, SocketAddr)> {
-        [("rtmp", self.rtmp.port), ("http", self.http.port)]
+        let (http, rtmps_port) = if self.tls.is_set() { ("https", self.rtmp.tls_port) } else { ("http", 0) };
+        [("rtmp", self.rtmp.port), ("rtmps", rtmps_port), (http, self.http.port)]
             .into_iter()
             .filter(|(_, port)| *port != 0)
             .map(|(name, port)| (name, SocketAddr::new(self.bind, port)))
             .collect()
     }
+    /// The doors of `rows`, which a host brings along, as far as they are open: each where the config puts it, or at its own
+    /// port.
+    pub fn doors_of(&self, rows: &[Protocol]) -> Vec<(Protocol, SocketAddr)> {
+        let place = |row: &Protocol| {
+            let door = self.host_doors.get(row.name);
+            let port = door.and_then(|door| door.port).unwrap_or(row.port);
+            let bind = door.and_then(|door| door.bind).unwrap_or(self.bind);
+            (port != 0).then_some((*row, SocketAddr::new(bind, port)))
+        };
+        rows.iter().filter_map(place).collect()
+    }
+    /// Every media door that is open: the built-in ones, and those of `rows`, which a host brings along.
+    pub fn open_doors(&self, rows: &[Protocol]) -> Vec<(Protocol, SocketAddr)> {
+        let own = built_in();
+        let row = |name: &str| tls::row_of(name, &own);
+        let doors = self.doors().into_iter().filter_map(|(name, address)| Some((row(name)?, address)));
+        doors.chain(self.doors_of(rows)).collect()
+    }
+    /// The doors that speak TLS, with what they prove who they are with; none without a certificate.
+    ///
+    /// # Errors
+    /// One of the two files is not what it should be.
+    pub fn secured(&self) -> Result<Option<Secured>, Refused> {
+        if !self.tls.is_set() {
+            return Ok(None);
+        }
+        let certificate = Certificate::load(&self.tls.certificate, &self.tls.key)?;
+        Ok(Some(Secured { doors: tls::DOORS.map(|(door, _)| door).to_vec(), certificate }))
+    }
     /// Where the control door listens, if it is open.
     pub fn control_door(&self) -> Option<SocketAddr> {
         Some(self.control.bind).filter(|address| address.port() != 0)
+    }
+}
+
+impl Tls {
+    /// True when there is a certificate.
+    pub fn is_set(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
     }
 }
 
@@ -311,6 +416,9 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             rtmp: Rtmp::default(),
             http: Http::default(),
+            hls: Hls::default(),
+            tls: Tls::default(),
+            host_doors: BTreeMap::new(),
             control: Control::default(),
             limits: Limits::default(),
             stream: Stream::default(),
@@ -324,13 +432,20 @@ impl Default for Config {
 
 impl Default for Rtmp {
     fn default() -> Self {
-        Rtmp { port: 1935 }
+        Rtmp { port: 1935, tls_port: 1936 }
     }
 }
 
 impl Default for Http {
     fn default() -> Self {
         Http { port: 8080 }
+    }
+}
+
+impl Default for Hls {
+    fn default() -> Self {
+        let segment::Settings { segment, part, window, linger } = segment::Settings::default();
+        Hls { segment, part, window, linger }
     }
 }
 
@@ -386,6 +501,16 @@ impl Default for Stream {
 impl Default for Record {
     fn default() -> Self {
         Record { dir: PathBuf::from("recordings"), segment: Duration::from_secs(600), sync: Sync::default() }
+    }
+}
+
+impl From<Sync> for disk::Sync {
+    fn from(sync: Sync) -> Self {
+        match sync {
+            Sync::None => disk::Sync::None,
+            Sync::Segment => disk::Sync::Segment,
+            Sync::Fragment => disk::Sync::Fragment,
+        }
     }
 }
 

@@ -22,3 +22,4 @@ pub mod shard;
 #[cfg(feature = "server")]
 pub mod status;
 pub mod storage;
+pub mod tls;

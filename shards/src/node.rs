@@ -1,12 +1,17 @@
 //! Starting a node: N shards on N cores, joined by their lanes.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use shardcast_engine::{
     hub::Notice,
     media::StreamName,
     message::{CoreId, owner_of},
     protocol::{Protocol, Transport},
+    record::Fault,
     settings::Settings,
 };
 use shardcast_io::{
@@ -18,14 +23,17 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     control::link::{Ended, Request, ShardThread, Started, link},
-    disk::Recordings,
+    disk::{Recordings, fault_of},
     host::{Door, Guests},
     mesh::Mesh,
     shard::{Listener, Shard, ShardParts},
+    tls::Secured,
 };
 
 /// Bytes that a viewer's socket may hold unsent. More would hide from the hub that the viewer lags.
 const UNSENT_BYTES_MAX: u32 = 512 << 10;
+/// Shards at most. Lanes go from every shard to every other, so their memory grows with the square of this.
+pub const SHARDS_MAX: u16 = 256;
 
 /// What a node is started with.
 pub struct NodeOptions {
@@ -33,6 +41,8 @@ pub struct NodeOptions {
     pub shards: u16,
     /// The doors and where they listen.
     pub doors: Vec<(Protocol, SocketAddr)>,
+    /// Which of them speak TLS, if any do.
+    pub secured: Option<Secured>,
     /// What the operator chose.
     pub settings: Arc<Settings>,
     /// Where recordings go, if there is anywhere to put them.
@@ -46,19 +56,18 @@ pub struct NodeOptions {
 }
 
 /// Opens the doors and starts the shards, each on a thread of its own. When this returns, every door accepts. What comes
-/// back reaches the shards, and tells when each has ended.
+/// back reaches the shards, and tells when each has ended. When it fails, nothing is left of it: no thread, and no door.
 ///
 /// # Errors
-/// An address that is in use or may not be used, or a shard that could not be started; the text says which.
+/// More shards than [`SHARDS_MAX`], an address that is in use or may not be used, a directory of recordings that cannot be
+/// made, or a shard that could not be started; the text says which.
 pub fn start(options: NodeOptions) -> io::Result<Started> {
     assert!(options.shards > 0, "a node has at least one shard");
-    for (protocol, address) in &options.doors {
-        let free = match protocol.transport {
-            Transport::Tcp => tcp::ensure_free(*address),
-            Transport::Udp => udp::ensure_free(*address),
-        };
-        free.map_err(|error| about(&format!("{} door", protocol.name), &error))?;
+    if options.shards > SHARDS_MAX {
+        let why = format!("a node has at most {SHARDS_MAX} shards, and {} were asked for", options.shards);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
+    ensure_free(&options.doors)?;
     let socket_options = SocketOptions { notsent_bytes: Some(UNSENT_BYTES_MAX), ..SocketOptions::default() };
     let demo_owner = options.demo.as_ref().map(|(name, _)| owner_of(name, options.shards));
     let mut links = Vec::new();
@@ -89,6 +98,7 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
             mesh,
             doors,
             port,
+            secured: options.secured.clone(),
             settings: options.settings.clone(),
             recordings: options.recordings.clone(),
             notices: Box::new(move |notice| notices(id, notice)),
@@ -97,6 +107,9 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
             demo: options.demo.as_ref().filter(|_| demo_owner == Some(id)).map(|(_, protocol)| *protocol),
         };
         shards.push((parts, core));
+    }
+    if let Some(recordings) = &options.recordings {
+        make_directory(recordings, &options.settings)?;
     }
     let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
     let mut threads = Vec::new();
@@ -109,6 +122,56 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
         return Err(error);
     }
     Ok(Started { links, ended: ends, threads, host: host.map(|mesh| (mesh, host_doors)) })
+}
+
+/// Looks whether every door can have its address for itself.
+fn ensure_free(doors: &[(Protocol, SocketAddr)]) -> io::Result<()> {
+    for (place, (protocol, address)) in doors.iter().enumerate() {
+        let door = format!("{} door", protocol.name);
+        // The kernel would let both listen there, and give each some of the peers.
+        let shares = |(other, there): &&(Protocol, SocketAddr)| {
+            other.transport == protocol.transport && meet(*there, *address)
+        };
+        if let Some((other, _)) = doors.iter().take(place).find(shares) {
+            let why = format!("{door}: {address} is the {} door's already", other.name);
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+        }
+        let free = match protocol.transport {
+            Transport::Tcp => tcp::ensure_free(*address),
+            Transport::Udp => udp::ensure_free(*address),
+        };
+        free.map_err(|error| match error.kind() {
+            // It names the address itself.
+            io::ErrorKind::AddrInUse => about(&door, &error),
+            _ => about(&format!("{door} {address}"), &error),
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether two listeners of one transport meet: they have a port in common and an address, or one of them has all of the
+/// other's. Port 0 is another one each time.
+pub(crate) fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    // `[::]` has the addresses of IPv4, too.
+    let has_all_of = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let (here, there) = (one.ip(), other.ip());
+    one.port() == other.port()
+        && one.port() != 0
+        && (here == there || has_all_of(here, there) || has_all_of(there, here))
+}
+
+/// Makes the directory of recordings if there will be any, so that one that cannot be made is told now and not with the first
+/// stream. A full disk is no reason not to start: the recordings wait for space, and the streams go on meanwhile.
+fn make_directory(recordings: &Recordings, settings: &Settings) -> io::Result<()> {
+    if !settings.default.record && !settings.apps.values().any(|app| app.record) {
+        return Ok(());
+    }
+    match fs::create_dir_all(&recordings.directory) {
+        Err(error) if fault_of(&error) != Fault::Full => {
+            Err(about(&format!("directory of recordings {}", recordings.directory.display()), &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Starts each shard on a thread of its own, which is put into `threads`, and waits until all are up.
@@ -124,7 +187,7 @@ fn launch(
         ready.push(is_started);
         let ended = ended.clone();
         let thread = std::thread::Builder::new().name(format!("shard-{}", id.0));
-        threads.push(thread.spawn(move || {
+        let spawned = thread.spawn(move || {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(parts, core, started)));
             let result =
                 result.unwrap_or_else(|_| Err(io::Error::other("a bug in this server: the shard panicked")));
@@ -132,7 +195,8 @@ fn launch(
             // Whoever listens may have gone; then the process is ending, or waits for the thread.
             let _ = ended.send(Ended { core: id, result: result.clone() });
             result
-        })?);
+        });
+        threads.push(spawned.map_err(|error| about(&format!("no thread for shard {}", id.0), &error))?);
     }
     for (shard, started) in ready.into_iter().enumerate() {
         match started.recv() {

@@ -8,6 +8,7 @@ mod datagrams;
 mod doors;
 mod guests;
 mod harvest;
+mod secure;
 mod turns;
 
 use std::{
@@ -27,7 +28,7 @@ use shardcast_engine::{
     observe::StreamEvent,
     protocol::Protocol,
     settings::Settings,
-    stats::DoorStats,
+    stats::{DoorStats, ShardStats},
     time::{Now, Wall},
 };
 use shardcast_io::{
@@ -46,6 +47,7 @@ use crate::{
     host::Guests,
     mesh::{Mail, Mesh},
     profile::{LoopStats, Woken},
+    tls::{Certificate, Secured},
 };
 
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
@@ -92,6 +94,8 @@ pub struct ShardParts {
     pub demo: Option<Protocol>,
     /// Publishers of the program that this node lives in, if it lives in one.
     pub guests: Option<Guests>,
+    /// Which of the doors speak TLS, if any do.
+    pub secured: Option<Secured>,
 }
 
 /// One core's loop.
@@ -122,6 +126,10 @@ pub struct Shard {
     datagrams_taken: u64,
     lingering: VecDeque<(Now, SocketId)>,
     guests: Option<Guests>,
+    /// What the doors that speak TLS prove who they are with.
+    certificate: Option<Certificate>,
+    /// Counts the connections whose TLS could not go on, which the hub has no fault of.
+    tls_faults: ShardStats,
     resting_doors: Vec<(Now, usize)>,
     refused: u64,
     profile: LoopStats,
@@ -134,11 +142,13 @@ impl Shard {
     /// # Errors
     /// The ring could not be made.
     pub fn new(parts: ShardParts) -> io::Result<Shard> {
-        let ShardParts { mesh, doors, port, settings, recordings, notices, cores, demo, guests } = parts;
+        let ShardParts { mesh, doors, port, settings, recordings, notices, cores, demo, guests, secured } =
+            parts;
         let mut ring = Ring::new(&RingConfig::default())?;
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
             let mut row = Door::new(protocol);
+            row.speaks_tls = secured.as_ref().is_some_and(|secured| secured.doors.contains(&protocol.name));
             match listener {
                 Listener::Tcp(listener) => ring.listen(listener, index as u64),
                 Listener::Udp(socket) => {
@@ -173,6 +183,8 @@ impl Shard {
             datagrams_taken: 0,
             lingering: VecDeque::new(),
             guests,
+            certificate: secured.map(|secured| secured.certificate),
+            tls_faults: ShardStats::default(),
             resting_doors: Vec::new(),
             refused: 0,
             profile: LoopStats::default(),
@@ -295,10 +307,13 @@ impl Shard {
                 Mail::Word(message) => self.hub.handle(Input::Mail(message, from), now),
                 // Nobody sends a shard one.
                 Mail::Event(_) => {}
-                Mail::Connection(parcel, socket) => match self.ring.add(socket) {
+                Mail::Connection(parcel, socket, channel) => match self.ring.add(socket) {
                     Ok(id) => {
                         let door = self.doors.iter().position(|door| door.protocol.name == parcel.door);
                         let connection = self.enter(id, door.unwrap_or(0), parcel.peer.ip());
+                        if let Some(peer) = self.peer(connection) {
+                            peer.channel = channel;
+                        }
                         self.hub.handle(Input::Adopted { connection, parcel }, now);
                         self.ring.receive(id);
                     }
@@ -327,6 +342,7 @@ impl Shard {
                     self.shortest_flush = shortest_flush(&settings);
                     self.hub.handle(Input::Settings(settings), now);
                 }
+                Request::Certificate(certificate) => self.certificate = Some(certificate),
                 Request::Drain => {
                     self.draining = true;
                     for door in 0..self.doors.len() {
@@ -343,6 +359,7 @@ impl Shard {
     fn report(&self) -> Report {
         let mut stats = self.hub.stats();
         stats.connections_refused += self.refused + self.doors.iter().map(|door| door.refused).sum::<u64>();
+        stats.merge(&self.tls_faults);
         stats.rounds = self.profile.rounds.count();
         stats.sleeps_ring = self.profile.sleeps_ring;
         stats.sleeps_time = self.profile.sleeps_time;
@@ -489,7 +506,9 @@ impl Shard {
             Output::Send { connection, bytes } => {
                 let Some(peer) = self.peer(connection) else { return };
                 let (id, receives) = (peer.id, peer.receives);
-                if receives == Receives::Shared {
+                if peer.channel.is_some() {
+                    self.seal(connection, &bytes, now);
+                } else if receives == Receives::Shared {
                     let most = self.hub.datagram(connection).map_or(bytes.len(), usize::from);
                     self.ring.send_datagrams(id, bytes, most);
                 } else {
@@ -505,7 +524,7 @@ impl Shard {
                         self.ring.stop_receive(id);
                     } else {
                         // Between two receives into memory of its session.
-                        self.hub.handle(Input::Quiet { connection }, now);
+                        self.quieted(connection, now);
                     }
                 }
             }
@@ -515,7 +534,7 @@ impl Shard {
                     return self.send_away(&peer, parcel, to);
                 }
                 if let Some(socket) = self.ring.take(peer.id) {
-                    self.mesh.send_whole(Mail::Connection(parcel, socket), to);
+                    self.mesh.send_whole(Mail::Connection(parcel, socket, peer.channel), to);
                 }
             }
             Output::Mail(message, to) => {
@@ -563,6 +582,9 @@ impl Shard {
                 let Some(peer) = self.peer(connection).filter(|peer| peer.stage != Stage::Lingering) else {
                     return;
                 };
+                if peer.channel.is_some() {
+                    return self.unseal(connection, &bytes, now);
+                }
                 let pooled = peer.receives == Receives::Pool;
                 self.hub.handle(Input::Received { connection, bytes: &bytes }, now);
                 if pooled && self.hub.lends(connection) {
@@ -575,8 +597,11 @@ impl Shard {
                 if let Ok(bytes) = result {
                     self.profile.send_bytes.record(bytes as u64);
                 }
-                let result = result.map_err(|error| Lost::Failed(word_for(&error)));
                 let connection = connection_of(socket);
+                if self.peer(connection).is_some_and(|peer| peer.channel.is_some()) {
+                    return self.sealed_sent(socket, result, now);
+                }
+                let result = result.map_err(|error| Lost::Failed(word_for(&error)));
                 if self.peer(connection).is_some_and(|peer| peer.stage != Stage::Lingering) {
                     self.hub.handle(Input::Sent { connection, result }, now);
                 }

@@ -23,16 +23,17 @@ pub fn doors(config: &Config, demo: Option<&str>) -> String {
     };
     for (name, address) in config.doors() {
         let host = host(address);
-        if name == "rtmp" {
+        // The door's name is the scheme of its URLs.
+        if name.starts_with("rtmp") {
             line(
                 "ffmpeg",
-                format!("ffmpeg -re -i FILE -c copy -f flv \"rtmp://{host}/live/cam{publish_key}\""),
+                format!("ffmpeg -re -i FILE -c copy -f flv \"{name}://{host}/live/cam{publish_key}\""),
             );
-            line("OBS", format!("server rtmp://{host}/live   stream key cam{publish_key}"));
-            line("play", format!("ffplay \"rtmp://{host}/{shown}{play_key}\""));
+            line("OBS", format!("server {name}://{host}/live   stream key cam{publish_key}"));
+            line("play", format!("ffplay \"{name}://{host}/{shown}{play_key}\""));
         } else {
-            line("browser", format!("http://{host}/{shown}/{play_key}"));
-            line("play", format!("ffplay \"http://{host}/{shown}.flv{play_key}\""));
+            line("browser", format!("{name}://{host}/{shown}/{play_key}"));
+            line("play", format!("ffplay \"{name}://{host}/{shown}.flv{play_key}\""));
         }
     }
     if let Some(address) = config.control_door() {
@@ -170,6 +171,16 @@ mod tests {
         }
         assert!(!text.contains("s3cret"));
         assert!(doors(&config, Some("live/demo")).contains("http://127.0.0.1:8080/live/demo/"));
+        config.tls.certificate = "certificate.pem".into();
+        let text = doors(&config, None);
+        for part in [
+            "server rtmps://127.0.0.1:1936/live ",
+            "https://127.0.0.1:8080/live/cam/",
+            "rtmp://127.0.0.1:1935/",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        config.tls.certificate.clear();
         config.bind = "::1".parse().unwrap();
         assert!(doors(&config, None).contains("http://[::1]:8080/"));
     }

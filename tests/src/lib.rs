@@ -3,4 +3,5 @@
 
 pub mod archive;
 pub mod clients;
+pub mod hls_rules;
 pub mod sim;

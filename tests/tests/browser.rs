@@ -1,35 +1,156 @@
-//! The page that plays, in a real browser.
+//! Players in a real browser: the server's own page, and those that people embed in pages of another origin.
 
-use std::{env, fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use shardcast_tests::clients::{
-    media::{Clip, Kind},
-    process::run,
+    process::Process,
     program, repository,
-    server::Setup,
+    server::{Server, Setup},
     target,
 };
 
 #[test]
-fn a_page_in_chromium_plays_and_its_picture_is_not_black() {
-    let clip = Clip::of(Kind::H264, 30);
-    let server = Setup::new().start();
-    let publisher = clip.publish(&server.rtmp_url("live/page"));
-    let folder = target().join("interop");
-    let screenshot = folder.join("player.png");
-    drop(fs::remove_file(&screenshot));
-    let interop = repository().join("tests/interop");
-    assert!(
-        interop.join("node_modules").is_dir(),
-        "the browser's driver is not installed; tests/setup.sh installs it"
+fn the_page_plays_low_latency_hls_and_on_a_key_flv() {
+    let scene = Scene::new("page");
+    let keys = ["--key", "l", "--then", ".flv"];
+    scene.own_page("", &[&["--asks", ".#.m4s", "--latency", LATENCY][..], &keys].concat());
+}
+
+#[test]
+fn the_page_plays_flv_where_its_address_says_so() {
+    let scene = Scene::new("page-flv");
+    scene.own_page("?form=flv", &["--asks", ".flv", "--latency", LATENCY]);
+}
+
+#[test]
+fn the_page_plays_without_media_source_extensions() {
+    let scene = Scene::new("page-native");
+    scene.own_page("", &["--no-mse", "--asks", ".m3u8"]);
+}
+
+#[test]
+fn hls_js_plays_low_latency_hls_in_a_page_of_another_origin() {
+    Scene::new("hls").foreign_page("hls", "/index.m3u8", &["--asks", ".#.m4s", "--latency", LATENCY]);
+}
+
+#[test]
+fn shaka_player_plays_hls_in_a_page_of_another_origin() {
+    Scene::new("shaka-hls").foreign_page("shaka", "/index.m3u8", &["--latency", LATENCY_OTHERS]);
+}
+
+#[test]
+fn shaka_player_plays_dash_in_a_page_of_another_origin() {
+    Scene::new("shaka-dash").foreign_page("shaka", "/manifest.mpd", &["--latency", LATENCY_OTHERS]);
+}
+
+#[test]
+fn dash_js_plays_low_latency_dash_in_a_page_of_another_origin() {
+    Scene::new("dash").foreign_page("dash", "/manifest.mpd", &["--latency", LATENCY_OTHERS]);
+}
+
+#[test]
+fn video_js_plays_hls_in_a_page_of_another_origin() {
+    Scene::new("videojs").foreign_page("videojs", "/index.m3u8", &["--latency", LATENCY_OTHERS]);
+}
+
+#[test]
+fn mpegts_js_plays_flv_in_a_page_of_another_origin() {
+    Scene::new("mpegts").foreign_page("mpegts", ".flv", &["--asks", ".flv", "--latency", LATENCY]);
+}
+
+/// Seconds from a picture's making to its showing, encoder included, in the median: parts of 200 ms, groups of two seconds.
+const LATENCY: &str = "2.5";
+/// For players that go by segments, three of two seconds.
+const LATENCY_OTHERS: &str = "10";
+
+/// A server, a publisher, and the only browser at the time: decoding in software takes a core.
+struct Scene {
+    name: &'static str,
+    _publisher: Process,
+    server: Server,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Scene {
+    fn new(name: &'static str) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = Setup::new().start();
+        let publisher = publish_clock(&server.rtmp_url("live/page"));
+        Scene { name, _publisher: publisher, server, _alone: alone }
+    }
+
+    fn own_page(&self, query: &str, arguments: &[&str]) {
+        let url = self.server.page_url("live/page") + query;
+        self.judge("player.mjs", &[&url], 6, arguments);
+    }
+
+    fn foreign_page(&self, player: &str, suffix: &str, arguments: &[&str]) {
+        let url = self.server.page_url("live/page");
+        let url = format!("{}{suffix}", url.trim_end_matches('/'));
+        self.judge("foreign.mjs", &[player, &url], 12, arguments);
+    }
+
+    /// The scripts are the judges: time advances at its pace, nothing waits, nothing is black, nothing is still, nobody
+    /// complains.
+    fn judge(&self, script: &str, subject: &[&str], seconds: u64, arguments: &[&str]) {
+        let seconds = watch_seconds().unwrap_or(seconds);
+        let interop = repository().join("tests/interop");
+        assert!(
+            interop.join("node_modules").is_dir(),
+            "the browser's driver is not installed; tests/setup.sh installs it"
+        );
+        let screenshot = target().join("interop").join(format!("{}.png", self.name));
+        drop(fs::remove_file(&screenshot));
+        let mut command = Command::new(program("node"));
+        command
+            .arg(interop.join(script))
+            .args(subject)
+            .args(["--seconds", &seconds.to_string()])
+            .args(arguments);
+        command.arg("--screenshot").arg(&screenshot).env("CHROMIUM", chromium());
+        let ended = Process::start(script, &mut command).finish(Duration::from_secs(90 + seconds));
+        println!("{}: {}", self.name, ended.output);
+        assert!(ended.status.success(), "{}: {}\n{}", self.name, ended.output, ended.errors);
+        assert!(fs::metadata(&screenshot).is_ok_and(|file| file.len() > 10_000), "a screenshot was taken");
+    }
+}
+
+/// `SHARDCAST_WATCH_SECONDS`: how long each player is watched, for a longer look than CI takes.
+fn watch_seconds() -> Option<u64> {
+    let text = env::var("SHARDCAST_WATCH_SECONDS").ok()?;
+    Some(text.parse().expect("SHARDCAST_WATCH_SECONDS is a whole number of seconds"))
+}
+
+/// An ffmpeg that makes pictures as they are due and publishes them: a test picture with a clock at its upper edge that a
+/// script can read, so that what a viewer sees can be dated without asking the server. A key frame each two seconds, two
+/// B-frames between references.
+fn publish_clock(url: &str) -> Process {
+    // Two rows of sixteen pixels, scaled up: the bits of the wall clock in units of 8 ms, and the same turned over.
+    let clock = "color=black:size=16x2:rate=25,settb=1/1000000,setpts=RTCTIME,\
+                 geq=lum='255*abs(mod(floor(T*125/pow(2,X)),2)-Y)':cb=128:cr=128,\
+                 settb=1/25,setpts=N,scale=320:40:flags=neighbor";
+    let picture =
+        format!("{clock}[clock];testsrc2=size=320x180:rate=25[test];[test][clock]overlay=shortest=1");
+    let mut command = Command::new(program("ffmpeg"));
+    command.args(["-nostdin", "-v", "warning"]);
+    command.args(["-re", "-f", "lavfi", "-i", &picture]);
+    command.args(["-re", "-f", "lavfi", "-i", "aevalsrc=0.3*sin(2*PI*(200+20*mod(t\\,60))*t):s=44100"]);
+    command.args(["-map", "0:v", "-map", "1:a", "-pix_fmt", "yuv420p"]);
+    command.args(
+        "-c:v libx264 -preset veryfast -crf 26 -threads 1 -bf 2 -g 50 -keyint_min 50 -sc_threshold 0"
+            .split(' '),
     );
-    let mut command = Command::new(program("node"));
-    command.arg(interop.join("player.mjs")).arg(server.page_url("live/page"));
-    command.args(["--seconds", "6", "--screenshot"]).arg(&screenshot).env("CHROMIUM", chromium());
-    // player.mjs is the judge: time advances at its pace, nothing is black, nothing is still, nobody complains.
-    run("player.mjs", &mut command, Duration::from_secs(90));
-    assert!(fs::metadata(&screenshot).is_ok_and(|file| file.len() > 10_000), "a screenshot was taken");
-    drop(publisher);
+    // Looking ahead would take longer than all the rest of the way.
+    command.args(["-x264-params", "rc-lookahead=0:sync-lookahead=0:mbtree=0", "-c:a", "aac"]);
+    command.args(["-f", "flv", "-flvflags", "no_duration_filesize", url]);
+    Process::start("ffmpeg-clock", &mut command)
 }
 
 fn chromium() -> PathBuf {

@@ -177,19 +177,30 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
     Some(match room {
         "bits" | "canary" | "error" | "limits" | "slab" | "storage" | "time" | "codec" => base,
         "media" => [BASE, &["codec"]].concat(),
-        "stats" | "access" | "observe" | "session" | "settings" => [&media[..], &["access"]].concat(),
+        // What a peer fetches crosses with its wish, and how it is made is a setting.
+        "stats" | "access" | "observe" | "session" | "settings" => {
+            [&media[..], &["access", "segment"]].concat()
+        }
         "container" => media,
         "datagram" => [&media[..], &["session"]].concat(),
         "flv" | "fmp4" | "mpegts" => [&media[..], &["container", "session"]].concat(),
         // The stream's numbered frames cross between cores, and the cores that want them are the stream's subscribers.
-        "stream" | "message" => [&media[..], &["session", "message", "stream"]].concat(),
+        "stream" | "message" => [&media[..], &["session", "message", "segment", "stream"]].concat(),
         "record" => [&media[..], &["container", "fmp4"]].concat(),
+        "segment" => [&media[..], &["container", "fmp4", "mpegts", "session"]].concat(),
         "hub" => {
-            let below = &["access", "message", "observe", "record", "session", "settings", "stats", "stream"];
+            let below = &[
+                "access", "message", "observe", "record", "segment", "session", "settings", "stats", "stream",
+            ];
             [&media[..], below].concat()
         }
+        // What stands in a playlist or a manifest follows from the window alone.
+        // How often pictures come is read from the fragments themselves.
+        "hls" | "dash" => [&media[..], &["fmp4", "segment", "session", "hls"]].concat(),
+        // It routes to what is fetched by its requests.
+        "http" => [&media[..], CONTAINERS, &["session", "segment", "hls", "dash"]].concat(),
         // A protocol never names another.
-        "rtmp" | "http" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),
+        "rtmp" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),
         "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "session"]].concat(),
         "lib" => Vec::new(),
         _ => return None,

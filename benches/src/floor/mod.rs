@@ -3,11 +3,13 @@
 //! Each floor is a server of its own, which a run starts, pins and measures like any other: [`send`] gives every viewer
 //! the same bytes with no server logic, [`relay`] passes on what a publisher sends at once, [`receive`] takes what
 //! publishers send and drops it, [`mod@write`] writes fragments to files. They use the rings, the socket options and the
-//! batches that a shard uses, and nothing of the engine's hub, sessions or logs.
+//! batches that a shard uses, and nothing of the engine's hub, sessions or logs. [`files`] is of another kind: files for a
+//! web server of somebody else's, which it becomes.
 //!
 //! A floor runs until a signal kills it: it has nothing to tidy up. It prints one line of JSON to standard output each
 //! second; whoever gives it a pipe must read it, as a full one would stop the floor.
 
+pub mod files;
 pub mod receive;
 pub mod relay;
 pub mod send;
@@ -36,6 +38,8 @@ pub enum Floor {
     Receive(receive::Options),
     /// Fragments of recordings, written past the page cache
     Write(write::Options),
+    /// Files of given sizes, and the web server that this process becomes
+    Static(files::Options),
 }
 
 /// Runs a floor until the process is killed.
@@ -51,6 +55,7 @@ pub fn run(floor: Floor) -> io::Result<()> {
         Floor::Relay(options) => relay::Relay::open(&options)?.run(&stop, say),
         Floor::Receive(options) => receive::Receiver::open(&options)?.run(&stop, say),
         Floor::Write(options) => write::Writer::open(&options)?.run(&stop, say),
+        Floor::Static(options) => files::run(&options),
     }
 }
 
@@ -127,6 +132,9 @@ mod tests {
             "bench write --dir /tmp/x --files 128 --bitrate 2Mbit --fragment 900ms --most 8GiB --remove";
         let Floor::Write(write) = parse(line) else { panic!("{line}") };
         assert_eq!((write.files, write.most, write.remove), (128, 8 << 30, true));
+        let line = "bench static --dir /tmp/x --sizes 300,5000 -- nginx -c /tmp/nginx.conf -g x";
+        let Floor::Static(files) = parse(line) else { panic!("{line}") };
+        assert_eq!((files.sizes, files.command.len()), (vec![300, 5000], 5));
     }
 
     #[test]

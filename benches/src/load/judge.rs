@@ -47,6 +47,8 @@ impl Judge {
         let track = match frame.payload {
             Payload::Video { .. } => 0,
             Payload::Audio { .. } => 1,
+            // Times need not go on where the server says that what follows is something else.
+            Payload::Discontinuity => return self.times = [None; 2],
             _ => return,
         };
         let time = frame.dts.as_millis();
@@ -135,5 +137,9 @@ mod tests {
         let mut back = all;
         back[pictures[9]].dts.ticks -= 500;
         assert_eq!(judged(&back).checks.time_backwards, 1);
+        let mut announced = back[pictures[9]].clone();
+        announced.payload = Payload::Discontinuity;
+        back.insert(pictures[9], announced);
+        assert_eq!(judged(&back).checks.time_backwards, 0);
     }
 }

@@ -3,7 +3,9 @@
 //! Publishers are paced to the microsecond and say how late they were. Every viewer parses what it is sent up to its
 //! first key frame. Then a few go on parsing, and are woken for each byte; the others leave the ring, and the kernel is
 //! told fifteen to fifty times a second to throw away what has come for them, which costs next to nothing.
+//! Viewers that ask for one piece after the other stay on the ring, see [`asking`].
 
+mod asking;
 mod drain;
 mod judge;
 mod outbox;
@@ -19,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use asking::{Asking, Books};
 use bytes::Bytes;
 use shardcast_engine::{media::StreamName, rtmp::client::Target, time::Now};
 use shardcast_io::{
@@ -30,14 +33,14 @@ use shardcast_io::{
 pub use judge::{Findings, Judge};
 use outbox::Outbox;
 pub use publisher::Publisher;
-pub use viewer::{HttpFlv, Talk};
+pub use viewer::{HttpFlv, HttpTs, Talk};
 pub use window::Report;
 use window::Window;
 
 use crate::{
     clip::{Clip, Playback},
     histogram::Histogram,
-    scenario::{Door, Scenario},
+    scenario::Scenario,
     server::{Doors, Floor, Url},
 };
 
@@ -45,6 +48,8 @@ use crate::{
 const KEY_SEARCH_BYTES: usize = 1024;
 /// The longest sleep.
 const SLEEP_MAX: Duration = Duration::from_millis(5);
+/// Completions that are looked at in one go, so that a publisher does not wait for a crowd.
+const COMPLETIONS_PER_TURN: usize = 128;
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
@@ -66,6 +71,7 @@ pub struct Load {
     joining: Option<Joining>,
     churned: Option<Now>,
     findings: Findings,
+    books: Books,
     lateness: Histogram,
     rounds: Histogram,
     first_bytes: Histogram,
@@ -85,6 +91,8 @@ pub struct Load {
 enum Owner {
     Publisher(usize),
     Viewer(usize),
+    /// A viewer that asks, and which of its connections.
+    Asking(usize, usize),
 }
 
 /// Joins that are due.
@@ -115,6 +123,8 @@ struct Viewer {
     arrivals: Vec<(u64, Now)>,
     /// Its bytes when the window began; `None` for one that came later.
     bytes_at_window: Option<u64>,
+    /// Nobody looks into what it is sent: any byte will do.
+    unparsed: bool,
 }
 
 enum State {
@@ -124,6 +134,8 @@ enum State {
     Leaving(SocketId),
     /// Off the ring.
     Off(OwnedFd),
+    /// It asks, by connections of its own.
+    Asking(Box<Asking>),
     Gone,
 }
 
@@ -152,6 +164,7 @@ impl Load {
             joining: None,
             churned: None,
             findings: Findings::default(),
+            books: Books::default(),
             lateness: Histogram::default(),
             rounds: Histogram::default(),
             first_bytes: Histogram::default(),
@@ -252,8 +265,10 @@ impl Load {
         self.join_due(began)?;
         self.churn_due(began)?;
         self.publish_due(began);
+        self.alarms_due(began);
         self.ring.submit().map_err(|error| error.to_string())?;
-        while let Some(completion) = self.ring.next() {
+        for _ in 0..COMPLETIONS_PER_TURN {
+            let Some(completion) = self.ring.next() else { break };
             self.complete(completion)?;
         }
         self.drain_due(now());
@@ -271,7 +286,7 @@ impl Load {
             return Duration::ZERO;
         }
         let frames = self.publishers.iter().filter_map(|(publisher, _)| publisher.due());
-        let next = frames.chain(self.next_join()).min();
+        let next = frames.chain(self.next_join()).chain(self.books.next_alarm()).min();
         next.map_or(SLEEP_MAX, |next| next.since(now)).min(SLEEP_MAX)
     }
 
@@ -326,11 +341,9 @@ impl Load {
     }
 
     fn enter(&mut self, kind: Kind, stream: usize) -> Result<(), String> {
-        let door = match self.plan.watch.by {
-            Door::Rtmp => &self.doors.rtmp,
-            Door::HttpFlv => &self.doors.http_flv,
-        };
-        let door = door.as_ref().ok_or("the server has no door of the scenario's kind for viewers")?;
+        let by = self.plan.watch.by;
+        let door = self.doors.for_viewers(by);
+        let door = door.ok_or_else(|| format!("the server has no door {} for viewers", by.name()))?;
         let url = url_of(door, &self.streams[stream])?;
         let joined = now();
         let index = self.viewers.len();
@@ -345,7 +358,12 @@ impl Load {
             bytes: 0,
             arrivals: Vec::new(),
             bytes_at_window: None,
+            unparsed: self.floor.unparsed,
         };
+        if by.asks() {
+            self.viewers.push(viewer);
+            return self.enter_asking(index, url, joined);
+        }
         match connect(&url) {
             Err(error) => {
                 self.refused += 1;
@@ -360,7 +378,7 @@ impl Load {
                 self.drained.push_back(index);
             }
             Ok(socket) => {
-                let (talk, first) = Talk::new(&url, joined)?;
+                let (talk, first) = Talk::new(&url, by, joined)?;
                 let id = self.ring.add(socket).map_err(|(_, error)| error.to_string())?;
                 viewer.out.waiting().extend_from_slice(&first);
                 self.ring.receive(id);
@@ -393,8 +411,13 @@ impl Load {
                     send(&mut self.ring, *id, publisher.take());
                 }
                 Some(Owner::Viewer(index)) => self.viewer_received(*index, socket, &bytes),
-                None => {}
+                Some(Owner::Asking(..)) | None => {}
             },
+            Completion::Filled { socket, memory, .. } => {
+                if let Some(Owner::Asking(index, by)) = self.owners.get(&socket).copied() {
+                    self.asking_filled(index, by, socket, memory);
+                }
+            }
             Completion::Sent { socket, result } => match (self.owners.get(&socket), result) {
                 (Some(Owner::Publisher(index)), Ok(taken)) => {
                     let (publisher, id) = &mut self.publishers[*index];
@@ -407,6 +430,9 @@ impl Load {
                 (Some(Owner::Viewer(index)), result) => {
                     self.viewer_sent(*index, socket, result.unwrap_or(usize::MAX));
                 }
+                (Some(Owner::Asking(index, by)), result) => {
+                    self.asking_sent(*index, *by, socket, result.unwrap_or(usize::MAX));
+                }
                 (None, _) => {}
             },
             Completion::ReceiveEnded { socket, .. } => match self.owners.get(&socket) {
@@ -417,6 +443,10 @@ impl Load {
                         State::Leaving(_) => self.let_go(index, socket),
                         _ => self.lost(index, "the server has closed a viewer"),
                     }
+                }
+                Some(Owner::Asking(index, by)) => {
+                    let (index, by) = (*index, *by);
+                    self.asking_ended(index, by, socket);
                 }
                 None => {}
             },
@@ -447,7 +477,7 @@ impl Load {
         let mut key_began = None;
         for piece in pieces {
             position += piece.len() as u64;
-            match talk.received(piece, moment, &mut |frame| judge.frame(frame, moment, findings)) {
+            match talk.received(piece, moment, &mut |frame, at| judge.frame(frame, at, findings)) {
                 Ok(answer) => viewer.out.waiting().extend_from_slice(&answer),
                 Err(why) => {
                     self.findings.checks.unreadable += u64::from(had_key);
@@ -527,6 +557,12 @@ impl Load {
                 self.owners.remove(&id);
                 self.ring.close(id);
             }
+            State::Asking(asking) => {
+                for socket in asking.sockets() {
+                    self.owners.remove(&socket);
+                    self.ring.close(socket);
+                }
+            }
             State::Off(_) | State::Gone => {}
         }
         self.viewers[index].talk = None;
@@ -543,7 +579,7 @@ impl Load {
 impl Viewer {
     fn is_playing(&self) -> bool {
         !matches!(self.state, State::Gone)
-            && (self.judge.first_key().is_some() || (self.talk.is_none() && self.bytes > 0))
+            && (self.judge.first_key().is_some() || (self.unparsed && self.bytes > 0))
     }
 }
 

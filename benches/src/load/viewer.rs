@@ -1,4 +1,4 @@
-//! What a viewer says, and how it takes apart what it is sent.
+//! What a viewer says that is sent a stream, and how it takes apart what it is sent.
 
 use bytes::{Bytes, BytesMut};
 use shardcast_engine::{
@@ -11,7 +11,14 @@ use shardcast_engine::{
 };
 
 use super::target_of;
-use crate::server::Url;
+use crate::{
+    player::{
+        http::{self, Responses, Terms},
+        ts,
+    },
+    scenario::Door,
+    server::Url,
+};
 
 /// A viewer's conversation without its socket.
 pub enum Talk {
@@ -19,27 +26,31 @@ pub enum Talk {
     Rtmp(Box<Client>),
     /// FLV by HTTP.
     HttpFlv(Box<HttpFlv>),
+    /// A transport stream by HTTP.
+    HttpTs(Box<HttpTs>),
 }
 
 impl Talk {
-    /// A viewer of `url`; gives what it says first.
+    /// A viewer of `url` by a door; gives what it says first.
     ///
     /// # Errors
-    /// The URL is none that can be played.
-    pub fn new(url: &Url, now: Now) -> Result<(Talk, Bytes), String> {
-        match url.scheme.as_str() {
-            "rtmp" => {
+    /// The URL is none that can be played by that door.
+    pub fn new(url: &Url, door: Door, now: Now) -> Result<(Talk, Bytes), String> {
+        match (door, url.scheme.as_str()) {
+            (Door::Rtmp, "rtmp") => {
                 let (target, name) = target_of(url)?;
                 let mut client = Box::new(Client::pull(target, name, &DoorLimits::default(), now));
-                let first = listen(&mut client, now, &mut |_| {})?;
+                let first = listen(&mut client, now, &mut |_, _| {})?;
                 Ok((Talk::Rtmp(client), first))
             }
-            "http" => Ok((Talk::HttpFlv(Box::default()), request(url))),
-            scheme => Err(format!("nothing is played by {scheme}://")),
+            (Door::HttpFlv, "http") => Ok((Talk::HttpFlv(Box::default()), request(url))),
+            (Door::HttpTs, "http") => Ok((Talk::HttpTs(Box::default()), request(url))),
+            (door, scheme) => Err(format!("nothing is played by {} from {scheme}://", door.name())),
         }
     }
 
-    /// The server has sent something. Gives each frame that is whole, and what is to be said.
+    /// The server has sent something, which came at `now`. Gives each frame that is whole with when it was, and what is to be
+    /// said.
     ///
     /// # Errors
     /// What was sent is no stream, or the server refused.
@@ -47,36 +58,37 @@ impl Talk {
         &mut self,
         bytes: &[u8],
         now: Now,
-        emit: &mut dyn FnMut(&Frame),
+        emit: &mut dyn FnMut(&Frame, Now),
     ) -> Result<Bytes, String> {
         match self {
             Talk::Rtmp(client) => {
                 client.handle(Input::Received(bytes), now).map_err(|error| error.to_string())?;
                 listen(client, now, emit)
             }
-            Talk::HttpFlv(http) => http.received(bytes, emit).map(|()| Bytes::new()),
+            Talk::HttpFlv(http) => http.received(bytes, now, emit).map(|()| Bytes::new()),
+            Talk::HttpTs(http) => http.received(bytes, now, emit).map(|()| Bytes::new()),
         }
     }
 }
 
 /// What is said to an HTTP server.
 pub fn request(url: &Url) -> Bytes {
-    let Url { path, address, .. } = url;
-    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: shardcast-bench\r\nAccept: */*\r\n\r\n")
-        .into()
+    let mut out = BytesMut::new();
+    http::write_request(&mut out, url, Terms::default());
+    out.freeze()
 }
 
-fn listen(client: &mut Client, now: Now, emit: &mut dyn FnMut(&Frame)) -> Result<Bytes, String> {
+fn listen(client: &mut Client, now: Now, emit: &mut dyn FnMut(&Frame, Now)) -> Result<Bytes, String> {
     let mut out = BytesMut::new();
     while let Some(output) = client.poll() {
         match output {
-            Output::Send(bytes) => out.extend_from_slice(&bytes),
+            Output::Send(bytes) | Output::Share(bytes) => out.extend_from_slice(&bytes),
             Output::Event(Event::Publish { .. }) => {
                 client.handle(Input::Answer(Answer::Publishing), now).map_err(|error| error.to_string())?;
             }
-            Output::Event(Event::Frame(frame)) => emit(&frame),
+            Output::Event(Event::Frame(frame)) => emit(&frame, now),
             Output::Event(_) => {}
-            Output::Close => return Err("the server has ended the stream".to_owned()),
+            Output::Close => return Err(ENDED.to_owned()),
         }
     }
     Ok(out.freeze())
@@ -84,37 +96,16 @@ fn listen(client: &mut Client, now: Now, emit: &mut dyn FnMut(&Frame)) -> Result
 
 /// An HTTP response whose body is FLV, in chunks or until the end.
 pub struct HttpFlv {
-    head: Vec<u8>,
-    body: Body,
+    responses: Responses,
     reader: TagReader,
     demuxer: Demuxer,
     clock: Unwrapper,
 }
 
-enum Body {
-    /// The head is not whole yet.
-    Head,
-    /// Everything from here on.
-    Plain,
-    /// RFC 9112, 7.1: the size's digits so far.
-    Size(Vec<u8>),
-    /// Bytes of a chunk, with the line end behind them, that are still to come.
-    Chunk(usize),
-    /// The last chunk was there.
-    Over,
-}
-
-/// More than any server's head and any chunk's size line have.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-const SIZE_LINE_BYTES_MAX: usize = 256;
-/// Fields of a response head that are looked at.
-const FIELDS_MAX: usize = 64;
-
 impl Default for HttpFlv {
     fn default() -> Self {
         HttpFlv {
-            head: Vec::new(),
-            body: Body::Head,
+            responses: Responses::default(),
             reader: TagReader::default(),
             demuxer: Demuxer::default(),
             clock: Unwrapper::new(32),
@@ -123,103 +114,82 @@ impl Default for HttpFlv {
 }
 
 impl HttpFlv {
-    fn received(&mut self, mut bytes: &[u8], emit: &mut dyn FnMut(&Frame)) -> Result<(), String> {
-        while !bytes.is_empty() {
-            match &mut self.body {
-                Body::Head => {
-                    let before = self.head.len();
-                    self.head.extend_from_slice(bytes);
-                    let Some((body, length)) = read_head(&self.head)? else { return Ok(()) };
-                    bytes = &bytes[length - before..];
-                    self.body = body;
-                    self.head = Vec::new();
-                }
-                Body::Plain => {
-                    self.flv(bytes, emit)?;
-                    return Ok(());
-                }
-                Body::Size(line) => {
-                    let (byte, rest) = (bytes[0], &bytes[1..]);
-                    bytes = rest;
-                    if byte != b'\n' {
-                        line.push(byte);
-                        if line.len() > SIZE_LINE_BYTES_MAX {
-                            return Err("a chunk's size has no end".to_owned());
-                        }
-                        continue;
+    fn received(
+        &mut self,
+        mut bytes: &[u8],
+        now: Now,
+        emit: &mut dyn FnMut(&Frame, Now),
+    ) -> Result<(), String> {
+        while let Some(mut media) = next_media(&mut self.responses, &mut bytes)? {
+            while let Some(tag) = self.reader.read(&mut media).map_err(|error| error.to_string())? {
+                let mut take = |event| {
+                    if let Event::Frame(frame) = event {
+                        emit(&frame, now);
                     }
-                    let text = String::from_utf8_lossy(line);
-                    let digits = text.split([';', '\r']).next().unwrap_or_default().trim();
-                    let size = usize::from_str_radix(digits, 16)
-                        .map_err(|_| format!("{digits:?} is no size of a chunk"))?;
-                    self.body = if size == 0 { Body::Over } else { Body::Chunk(size + LINE_END) };
-                }
-                Body::Chunk(left) => {
-                    let taken = bytes.len().min(*left);
-                    // The line end is no part of the chunk.
-                    let media = taken.min(left.saturating_sub(LINE_END));
-                    *left -= taken;
-                    let (now, rest) = bytes.split_at(taken);
-                    bytes = rest;
-                    if *left == 0 {
-                        self.body = Body::Size(Vec::new());
-                    }
-                    self.flv(&now[..media], emit)?;
-                }
-                Body::Over => return Err("the server has ended the stream".to_owned()),
+                };
+                self.demuxer.tag(&tag, &mut self.clock, &mut take).map_err(|error| error.to_string())?;
             }
-        }
-        Ok(())
-    }
-
-    fn flv(&mut self, mut bytes: &[u8], emit: &mut dyn FnMut(&Frame)) -> Result<(), String> {
-        while let Some(tag) = self.reader.read(&mut bytes).map_err(|error| error.to_string())? {
-            let mut take = |event| {
-                if let Event::Frame(frame) = event {
-                    emit(&frame);
-                }
-            };
-            self.demuxer.tag(&tag, &mut self.clock, &mut take).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 }
 
-const LINE_END: usize = 2;
+/// An HTTP response whose body is a transport stream.
+#[derive(Default)]
+pub struct HttpTs {
+    responses: Responses,
+    reader: ts::Reader,
+}
 
-/// The head's length and how the body is framed, once the head is whole.
-fn read_head(bytes: &[u8]) -> Result<Option<(Body, usize)>, String> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(bytes).map_err(|error| format!("the answer is no HTTP: {error}"))? {
-        httparse::Status::Partial if bytes.len() > HEAD_BYTES_MAX => {
-            Err("the answer's head has no end".to_owned())
+impl HttpTs {
+    fn received(
+        &mut self,
+        mut bytes: &[u8],
+        now: Now,
+        emit: &mut dyn FnMut(&Frame, Now),
+    ) -> Result<(), String> {
+        while let Some(media) = next_media(&mut self.responses, &mut bytes)? {
+            self.reader.push(media, now, emit)?;
         }
-        httparse::Status::Partial => Ok(None),
-        httparse::Status::Complete(length) => {
-            if response.code != Some(200) {
-                let code = response.code.unwrap_or_default();
-                return Err(format!("the server answers {code} {}", response.reason.unwrap_or_default()));
+        Ok(())
+    }
+}
+
+const ENDED: &str = "the server has ended the stream";
+
+/// The next bytes of the body of an answer that does not end; `None` when more must come.
+fn next_media<'a>(responses: &mut Responses, bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, String> {
+    while let Some(event) = responses.read(bytes)? {
+        match event {
+            http::Event::Head(head) if head.status != 200 => {
+                return Err(format!("the server answers {} {}", head.status, head.reason));
             }
-            let chunked = response.headers.iter().any(|field| {
-                field.name.eq_ignore_ascii_case("transfer-encoding")
-                    && field.value.eq_ignore_ascii_case(b"chunked")
-            });
-            Ok(Some((if chunked { Body::Size(Vec::new()) } else { Body::Plain }, length)))
+            http::Event::Head(_) => {}
+            http::Event::Body(media) => return Ok(Some(media)),
+            http::Event::End => return Err(ENDED.to_owned()),
         }
     }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shardcast_engine::demo;
+    use shardcast_engine::{
+        container::{Pieces, Track},
+        demo,
+        media::Payload,
+        mpegts,
+        time::Wall,
+    };
+
+    use crate::clip::{Clip, Playback};
 
     fn frames_of(response: &[u8], piece: usize) -> Result<usize, String> {
         let mut http = HttpFlv::default();
         let mut frames = 0;
         for bytes in response.chunks(piece) {
-            http.received(bytes, &mut |_| frames += 1)?;
+            http.received(bytes, Now(0), &mut |_, _| frames += 1)?;
         }
         Ok(frames)
     }
@@ -250,5 +220,35 @@ mod tests {
         let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert!(frames_of(&[&head[..], b"xyz\r\n"].concat(), 9).is_err());
         assert!(frames_of(&[&head[..], b"0\r\n\r\n"].concat(), 9).unwrap_err().contains("ended"));
+    }
+
+    #[test]
+    fn a_transport_stream_is_read_in_chunks_however_it_is_cut() {
+        let mut playback = Playback::new(Clip::built_in());
+        let track = |frame: &Frame| match &frame.payload {
+            Payload::Parameters(parameters) => {
+                Some(Track { id: frame.track, parameters: parameters.clone(), rate: frame.dts.rate })
+            }
+            _ => None,
+        };
+        let tracks: Vec<Track> = playback.clip().opening().parameters.iter().filter_map(track).collect();
+        let frames: Vec<Frame> = (0..100).map(|_| playback.take(1)).collect();
+        let (mut muxer, mut pieces) = ((mpegts::CONTAINER.open)(), Pieces::new());
+        muxer.begin(&tracks, Wall(0), &mut pieces);
+        muxer.fragment(&frames, None, &mut pieces);
+        let mut response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        for chunk in pieces.finish().concat().chunks(1000) {
+            response.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            response.extend_from_slice(chunk);
+            response.extend_from_slice(b"\r\n");
+        }
+        for piece in [1, 188, 1000, response.len()] {
+            let (mut http, mut count) = (HttpTs::default(), 0);
+            for bytes in response.chunks(piece) {
+                http.received(bytes, Now(0), &mut |_, _| count += 1).unwrap();
+            }
+            // The last of each track may wait for what follows.
+            assert!((98..=100).contains(&count), "{count} at {piece}");
+        }
     }
 }

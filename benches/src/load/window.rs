@@ -8,7 +8,7 @@ use shardcast_io::clock;
 use super::{Kind, Load, Publisher, State, Viewer, now};
 use crate::{
     histogram::Histogram,
-    outcome::{Checks, LoadSide, Traffic, Viewers},
+    outcome::{Checks, LoadSide, Requests, Traffic, Viewers},
 };
 
 /// What a viewer may have been delivered less than the luckiest one of its stream because of when the window began and
@@ -44,6 +44,8 @@ pub struct Report {
     pub latency: Histogram,
     /// What viewers that parse found.
     pub checks: Checks,
+    /// What viewers asked for.
+    pub requests: Option<Requests>,
     /// How well time was kept.
     pub load: LoadSide,
     /// The first few things that went wrong, in words.
@@ -62,6 +64,10 @@ impl Load {
         self.lateness = Histogram::default();
         self.rounds = Histogram::default();
         self.churned = Some(now());
+        let asks = |viewer: &Viewer| {
+            viewer.kind == Kind::Drain && matches!(viewer.state, State::Asking(_)) && viewer.is_playing()
+        };
+        self.books.begin(now(), self.viewers.iter().position(asks));
         self.window = Some(Window {
             began: now(),
             delivered: self.delivered,
@@ -87,6 +93,8 @@ impl Load {
         let count = |kind: Kind| self.viewers.iter().filter(|viewer| viewer.kind == kind).count() as u64;
         let mut checks = self.findings.checks.clone();
         checks.viewers = count(Kind::Parse);
+        self.books.add_to(&mut checks);
+        let requests = self.books.end(seconds);
         Report {
             seconds,
             traffic: Traffic {
@@ -113,6 +121,7 @@ impl Load {
             first_byte: self.first_bytes.clone(),
             latency: self.findings.latency.clone(),
             checks,
+            requests,
             load: LoadSide {
                 cpu_share: (clock::thread_cpu() - window.cpu) as f64 / 1e9 / seconds,
                 publisher_lateness: self.lateness.quantiles(),
@@ -141,6 +150,8 @@ impl Load {
             most[viewer.stream] = delivered(viewer).unwrap_or(0).max(most[viewer.stream]);
         }
         let skew = (self.plan.publish.bitrate as f64 / 8.0 * SKEW.as_secs_f64()) as u64;
+        // Who asks has a piece whole or not at all, of pictures and of sound.
+        let skew = skew + 2 * self.books.largest();
         let short = |viewer: &Viewer| {
             let short = most[viewer.stream].saturating_sub(delivered(viewer)?);
             (short > skew).then_some(short)

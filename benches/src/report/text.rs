@@ -206,6 +206,19 @@ fn figures(outcome: &Outcome) -> Vec<(&'static str, Vec<String>)> {
             ));
         }
     }
+    if let Some(requests) = &outcome.requests {
+        lines.push((
+            "Requests",
+            vec![
+                format!("{} answered a second", whole(requests.per_second.round())),
+                format!("{} of playlists", volume(requests.playlist_bytes as f64)),
+                format!("{} reconnects", whole(requests.reconnects as f64)),
+            ],
+        ));
+        if requests.hold.count > 0 {
+            lines.push(("Held back", quantiles(&requests.hold)));
+        }
+    }
     if outcome.first_byte.count > 0 {
         lines.push(("First byte", quantiles(&outcome.first_byte)));
     }

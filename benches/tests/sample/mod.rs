@@ -2,7 +2,7 @@
 
 use shardcast_bench::{
     comparison::Comparison,
-    outcome::{Machine, Outcome, Quantiles, Recording, Second},
+    outcome::{Asked, Machine, Outcome, Quantiles, Recording, Requests, Second, Trace},
 };
 
 /// What distinguishes one made-up server from another.
@@ -143,6 +143,7 @@ pub fn run(kind: Kind, seed: u64) -> Outcome {
             cpu: outcome.cpu.share * chance.about(0.06),
             memory: (memory * chance.about(0.003)) as u64,
             viewers: 1000,
+            requests: 0.0,
             latency_p50: kind.latency * chance.about(0.05),
             latency_p99: kind.latency * kind.tail * chance.about(0.15),
         });
@@ -181,6 +182,33 @@ pub fn recorded(seed: u64) -> Outcome {
         pictures: 115_200,
         missing_pictures: 0,
     });
+    outcome
+}
+
+/// A run whose viewers asked for parts: 200 ms each, of pictures and sound.
+pub fn asked(seed: u64) -> Outcome {
+    let mut outcome = run(SHARDCAST, seed);
+    outcome.scenario = "ll-hls".into();
+    outcome.settings.insert("protocol".into(), "ll-hls".into());
+    let asked = |number: u32| Asked {
+        at: f64::from(number / 2) * 0.1,
+        connection: u8::from(number % 4 > 1),
+        playlist: number.is_multiple_of(2),
+        bytes: u64::from(if number.is_multiple_of(2) { 420 } else { 50_000 + number }),
+    };
+    outcome.requests = Some(Requests {
+        answered: 600_000,
+        per_second: 20_003.4,
+        playlists: 300_000,
+        playlist_bytes: 126_000_000,
+        pieces: 300_000,
+        reconnects: 3,
+        hold: Quantiles { count: 300_000, p50: 187.2, p99: 203.0, p999: 207.4, max: 231.9 },
+        trace: Trace { seconds: 30.0, asked: (0..600).map(asked).collect() },
+    });
+    for second in &mut outcome.series {
+        second.requests = 20_003.4;
+    }
     outcome
 }
 

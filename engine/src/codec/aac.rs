@@ -30,6 +30,15 @@ pub struct AudioSpecificConfig {
 impl AudioSpecificConfig {
     /// Parses the configuration.
     ///
+    /// ```
+    /// use shardcast_engine::codec::aac::AudioSpecificConfig;
+    ///
+    /// let config = AudioSpecificConfig::parse(&[0x11, 0x90, 0x56, 0xe5, 0x00])?;
+    /// assert_eq!((config.sample_rate, config.channels, config.packet_samples), (48_000, 2, 1024));
+    /// assert_eq!(config.codec_string(), "mp4a.40.2");
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It is cut short, breaks a rule, or belongs to an object type whose sound is not AAC.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {

@@ -41,6 +41,20 @@ pub struct Chroma {
 impl Configuration {
     /// Parses the contents of `av1C`.
     ///
+    /// ```
+    /// use shardcast_engine::codec::av1::Configuration;
+    ///
+    /// # let av1c = [
+    /// #     0x81, 0x00, 0x0c, 0x00, 0x0a, 0x0b, 0x00, 0x00, 0x00, 0x04, 0x3c, 0xfe, 0xcc, 0xda, 0xf9,
+    /// #     0x00, 0x40
+    /// # ];
+    /// let configuration = Configuration::parse(&av1c)?;
+    /// assert_eq!((configuration.profile, configuration.bit_depth), (0, 8));
+    /// let header = configuration.sequence_header.as_ref().expect("this encoder gives it");
+    /// assert_eq!((header.width, header.height), (320, 180));
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It is cut short or of another version, or its sequence header is broken.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
@@ -126,6 +140,19 @@ pub struct SequenceHeader {
 impl SequenceHeader {
     /// Parses the payload of an open bitstream unit of type 1.
     ///
+    /// ```
+    /// use shardcast_engine::codec::av1::{SequenceHeader, Units};
+    ///
+    /// # let key_frame = [
+    /// #     0x0a, 0x0a, 0x00, 0x00, 0x00, 0x02, 0xaf, 0xff, 0x9b, 0x5f, 0x20, 0x08, 0x32, 0x0e, 0x10,
+    /// #     0x00, 0x96, 0x80, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0xeb, 0xc6, 0x8e, 0xf0
+    /// # ];
+    /// let first = Units::new(&key_frame).next().expect("there is one")?;
+    /// assert_eq!(first.kind, 1);
+    /// assert_eq!(SequenceHeader::parse(first.payload)?.width, 64);
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It is cut short or uses what is reserved.
     pub fn parse(payload: &[u8]) -> Result<Self, Error> {
@@ -176,6 +203,19 @@ impl SequenceHeader {
 
 /// The first sequence header of a temporal unit.
 ///
+/// ```
+/// use shardcast_engine::codec::av1::{is_key, sequence_header};
+///
+/// # let key_frame = [
+/// #     0x0a, 0x0a, 0x00, 0x00, 0x00, 0x02, 0xaf, 0xff, 0x9b, 0x5f, 0x20, 0x08, 0x32, 0x0e, 0x10,
+/// #     0x00, 0x96, 0x80, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0xeb, 0xc6, 0x8e, 0xf0
+/// # ];
+/// let header = sequence_header(&key_frame)?.expect("a key frame has one");
+/// assert_eq!((header.width, header.height), (64, 64));
+/// assert!(is_key(&key_frame));
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
+///
 /// # Errors
 /// The units before it, or the header, are broken.
 pub fn sequence_header(data: &[u8]) -> Result<Option<SequenceHeader>, Error> {
@@ -216,6 +256,19 @@ pub fn is_key(data: &[u8]) -> bool {
 
 /// The open bitstream units of a buffer. A unit without a size takes all that is left. A broken unit is the last item,
 /// an error. (5.3)
+///
+/// ```
+/// use shardcast_engine::codec::av1::Units;
+///
+/// # let key_frame = [
+/// #     0x0a, 0x0a, 0x00, 0x00, 0x00, 0x02, 0xaf, 0xff, 0x9b, 0x5f, 0x20, 0x08, 0x32, 0x0e, 0x10,
+/// #     0x00, 0x96, 0x80, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0xeb, 0xc6, 0x8e, 0xf0
+/// # ];
+/// // A sequence header and a frame.
+/// let kinds: Result<Vec<u8>, _> = Units::new(&key_frame).map(|unit| unit.map(|unit| unit.kind)).collect();
+/// assert_eq!(kinds?, [1, 6]);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Units<'a> {
     reader: Reader<'a>,

@@ -28,6 +28,22 @@ pub struct Configuration<'a> {
 impl<'a> Configuration<'a> {
     /// Parses the contents of `avcC`.
     ///
+    /// ```
+    /// use shardcast_engine::codec::h264::Configuration;
+    ///
+    /// # let avcc = [
+    /// #     0x01, 0x64, 0x00, 0x1f, 0xff, 0xe1, 0x00, 0x1a, 0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40,
+    /// #     0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0xc0,
+    /// #     0xf1, 0x83, 0x19, 0x60, 0x01, 0x00, 0x06, 0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0, 0xfd, 0xf8,
+    /// #     0xf8, 0x00
+    /// # ];
+    /// let configuration = Configuration::parse(&avcc)?;
+    /// assert_eq!((configuration.sps.width, configuration.sps.height), (1280, 720));
+    /// assert_eq!(configuration.sps.vui.frame_rate.map(|rate| rate.numerator), Some(30));
+    /// assert_eq!(configuration.picture_parameter_sets.len(), 1);
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It is cut short, has no sequence parameter set, or the first one is broken.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
@@ -82,6 +98,20 @@ pub struct Sps {
 impl Sps {
     /// Parses a NAL unit of type 7, its header included.
     ///
+    /// ```
+    /// use shardcast_engine::codec::h264::Sps;
+    ///
+    /// # let unit = [
+    /// #     0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03,
+    /// #     0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0xc0, 0xf1, 0x83, 0x19
+    /// # ];
+    /// let sps = Sps::parse(&unit)?;
+    /// assert_eq!((sps.profile, sps.level, sps.codec_string().as_str()), (100, 31, "avc1.64001f"));
+    /// // The error says at which byte of the unit.
+    /// assert_eq!(Sps::parse(&unit[..3]).unwrap_err().at, 3);
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It is cut short before the size of the picture is known, or says something the standard rules out. Broken
     /// usability information is no error: some cameras cut it short, and a decoder does not need it.
@@ -135,6 +165,13 @@ impl Sps {
 }
 
 /// True when the first slice of the access unit belongs to an IDR picture: every decoder can begin here.
+///
+/// ```
+/// use shardcast_engine::codec::{h264::is_idr, nal::LengthSize};
+///
+/// assert!(is_idr(&[0, 0, 0, 2, 0x65, 0x88], LengthSize::Four));
+/// assert!(!is_idr(&[0, 0, 0, 2, 0x41, 0x9a], LengthSize::Four));
+/// ```
 pub fn is_idr(data: &[u8], length_size: LengthSize) -> bool {
     for unit in LengthPrefixed::new(data, length_size) {
         match unit.ok().and_then(unit_type) {
@@ -149,6 +186,14 @@ pub fn is_idr(data: &[u8], length_size: LengthSize) -> bool {
 /// `recovery_frame_cnt` of a recovery point message before the first slice: a decoder that begins here shows correct
 /// pictures after that many frames. 0 marks an I picture of an open group; more, an encoder that refreshes the picture
 /// in stripes (x264's `intra-refresh`) and may never send an IDR picture again. (ITU-T H.264, D.2.8)
+///
+/// ```
+/// use shardcast_engine::codec::{h264::recovery_point, nal::LengthSize};
+///
+/// // A recovery point message (kind 6, one byte long, the count 2 in it) before a slice.
+/// let unit = [0, 0, 0, 5, 0x06, 6, 1, 0x71, 0x80, 0, 0, 0, 2, 0x41, 0x9a];
+/// assert_eq!(recovery_point(&unit, LengthSize::Four), Some(2));
+/// ```
 pub fn recovery_point(data: &[u8], length_size: LengthSize) -> Option<u32> {
     for unit in LengthPrefixed::new(data, length_size) {
         let unit = unit.ok()?;

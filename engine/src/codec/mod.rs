@@ -9,6 +9,7 @@ use crate::{error::Error, limits};
 use nal::LengthSize;
 
 pub mod aac;
+pub mod ac3;
 pub mod av1;
 pub mod h264;
 pub mod h265;
@@ -24,6 +25,13 @@ pub mod vp9;
 pub mod vui;
 
 /// A codec that the engine can carry.
+///
+/// ```
+/// use shardcast_engine::codec::Codec;
+///
+/// assert!(Codec::H266.is_video() && !Codec::Opus.is_video());
+/// assert_eq!(Codec::Av1.name(), "av1");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// ITU-T H.264, ISO/IEC 14496-10.
@@ -42,6 +50,8 @@ pub enum Codec {
     Opus,
     /// MPEG-1 and MPEG-2 audio layer III.
     Mp3,
+    /// AC-3 (Dolby Digital), ATSC A/52.
+    Ac3,
 }
 
 impl Codec {
@@ -60,6 +70,7 @@ impl Codec {
             Codec::Aac => "aac",
             Codec::Opus => "opus",
             Codec::Mp3 => "mp3",
+            Codec::Ac3 => "ac3",
         }
     }
 }
@@ -71,12 +82,12 @@ pub struct Parameters {
     pub codec: Codec,
     /// The configuration as MP4 and FLV carry it: `avcC`, `hvcC`, `vvcC`, `av1C` and `vpcC` contents (`vpcC` with its four
     /// bytes of version and flags, `vvcC` without: each as it comes by FLV), the AudioSpecificConfig of AAC, `OpusHead` of
-    /// Opus (RFC 7845, with its magic); empty for MP3.
+    /// Opus (RFC 7845, with its magic), `dac3` contents; empty for MP3.
     pub configuration: Bytes,
     /// Size of the picture or shape of the sound.
     pub shape: Shape,
     /// The codec string of RFC 6381 and of the codec's own binding: `avc1.64001f`, `hvc1.1.6.L93.B0`, `vvc1.1.L51.CQA`,
-    /// `av01.0.04M.08`, `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`.
+    /// `av01.0.04M.08`, `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`, `ac-3`.
     pub codec_string: String,
 }
 
@@ -103,6 +114,23 @@ pub enum Shape {
 
 impl Parameters {
     /// From a track's decoder configuration, in the form that [`configuration`](Self::configuration) describes.
+    ///
+    /// ```
+    /// use shardcast_engine::codec::{Codec, Parameters};
+    ///
+    /// # let avcc = [
+    /// #     0x01, 0x64, 0x00, 0x1f, 0xff, 0xe1, 0x00, 0x1a, 0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40,
+    /// #     0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0xc0,
+    /// #     0xf1, 0x83, 0x19, 0x60, 0x01, 0x00, 0x06, 0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0, 0xfd, 0xf8,
+    /// #     0xf8, 0x00
+    /// # ];
+    /// let parameters = Parameters::parse(Codec::H264, avcc.to_vec().into())?;
+    /// assert_eq!(parameters.width_height(), Some((1280, 720)));
+    /// assert_eq!(parameters.codec_string, "avc1.64001f");
+    /// // The configuration says how long the length before each NAL unit is.
+    /// assert!(parameters.is_key(&[0, 0, 0, 2, 0x65, 0x88]));
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The configuration is broken, too large or asks for something that is not supported; `at` counts from its start.
@@ -137,6 +165,9 @@ impl Parameters {
                 (shape, config.codec_string())
             }
             Codec::Opus => (Shape::of_opus(opus::Head::parse(&configuration)?.channels), "opus".to_owned()),
+            Codec::Ac3 => {
+                (Shape::of_ac3(ac3::Configuration::parse(&configuration)?), AC3_CODEC_STRING.to_owned())
+            }
             Codec::Mp3 => return Err(Error::unsupported("MP3 has no decoder configuration", 0)),
         };
         Ok(Parameters { codec, configuration, shape, codec_string })
@@ -171,6 +202,26 @@ impl Parameters {
 
     /// These parameters and what a key frame of the track adds to them, or `None` when that is nothing: the size of the
     /// picture where the configuration does not say it (VP9 never does, AV1 need not), and with it VP9's level.
+    ///
+    /// ```
+    /// use shardcast_engine::codec::{Codec, Parameters};
+    ///
+    /// # let vpcc = [0x01, 0x00, 0x00, 0x00, 0x00, 0x0b, 0x82, 0x02, 0x02, 0x02, 0x00, 0x00];
+    /// # let key_frame = [
+    /// #     0x82, 0x49, 0x83, 0x42, 0x00, 0x03, 0xf0, 0x03, 0xf6, 0x06, 0x38, 0x24, 0x1c, 0x18, 0x4a,
+    /// #     0x00, 0x00, 0x20, 0x40, 0x00, 0x6b, 0x43, 0xff, 0xff, 0xe5, 0x5d, 0xbd, 0xb7, 0xfd, 0x2b,
+    /// #     0x24, 0x85, 0x7a, 0xfb, 0xcd, 0xd3, 0xf2, 0xa0, 0x24, 0x72, 0x12, 0x33, 0x6e, 0x3f, 0x29,
+    /// #     0xa4, 0x34, 0x94, 0x20, 0x11, 0x30, 0x51, 0xe3, 0x6e, 0x01, 0x0a, 0xff, 0xff, 0xad, 0x70,
+    /// #     0x87, 0x2c, 0xa7, 0x69, 0x95, 0xda, 0x8e, 0x5c, 0x56, 0x5d, 0x69, 0x69, 0x35, 0x9d, 0x58,
+    /// #     0x9b, 0x8e, 0xc9, 0x80, 0x77, 0x7a, 0x46, 0x7a, 0x3c, 0xe5, 0x3b, 0x4f, 0x9d, 0x97, 0x28,
+    /// #     0x01, 0x38, 0x24, 0x80
+    /// # ];
+    /// let parameters = Parameters::parse(Codec::Vp9, vpcc.to_vec().into())?;
+    /// assert_eq!(parameters.width_height(), None);
+    /// let better = parameters.with_key_frame(&key_frame).expect("a key frame says the size");
+    /// assert_eq!(better.width_height(), Some((64, 64)));
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
     pub fn with_key_frame(&self, data: &[u8]) -> Option<Self> {
         let mut better = self.clone();
         let (width, height) = match self.codec {
@@ -199,6 +250,14 @@ impl Parameters {
 
     /// From the first frame of an MP3 track.
     ///
+    /// ```
+    /// use shardcast_engine::codec::{Parameters, Shape};
+    ///
+    /// let parameters = Parameters::from_mp3_frame(&[0xff, 0xfb, 0x94, 0x00])?;
+    /// assert_eq!(parameters.shape, Shape::Audio { sample_rate: 48_000, channels: 2, packet_samples: 1152 });
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It does not begin with a header of layer III.
     pub fn from_mp3_frame(frame: &[u8]) -> Result<Self, Error> {
@@ -215,7 +274,28 @@ impl Parameters {
         })
     }
 
+    /// From the first frame of an AC-3 track.
+    ///
+    /// # Errors
+    /// It does not begin with the head of such a frame.
+    pub fn from_ac3_frame(frame: &[u8]) -> Result<Self, Error> {
+        let configuration = ac3::Header::parse(frame)?.configuration;
+        Ok(Parameters {
+            codec: Codec::Ac3,
+            configuration: Bytes::copy_from_slice(&configuration.bytes()),
+            shape: Shape::of_ac3(configuration),
+            codec_string: AC3_CODEC_STRING.to_owned(),
+        })
+    }
+
     /// For an Opus track whose publisher sent no `OpusHead`: the one [`opus::head_of`] makes.
+    ///
+    /// ```
+    /// use shardcast_engine::codec::{Parameters, Shape};
+    ///
+    /// let shape = Shape::Audio { sample_rate: 48_000, channels: 2, packet_samples: 0 };
+    /// assert_eq!(Parameters::of_opus(2).shape, shape);
+    /// ```
     pub fn of_opus(channels: u8) -> Self {
         Parameters {
             codec: Codec::Opus,
@@ -248,10 +328,28 @@ impl Shape {
     const fn of_opus(channels: u8) -> Self {
         Shape::Audio { sample_rate: opus::SAMPLE_RATE, channels, packet_samples: 0 }
     }
+
+    fn of_ac3(configuration: ac3::Configuration) -> Self {
+        Shape::Audio {
+            sample_rate: configuration.sample_rate(),
+            channels: configuration.channels(),
+            packet_samples: ac3::FRAME_SAMPLES,
+        }
+    }
 }
+
+/// ETSI TS 102 366, F.3, and RFC 6381.
+const AC3_CODEC_STRING: &str = "ac-3";
 
 /// Size of the length before each NAL unit of frames that have this configuration; `None` for codecs without NAL units. A
 /// configuration that does not say it, or says three, counts as four.
+///
+/// ```
+/// use shardcast_engine::codec::{Codec, nal::LengthSize, nal_length_size};
+///
+/// assert_eq!(nal_length_size(Codec::H264, &[1, 100, 0, 31, 0xfd]), Some(LengthSize::Two));
+/// assert_eq!(nal_length_size(Codec::Vp9, &[]), None);
+/// ```
 pub fn nal_length_size(codec: Codec, configuration: &[u8]) -> Option<LengthSize> {
     let (place, shift) = match codec {
         Codec::H264 => (4, 0),
@@ -265,6 +363,13 @@ pub fn nal_length_size(codec: Codec, configuration: &[u8]) -> Option<LengthSize>
 
 /// True when a decoder can begin at this access unit, judged by its own bits and not by what a container says of it.
 /// Broken data is no key frame. Every packet of sound is one.
+///
+/// ```
+/// use shardcast_engine::codec::{Codec, is_key, nal::LengthSize};
+///
+/// assert!(is_key(Codec::H264, LengthSize::Four, &[0, 0, 0, 2, 0x65, 0x88]));
+/// assert!(!is_key(Codec::H264, LengthSize::Four, &[0, 0, 0, 2, 0x41, 0x9a]));
+/// ```
 pub fn is_key(codec: Codec, length_size: LengthSize, data: &[u8]) -> bool {
     match codec {
         Codec::H264 => h264::is_idr(data, length_size),
@@ -272,7 +377,7 @@ pub fn is_key(codec: Codec, length_size: LengthSize, data: &[u8]) -> bool {
         Codec::H266 => h266::is_random_access_point(data, length_size),
         Codec::Av1 => av1::is_key(data),
         Codec::Vp9 => vp9::KeyFrame::parse(data).is_some(),
-        Codec::Aac | Codec::Opus | Codec::Mp3 => true,
+        Codec::Aac | Codec::Opus | Codec::Mp3 | Codec::Ac3 => true,
     }
 }
 
@@ -305,6 +410,13 @@ impl Colour {
 }
 
 /// Frames per second as a fraction in lowest terms, `30000/1001`.
+///
+/// ```
+/// use shardcast_engine::codec::FrameRate;
+///
+/// assert_eq!(FrameRate::new(60_000, 2002), Some(FrameRate { numerator: 30_000, denominator: 1001 }));
+/// assert_eq!(FrameRate::new(25, 0), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRate {
     /// Frames in [`denominator`](Self::denominator) seconds; not 0.
@@ -332,10 +444,19 @@ mod tests {
     use proptest::{prelude::*, sample::select};
     use samples::hex;
 
-    const CODECS: [Codec; 8] =
-        [Codec::H264, Codec::H265, Codec::H266, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Mp3];
+    const CODECS: [Codec; 9] = [
+        Codec::H264,
+        Codec::H265,
+        Codec::H266,
+        Codec::Av1,
+        Codec::Vp9,
+        Codec::Aac,
+        Codec::Opus,
+        Codec::Mp3,
+        Codec::Ac3,
+    ];
 
-    const CONFIGURATIONS: [(Codec, &str); 13] = [
+    const CONFIGURATIONS: [(Codec, &str); 14] = [
         (Codec::H264, samples::H264_HIGH_720),
         (Codec::H264, samples::H264_422_10_HDR),
         (Codec::H265, samples::H265_MAIN10_1080_HDR),
@@ -349,6 +470,7 @@ mod tests {
         (Codec::Aac, samples::AAC_LC_48000_STEREO),
         (Codec::Aac, samples::AAC_LC_31_BY_ELEMENTS),
         (Codec::Opus, samples::OPUS_51),
+        (Codec::Ac3, samples::AC3_48000_STEREO_DAC3),
     ];
 
     #[test]
@@ -456,6 +578,9 @@ mod tests {
         assert_eq!(Parameters::parse(Codec::Opus, opus.configuration.clone()), Ok(opus));
         let mp3 = Parameters::from_mp3_frame(&hex(samples::MP3_48000_STEREO)).unwrap();
         assert_eq!(mp3.shape, Shape::Audio { sample_rate: 48000, channels: 2, packet_samples: 1152 });
+        let ac3 = Parameters::from_ac3_frame(&hex(samples::AC3_44100_51)).unwrap();
+        assert_eq!(ac3.shape, Shape::Audio { sample_rate: 44100, channels: 6, packet_samples: 1536 });
+        assert_eq!(Parameters::parse(Codec::Ac3, ac3.configuration.clone()), Ok(ac3));
     }
 
     #[test]
@@ -481,8 +606,8 @@ mod tests {
         if let Err(error) = Parameters::parse(codec, Bytes::copy_from_slice(bytes)) {
             prop_assert!(error.at <= bytes.len() as u64, "{error}");
         }
-        if let Err(error) = Parameters::from_mp3_frame(bytes) {
-            prop_assert!(error.at <= bytes.len() as u64, "{error}");
+        for error in [Parameters::from_mp3_frame(bytes).err(), Parameters::from_ac3_frame(bytes).err()] {
+            prop_assert!(error.is_none_or(|error| error.at <= bytes.len() as u64), "{error:?}");
         }
         for length_size in [LengthSize::One, LengthSize::Two, LengthSize::Four] {
             is_key(codec, length_size, bytes);

@@ -32,6 +32,15 @@ pub enum Version {
 impl Header {
     /// Parses the header at the start of `frame`.
     ///
+    /// ```
+    /// use shardcast_engine::codec::mp3::Header;
+    ///
+    /// let header = Header::parse(&[0xff, 0xfb, 0x94, 0x00])?;
+    /// assert_eq!((header.sample_rate, header.channels, header.bit_rate), (48_000, 2, 128_000));
+    /// assert_eq!(header.codec_string(), "mp4a.6b");
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// There is none, or it is of another layer.
     pub fn parse(frame: &[u8]) -> Result<Self, Error> {

@@ -15,6 +15,17 @@ use crate::{bits::Reader, error::Error};
 ///
 /// A length that leads past the end is the last item, an error; after it the iterator is at its end. Empty units
 /// (length 0) are left out: some encoders write them as padding, and no reader has a use for them.
+///
+/// ```
+/// use shardcast_engine::codec::nal::{LengthPrefixed, LengthSize};
+///
+/// let data = [0, 0, 0, 1, 0x67, 0, 0, 0, 2, 0x65, 0x88];
+/// let units: Result<Vec<&[u8]>, _> = LengthPrefixed::new(&data, LengthSize::Four).collect();
+/// assert_eq!(units?, [&[0x67][..], &[0x65, 0x88]]);
+/// // A length that leads past the end is an error.
+/// assert!(LengthPrefixed::new(&data[..10], LengthSize::Four).any(|unit| unit.is_err()));
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LengthPrefixed<'a> {
     reader: Reader<'a>,
@@ -62,6 +73,13 @@ impl<'a> Iterator for LengthPrefixed<'a> {
 }
 
 /// Bytes of the length before a NAL unit. Three is ruled out by ISO/IEC 14496-15, 5.3.3.1.2.
+///
+/// ```
+/// use shardcast_engine::codec::nal::LengthSize;
+///
+/// assert_eq!(LengthSize::from_minus_one(3).map(LengthSize::bytes), Some(4));
+/// assert_eq!(LengthSize::from_minus_one(2), None);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LengthSize {
     /// Units of up to 255 bytes.
@@ -96,6 +114,13 @@ impl LengthSize {
 /// The NAL units of an Annex B byte stream: what stands between start codes of three bytes, without the zero bytes
 /// around them. What stands before the first start code is left out, and so are empty units.
 /// (ITU-T H.264, H.265 and H.266, B.2)
+///
+/// ```
+/// use shardcast_engine::codec::nal::AnnexB;
+///
+/// let data = [0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x65, 0x88];
+/// assert_eq!(AnnexB::new(&data).collect::<Vec<_>>(), [&[0x67, 1][..], &[0x65, 0x88]]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct AnnexB<'a> {
     rest: &'a [u8],
@@ -128,6 +153,15 @@ impl<'a> Iterator for AnnexB<'a> {
 
 /// Appends the units of an Annex B stream to `out`, each with a length of four bytes before it.
 ///
+/// ```
+/// use shardcast_engine::codec::nal::annex_b_to_length_prefixed;
+///
+/// let mut out = bytes::BytesMut::new();
+/// annex_b_to_length_prefixed(&[0, 0, 1, 0x65, 0x88], &mut out)?;
+/// assert_eq!(out[..], [0, 0, 0, 2, 0x65, 0x88]);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
+///
 /// # Errors
 /// A unit is longer than four bytes can say.
 pub fn annex_b_to_length_prefixed(data: &[u8], out: &mut BytesMut) -> Result<(), Error> {
@@ -140,6 +174,15 @@ pub fn annex_b_to_length_prefixed(data: &[u8], out: &mut BytesMut) -> Result<(),
 }
 
 /// Appends the units of a length-prefixed buffer to `out`, each behind a start code of four bytes.
+///
+/// ```
+/// use shardcast_engine::codec::nal::{LengthSize, length_prefixed_to_annex_b};
+///
+/// let mut out = bytes::BytesMut::new();
+/// length_prefixed_to_annex_b(&[0, 2, 0x65, 0x88], LengthSize::Two, &mut out)?;
+/// assert_eq!(out[..], [0, 0, 0, 1, 0x65, 0x88]);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 ///
 /// # Errors
 /// A length leads past the end. The units before it have been appended.
@@ -159,6 +202,15 @@ pub fn length_prefixed_to_annex_b(
 /// A NAL unit without its emulation prevention: each `00 00 03` becomes `00 00`. (ITU-T H.264, 7.3.1; H.265 and
 /// H.266, 7.3.1.1)
 /// Copies only when there is something to remove.
+///
+/// ```
+/// use shardcast_engine::codec::nal::{place_in_unit, without_emulation_prevention};
+///
+/// let unit = [0x67, 0, 0, 3, 1];
+/// assert_eq!(*without_emulation_prevention(&unit), [0x67, 0, 0, 1]);
+/// // The last byte of the payload is the fifth of the unit.
+/// assert_eq!(place_in_unit(&unit, 3), 4);
+/// ```
 pub fn without_emulation_prevention(unit: &[u8]) -> Cow<'_, [u8]> {
     if !unit.windows(3).any(|window| window == [0, 0, 3]) {
         return Cow::Borrowed(unit);

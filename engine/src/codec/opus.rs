@@ -41,6 +41,16 @@ pub enum Mapping<'a> {
 impl<'a> Head<'a> {
     /// Parses an `OpusHead`, its magic included. Bytes after it are ignored, as the RFC asks.
     ///
+    /// ```
+    /// use shardcast_engine::codec::opus::{Head, Mapping};
+    ///
+    /// let head = b"OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00";
+    /// let head = Head::parse(head)?;
+    /// assert_eq!((head.channels, head.pre_skip, head.input_sample_rate), (2, 312, 48_000));
+    /// assert_eq!(head.mapping, Mapping::One);
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It is cut short or breaks a rule of the RFC.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
@@ -87,6 +97,14 @@ impl<'a> Head<'a> {
 
 /// An `OpusHead` for `channels` channels, for a publisher that sent none: mono and stereo as one stream, up to eight in
 /// the orders of Vorbis with the streams that libopus makes of them, more as a stream each. 0 counts as mono.
+///
+/// ```
+/// use shardcast_engine::codec::opus::{Head, head_of};
+///
+/// let surround = head_of(6);
+/// assert_eq!(Head::parse(&surround)?.channels, 6);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 pub fn head_of(channels: u8) -> Vec<u8> {
     /// What libopus's encoders need at 48 kHz to warm up.
     const PRE_SKIP: u16 = 312;
@@ -114,6 +132,14 @@ pub fn head_of(channels: u8) -> Vec<u8> {
 
 /// Samples at 48 kHz that a packet makes; `None` when it is empty or longer than the 120 ms a packet may hold.
 /// (RFC 6716, 3.1 and 3.2)
+///
+/// ```
+/// use shardcast_engine::codec::opus::packet_samples;
+///
+/// // CELT, two frames of 20 ms.
+/// assert_eq!(packet_samples(&[0x99]), Some(1920));
+/// assert_eq!(packet_samples(&[]), None);
+/// ```
 pub fn packet_samples(packet: &[u8]) -> Option<u32> {
     let mut reader = Reader::new(packet);
     let toc = reader.u8("table of contents").ok()?;

@@ -160,3 +160,11 @@ pub const OPUS_51: &str = "4f707573486561640106380180bb0000000001040200040102030
 pub const MP3_48000_STEREO: &str = "fffb940000000000";
 /// `sine=r=22050 -ac 1`
 pub const MP3_22050_MONO: &str = "fff370c000000000";
+
+// The first bytes of the first frame of `-c:a ac3`, and dac3 from the MP4.
+/// `sine=r=48000 -ac 2 -b:a 192k`
+pub const AC3_48000_STEREO: &str = "0b77fe95144043e1";
+/// The same.
+pub const AC3_48000_STEREO_DAC3: &str = "101140";
+/// `anullsrc=r=44100:cl=5.1 -b:a 448k`
+pub const AC3_44100_51: &str = "0b770ad35e40ebf8";

@@ -27,6 +27,16 @@ pub struct Configuration {
 impl Configuration {
     /// Parses the contents of `vpcC`, which begin with version and flags.
     ///
+    /// ```
+    /// use shardcast_engine::codec::vp9::Configuration;
+    ///
+    /// # let vpcc = [0x01, 0x00, 0x00, 0x00, 0x00, 0x0b, 0x82, 0x02, 0x02, 0x02, 0x00, 0x00];
+    /// let configuration = Configuration::parse(&vpcc)?;
+    /// assert_eq!((configuration.profile, configuration.level, configuration.bit_depth), (0, 11, 8));
+    /// assert_eq!(configuration.codec_string(), "vp09.00.11.08");
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It is cut short or of another version.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
@@ -70,6 +80,14 @@ impl Configuration {
 
 /// The contents of `vpcC` from what a publisher sent: some send the record alone, without the four bytes of version and
 /// flags that make it a box's contents. A record cannot be taken for the other: its third byte, the formats, is never 0.
+///
+/// ```
+/// use shardcast_engine::codec::vp9::with_version;
+///
+/// let record = [0, 11, 0x82, 2, 2, 2, 0, 0];
+/// assert_eq!(with_version(&record)[..4], [1, 0, 0, 0]);
+/// assert_eq!(with_version(&with_version(&record)), with_version(&record));
+/// ```
 pub fn with_version(bytes: &[u8]) -> Cow<'_, [u8]> {
     let version_and_flags = VERSION_AND_FLAGS.to_be_bytes();
     match bytes.get(2) {
@@ -94,6 +112,23 @@ pub struct KeyFrame {
 impl KeyFrame {
     /// Parses the header at the start of `frame`; `None` when it is no key frame or broken. The first frame of a
     /// superframe stands at its start, so that one is judged like any other.
+    ///
+    /// ```
+    /// use shardcast_engine::codec::vp9::KeyFrame;
+    ///
+    /// # let frame = [
+    /// #     0x82, 0x49, 0x83, 0x42, 0x00, 0x03, 0xf0, 0x03, 0xf6, 0x06, 0x38, 0x24, 0x1c, 0x18, 0x4a,
+    /// #     0x00, 0x00, 0x20, 0x40, 0x00, 0x6b, 0x43, 0xff, 0xff, 0xe5, 0x5d, 0xbd, 0xb7, 0xfd, 0x2b,
+    /// #     0x24, 0x85, 0x7a, 0xfb, 0xcd, 0xd3, 0xf2, 0xa0, 0x24, 0x72, 0x12, 0x33, 0x6e, 0x3f, 0x29,
+    /// #     0xa4, 0x34, 0x94, 0x20, 0x11, 0x30, 0x51, 0xe3, 0x6e, 0x01, 0x0a, 0xff, 0xff, 0xad, 0x70,
+    /// #     0x87, 0x2c, 0xa7, 0x69, 0x95, 0xda, 0x8e, 0x5c, 0x56, 0x5d, 0x69, 0x69, 0x35, 0x9d, 0x58,
+    /// #     0x9b, 0x8e, 0xc9, 0x80, 0x77, 0x7a, 0x46, 0x7a, 0x3c, 0xe5, 0x3b, 0x4f, 0x9d, 0x97, 0x28,
+    /// #     0x01, 0x38, 0x24, 0x80
+    /// # ];
+    /// let header = KeyFrame::parse(&frame).expect("a key frame");
+    /// assert_eq!((header.width, header.height, header.bit_depth), (64, 64, 8));
+    /// assert_eq!(KeyFrame::parse(&frame[..3]), None);
+    /// ```
     pub fn parse(frame: &[u8]) -> Option<Self> {
         Self::read(&mut BitReader::new(frame)).ok().flatten()
     }

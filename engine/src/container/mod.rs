@@ -41,6 +41,13 @@ use crate::{
 };
 
 /// A kind of file. One `static` per container.
+///
+/// ```
+/// use shardcast_engine::{container::Container, fmp4, mpegts};
+///
+/// let known: [&'static Container; 2] = [&fmp4::CONTAINER, &mpegts::CONTAINER];
+/// assert_eq!(known.map(|container| container.extension), ["mp4", "ts"]);
+/// ```
 pub struct Container {
     /// A short lower-case name, for config and log lines.
     pub name: &'static str,
@@ -62,6 +69,22 @@ pub struct Track {
 }
 
 /// Writes one file.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}, time::{MediaTime, Wall}};
+/// use shardcast_engine::container::{Pieces, Track, raw};
+///
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # let time = MediaTime { ticks: 0, rate: 48_000 };
+/// # let frame = Frame { track: TrackId::AUDIO, dts: time, pts: time, payload: Payload::Audio { codec: Codec::Opus, data } };
+/// let parameters = Arc::new(Parameters::of_opus(2));
+/// let tracks = [Track { id: TrackId::AUDIO, parameters, rate: 48_000 }];
+/// let (mut muxer, mut file) = ((raw::CONTAINER.open)(), Pieces::new());
+/// muxer.begin(&tracks, Wall(0), &mut file);
+/// muxer.fragment(&[frame], None, &mut file);
+/// assert!(file.finish().concat().ends_with(&[0xfc, 1, 2]));
+/// ```
 pub trait Muxer: Send {
     /// What a file begins with. Called once, before anything else. `tracks` are ordered by id and are all that the file
     /// will have; some of them may have no frame yet. `started` is when the first frame came.
@@ -78,6 +101,16 @@ pub trait Muxer: Send {
 }
 
 /// Bytes that were written here and bytes that are shared with a frame, in order; none of the latter is copied.
+///
+/// ```
+/// use shardcast_engine::container::Pieces;
+///
+/// let mut pieces = Pieces::new();
+/// pieces.bytes().extend_from_slice(b"head");
+/// pieces.share(bytes::Bytes::from_static(b"payload"));
+/// assert_eq!(pieces.len(), 11);
+/// assert_eq!(pieces.finish().concat(), b"headpayload");
+/// ```
 #[derive(Debug, Default)]
 pub struct Pieces {
     pieces: Vec<Bytes>,

@@ -202,12 +202,12 @@ impl Demuxer {
         let place = reader.position() as u64;
         let codec = codec_of(reader.array("audio FourCC")?)
             .filter(|codec| !codec.is_video())
-            .ok_or(Error::unsupported("an audio FourCC other than mp4a, Opus and .mp3", place))?;
+            .ok_or(Error::unsupported("an audio FourCC other than mp4a, Opus, .mp3 and ac-3", place))?;
         let place = reader.position() as u64;
         let data = rest(body, &reader);
         match packet {
-            // MP3 has no configuration; what a sender puts there says nothing.
-            audio_packet::SEQUENCE_START if codec == Codec::Mp3 => Ok(()),
+            // These have no configuration here; what a sender puts there says nothing.
+            audio_packet::SEQUENCE_START if matches!(codec, Codec::Mp3 | Codec::Ac3) => Ok(()),
             audio_packet::SEQUENCE_START => {
                 self.audio.configure(codec, data, at, emit).map_err(|error| error.after(place))
             }
@@ -333,8 +333,12 @@ impl Track {
         }
         if !self.knows(codec) {
             match codec {
-                Codec::Mp3 => {
-                    if let Ok(parameters) = Parameters::from_mp3_frame(&data) {
+                Codec::Mp3 | Codec::Ac3 => {
+                    let parse = match codec {
+                        Codec::Mp3 => Parameters::from_mp3_frame,
+                        _ => Parameters::from_ac3_frame,
+                    };
+                    if let Ok(parameters) = parse(&data) {
                         self.set(parameters, at, emit);
                     }
                 }

@@ -79,12 +79,22 @@ pub const fn four_cc(codec: Codec) -> [u8; 4] {
         Codec::Aac => *b"mp4a",
         Codec::Opus => *b"Opus",
         Codec::Mp3 => *b".mp3",
+        Codec::Ac3 => *b"ac-3",
     }
 }
 
 /// Codecs that can be carried, for the lists in which both sides of RTMP say what they know.
-pub const CODECS: [Codec; 8] =
-    [Codec::H264, Codec::H265, Codec::H266, Codec::Av1, Codec::Vp9, Codec::Aac, Codec::Opus, Codec::Mp3];
+pub const CODECS: [Codec; 9] = [
+    Codec::H264,
+    Codec::H265,
+    Codec::H266,
+    Codec::Av1,
+    Codec::Vp9,
+    Codec::Aac,
+    Codec::Opus,
+    Codec::Mp3,
+    Codec::Ac3,
+];
 
 fn codec_of(four_cc: [u8; 4]) -> Option<Codec> {
     CODECS.into_iter().find(|codec| self::four_cc(*codec) == four_cc)

@@ -1,7 +1,7 @@
 //! Frames to FLV: bodies, tags, and the wire form of HTTP-FLV.
 //!
-//! H.264, AAC and MP3 are written in the classic layout, which every player knows; HEVC, VVC, AV1, VP9 and Opus have
-//! only the enhanced one.
+//! H.264, AAC and MP3 are written in the classic layout, which every player knows; HEVC, VVC, AV1, VP9, Opus and AC-3
+//! have only the enhanced one.
 
 use std::marker::PhantomData;
 
@@ -18,28 +18,13 @@ use crate::{
     session::{Form, Opening, Wire},
 };
 
+pub use crate::session::{Envelope, Plain};
+
 /// FLV as it stands in a file: the bytes of an HTTP body that ends when the connection does.
 pub static FORM: Form = Form { name: "flv", datagram: None, open: || Box::new(FlvWire::<Plain>::default()) };
 
-/// What a transport puts around a piece of FLV that must not be torn: an HTTP chunk, a WebSocket frame. The piece is a
-/// file's head, or a tag with its tail.
-pub trait Envelope: Send {
-    /// Writes what stands before a piece of `len` bytes.
-    fn open(len: usize, out: &mut BytesMut);
-    /// Writes what stands after it.
-    fn close(out: &mut BytesMut);
-}
-
-/// No envelope.
-#[derive(Debug)]
-pub struct Plain;
-
-impl Envelope for Plain {
-    fn open(_: usize, _: &mut BytesMut) {}
-    fn close(_: &mut BytesMut) {}
-}
-
-/// The muxer of FLV in envelopes of one kind. It has no state: a tag says all of itself.
+/// The muxer of FLV in envelopes of one kind. It has no state: a tag says all of itself. What must not be torn is a file's
+/// head, or a tag with its tail.
 #[derive(Debug)]
 pub struct FlvWire<E>(PhantomData<E>);
 
@@ -152,9 +137,9 @@ impl<'a> Body<'a> {
             }
             Payload::Parameters(parameters) => {
                 let data = &*parameters.configuration;
-                // MP3 has no configuration, and so nothing to say.
+                // MP3 has no configuration, and so nothing to say. AC-3 has one in MP4 alone, which its frames say too.
                 match parameters.codec {
-                    Codec::Mp3 => return None,
+                    Codec::Mp3 | Codec::Ac3 => return None,
                     Codec::H264 => {
                         let first = frame_type::KEY << 4 | VIDEO_AVC;
                         let head = Head::new(&[first, packet::SEQUENCE_HEADER, 0, 0, 0]);
@@ -270,6 +255,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::samples::{self, hex};
     use crate::flv::demux::tests::{frame, parameters};
     use crate::{media::TrackId, time::MediaTime};
     use bytes::Bytes;
@@ -300,6 +286,7 @@ mod tests {
         };
         assert_eq!(audio(Codec::Aac, b"data"), b"\xaf\x01data");
         assert_eq!(audio(Codec::Opus, b"data"), b"\x91Opusdata");
+        assert_eq!(audio(Codec::Ac3, b"data"), b"\x91ac-3data");
         // MPEG-1 layer III, 128 kbit/s, 44.1 kHz, joint stereo.
         assert_eq!(audio(Codec::Mp3, b"\xff\xfb\x90\x64"), b"\x2f\xff\xfb\x90\x64");
         let color = Payload::ColorInfo { codec: Codec::H265, data: Bytes::from_static(b"amf") };
@@ -329,6 +316,13 @@ mod tests {
             &out[..],
             b"[\x0dFLV\x01\x04\0\0\0\x09\0\0\0\0][\x13\x08\0\0\x04\0\0\x28\0\0\0\0\xaf\0\x12\x10\0\0\0\x0f]"
         );
+    }
+
+    #[test]
+    fn a_codec_that_says_all_in_its_frames_has_no_body_of_parameters() {
+        let ac3 = crate::codec::Parameters::from_ac3_frame(&hex(samples::AC3_48000_STEREO)).unwrap();
+        let ac3 = frame(TrackId::AUDIO, 0, Payload::Parameters(std::sync::Arc::new(ac3)));
+        assert!(Body::of(&ac3).is_none());
     }
 
     #[test]

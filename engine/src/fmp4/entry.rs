@@ -30,6 +30,8 @@ pub(super) fn write(out: &mut BytesMut, parameters: &Parameters) {
         Codec::Vp9 => (b"vp09", b"vpcC"),
         Codec::Aac | Codec::Mp3 => (b"mp4a", b"esds"),
         Codec::Opus => (b"Opus", b"dOps"),
+        // ETSI TS 102 366, F.3 and F.4.
+        Codec::Ac3 => (b"ac-3", b"dac3"),
     };
     match parameters.shape {
         Shape::Video { width, height } => plain(out, entry, |out| {
@@ -44,6 +46,7 @@ pub(super) fn write(out: &mut BytesMut, parameters: &Parameters) {
             audio(out, if parameters.codec == Codec::Opus { 48_000 } else { sample_rate }, channels);
             match parameters.codec {
                 Codec::Opus => plain(out, inner, |out| opus(out, configuration, sample_rate, channels)),
+                Codec::Ac3 => plain(out, inner, |out| out.put_slice(configuration)),
                 Codec::Mp3 if sample_rate < 32_000 => esds(out, OBJECT_MPEG2_AUDIO, &[]),
                 Codec::Mp3 => esds(out, OBJECT_MPEG1_AUDIO, &[]),
                 _ => esds(out, OBJECT_AAC, configuration),
@@ -170,7 +173,7 @@ pub(super) fn read(stsd: &[u8]) -> Result<SampleEntry, Error> {
         b"avc1" | b"avc3" | b"hvc1" | b"hev1" | b"vvc1" | b"vvi1" | b"av01" | b"vp09" => {
             read_visual(kind, &mut body)
         }
-        b"mp4a" | b"Opus" | b".mp3" => read_audio(kind, &mut body),
+        b"mp4a" | b"Opus" | b".mp3" | b"ac-3" => read_audio(kind, &mut body),
         _ => Ok(SampleEntry { kind, codec: None, configuration: Bytes::new(), shape: None }),
     }
 }
@@ -210,6 +213,7 @@ fn read_audio(kind: FourCc, body: &mut Reader<'_>) -> Result<SampleEntry, Error>
     let (codec, configuration) = match &kind.0 {
         b"Opus" => (Some(Codec::Opus), read_opus(child(body, b"dOps")?)?),
         b".mp3" => (Some(Codec::Mp3), Bytes::new()),
+        b"ac-3" => (Some(Codec::Ac3), Bytes::copy_from_slice(child(body, b"dac3")?)),
         _ => read_esds(child(body, b"esds")?)?,
     };
     Ok(SampleEntry {

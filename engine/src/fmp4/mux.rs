@@ -180,6 +180,36 @@ fn matrix(out: &mut BytesMut) {
     }
 }
 
+/// Bytes that [`segment_head`] writes.
+pub const SEGMENT_HEAD_BYTES: usize = STYP_BYTES + PRFT_BYTES;
+const STYP_BYTES: usize = 24;
+const PRFT_BYTES: usize = 32;
+
+/// Seconds from 1900, where NTP counts from, to 1970.
+const EPOCH_1900_SECONDS: u64 = 2_208_988_800;
+
+/// Appends what stands before the first fragment of a segment that is fetched by itself: `styp` (ISO/IEC 14496-12, 8.16.2),
+/// and `prft`, which says when the sample at `media_time` of `track` was there (8.16.5): a player reckons its latency by it.
+pub fn segment_head(track: u32, wall: Wall, media_time: u64, out: &mut BytesMut) {
+    let start = out.len();
+    plain(out, b"styp", |out| {
+        out.put_slice(b"msdh");
+        out.put_u32(0);
+        out.put_slice(b"msdhcmfs");
+    });
+    // Flag 8: when the sample came in, not when it was encoded.
+    full(out, b"prft", 1, 8, |out| {
+        out.put_u32(track);
+        let seconds = wall.0 / 1_000_000_000 + EPOCH_1900_SECONDS;
+        let fraction = ((wall.0 % 1_000_000_000) << 32) / 1_000_000_000;
+        // The seconds wrap in 2036, as those of NTP do.
+        out.put_u32(seconds as u32);
+        out.put_u32(fraction as u32);
+        out.put_u64(media_time);
+    });
+    assert_eq!(out.len() - start, SEGMENT_HEAD_BYTES, "the size is known before it is written");
+}
+
 /// Bytes that [`head`] writes at most for this many samples of this many tracks.
 pub const fn head_len_max(tracks: usize, samples: usize) -> usize {
     let traf = BOX_HEAD_BYTES + TFHD_BYTES_MAX + TFDT_BYTES + TRUN_HEAD_BYTES;

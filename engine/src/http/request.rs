@@ -21,8 +21,65 @@ pub struct Request {
     pub keep_alive: bool,
     /// The tag of what the client holds already (`If-None-Match`).
     pub held: Option<String>,
+    /// The client takes what is packed by gzip.
+    pub gzip: bool,
+    /// The part of the thing that is wanted, if not all of it.
+    pub range: Option<Range>,
     /// The client asks for a WebSocket instead of an answer.
     pub upgrade: Option<Upgrade>,
+}
+
+/// A part of a thing, in bytes (RFC 9110, 14.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// From the first of these to the second, which is in it, or to the end.
+    From(u64, Option<u64>),
+    /// So many at the end.
+    Last(u64),
+}
+
+impl Range {
+    /// Where it begins, and where what follows it does, in a thing of `len` bytes. `None` when nothing of it is there.
+    pub fn within(self, len: usize) -> Option<(usize, usize)> {
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (from, to) = match self {
+            Range::From(first, last) => (size(first), last.map_or(len, |last| size(last).saturating_add(1))),
+            Range::Last(count) => (len.saturating_sub(size(count)), len),
+        };
+        let to = to.min(len);
+        (from < to).then_some((from, to))
+    }
+
+    /// One range of bytes. More of them, and units that nobody knows, ask for the whole. (RFC 9110, 14.2)
+    fn parse(value: &str) -> Option<Self> {
+        let (first, last) = value.strip_prefix("bytes=")?.trim().split_once('-')?;
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
+        };
+        match (first, last) {
+            ("", last) => number(last).map(Range::Last),
+            (first, "") => number(first).map(|first| Range::From(first, None)),
+            (first, last) => {
+                let (first, last) = (number(first)?, number(last)?);
+                (first <= last).then_some(Range::From(first, Some(last)))
+            }
+        }
+    }
+}
+
+/// Whether a list of codings has gzip, and not with the weight of zero (RFC 9110, 12.5.3).
+fn takes_gzip(value: &str) -> bool {
+    value.split(',').any(|item| {
+        let mut words = item.split(';').map(str::trim);
+        let named = words.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
+        let refused = words.any(|word| {
+            word.strip_prefix("q=")
+                .and_then(|weight| weight.parse::<f32>().ok())
+                .is_some_and(|weight| weight <= 0.0)
+        });
+        named && !refused
+    })
 }
 
 /// The methods that this door knows.
@@ -130,6 +187,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Fault> {
         // the next request begins. (RFC 9110, 10.1.1)
         keep_alive: keep_alive && !fields.expects,
         held: fields.held,
+        gzip: fields.gzip,
+        range: fields.range.filter(|_| method == Method::Get),
         upgrade,
     };
     Ok(Some((request, length)))
@@ -171,6 +230,8 @@ struct Fields {
     expects: bool,
     body: Option<usize>,
     held: Option<String>,
+    gzip: bool,
+    range: Option<Range>,
     key: Option<String>,
     version_13: bool,
 }
@@ -200,6 +261,10 @@ impl Fields {
                 coded = true;
             } else if name.eq_ignore_ascii_case("if-none-match") {
                 fields.held = Some(value.into());
+            } else if name.eq_ignore_ascii_case("accept-encoding") {
+                fields.gzip |= takes_gzip(value);
+            } else if name.eq_ignore_ascii_case("range") {
+                fields.range = Range::parse(value);
             } else if name.eq_ignore_ascii_case("sec-websocket-key") {
                 fields.key = Some(value.into());
             } else if name.eq_ignore_ascii_case("sec-websocket-version") {
@@ -261,9 +326,37 @@ mod tests {
                 body: 0,
                 keep_alive: true,
                 held: None,
+                gzip: false,
+                range: None,
                 upgrade: None,
             }
         );
+    }
+
+    #[test]
+    fn what_is_taken_of_a_thing_is_read() {
+        let get = |field: &str| read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n")).unwrap();
+        for (value, range) in [
+            ("bytes=0-9", Some(Range::From(0, Some(9)))),
+            ("bytes=5-", Some(Range::From(5, None))),
+            ("bytes=-5", Some(Range::Last(5))),
+            ("bytes=9-0", None),
+            ("bytes=0-1,5-6", None),
+            ("bytes=-", None),
+            ("pages=1-2", None),
+            ("bytes=+1-2", None),
+        ] {
+            assert_eq!(get(&format!("Range: {value}")).range, range, "{value}");
+        }
+        for (value, gzip) in [
+            ("gzip, br", true),
+            ("br;q=1, GZIP;q=0.5", true),
+            ("gzip;q=0", false),
+            ("br", false),
+            ("*", true),
+        ] {
+            assert_eq!(get(&format!("Accept-Encoding: {value}")).gzip, gzip, "{value}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{
     page::{self, Asset},
     request::Fault,
     response::Status,
+    wire::{STREAMED, Streamed},
 };
 use crate::media::StreamName;
 
@@ -12,10 +13,13 @@ use crate::media::StreamName;
 pub enum Route {
     /// A file that the binary carries: the landing page, scripts, styles.
     Asset(&'static Asset),
-    /// `/APP/STREAM.flv`: the stream itself.
-    Flv(StreamName),
+    /// `/APP/STREAM.flv` and the like: the stream itself.
+    Stream(StreamName, &'static Streamed),
     /// `/APP/STREAM/`: the page that plays it.
     Player,
+    /// `/APP/STREAM/FILE`: something of the packaged stream.
+    #[cfg(feature = "segment")]
+    File(StreamName, String),
     /// `/APP/STREAM`: the page's address without its slash.
     Unslashed(StreamName),
 }
@@ -31,11 +35,18 @@ pub fn route(path: &str) -> Result<Route, Fault> {
     let path = unescape(path)?;
     let mut parts = path.strip_prefix('/').unwrap_or(&path).split('/');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(app), Some(stream), None, None) => match stream.strip_suffix(".flv") {
-            Some(stream) => name(app, stream).map(Route::Flv),
-            None => name(app, stream).map(Route::Unslashed),
-        },
+        (Some(app), Some(stream), None, None) => {
+            let streamed = |kind: &&'static Streamed| Some((stream.strip_suffix(kind.suffix)?, *kind));
+            match STREAMED.iter().find_map(streamed) {
+                Some((stream, kind)) => name(app, stream).map(|name| Route::Stream(name, kind)),
+                None => name(app, stream).map(Route::Unslashed),
+            }
+        }
         (Some(app), Some(stream), Some(""), None) => name(app, stream).map(|_| Route::Player),
+        #[cfg(feature = "segment")]
+        (Some(app), Some(stream), Some(file), None) => {
+            name(app, stream).map(|name| Route::File(name, file.into()))
+        }
         _ => {
             Err(Fault { status: Status::NotFound, why: "nothing here: try /APP/STREAM.flv or /APP/STREAM/" })
         }
@@ -69,7 +80,7 @@ fn unescape(path: &str) -> Result<String, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::wire::FLV, *};
 
     fn stream(text: &str) -> StreamName {
         StreamName::parse(text).unwrap()
@@ -77,12 +88,18 @@ mod tests {
 
     #[test]
     fn each_shape_of_path_has_its_place() {
-        assert_eq!(route("/live/cam.flv"), Ok(Route::Flv(stream("live/cam"))));
-        assert_eq!(route("/live/cam.flv.flv"), Ok(Route::Flv(stream("live/cam.flv"))));
+        assert_eq!(route("/live/cam.flv"), Ok(Route::Stream(stream("live/cam"), &FLV)));
+        assert_eq!(route("/live/cam.flv.flv"), Ok(Route::Stream(stream("live/cam.flv"), &FLV)));
         assert_eq!(route("/live/cam/"), Ok(Route::Player));
         assert_eq!(route("/live/cam"), Ok(Route::Unslashed(stream("live/cam"))));
-        assert_eq!(route("/live/c%61m%2Eflv"), Ok(Route::Flv(stream("live/cam"))));
+        assert_eq!(route("/live/c%61m%2Eflv"), Ok(Route::Stream(stream("live/cam"), &FLV)));
         assert!(matches!(route("/"), Ok(Route::Asset(_))));
+        #[cfg(feature = "mpegts")]
+        assert_eq!(route("/live/cam.ts"), Ok(Route::Stream(stream("live/cam"), &crate::http::wire::TS)));
+        #[cfg(feature = "segment")]
+        for path in ["/live/cam/a.m3u8", "/live%2fcam/a.m3u8"] {
+            assert_eq!(route(path), Ok(Route::File(stream("live/cam"), "a.m3u8".into())));
+        }
     }
 
     #[test]
@@ -104,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_is_not_here_is_not_found() {
-        for path in ["*", "/favicon.txt/a/b", "/live", "/a/b/c", "/a/b/c/", "/a%2fb/c.flv"] {
+        for path in ["*", "/favicon.txt/a/b/c", "/live", "/a/b/c/", "/a%2fb/c/d.flv"] {
             assert_eq!(route(path).unwrap_err().status, Status::NotFound, "{path}");
         }
     }

@@ -7,17 +7,20 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+#[cfg(feature = "segment")]
+use super::fetch::{self, Fetch};
 use super::{
     page::{self, Asset},
     request::{self, Fault, Method, Request, Upgrade, Version},
     response::{self, After, Head, Status},
     route::{Route, route},
     websocket::{self, Code, Heard},
-    wire::{FLV_CHUNKED, FLV_WEBSOCKET},
+    wire::Streamed,
 };
+#[cfg(feature = "segment")]
+use crate::segment::{Found, Item};
 use crate::{
     error::{Error, ErrorKind},
-    flv,
     limits::{self, DoorLimits},
     media::StreamName,
     session::{self, Answer, Event, Form, Input, Output, Refusal, newest},
@@ -73,14 +76,32 @@ enum Manner {
     /// `HEAD`: it is there, and that was the question.
     Look {
         chunked: bool,
+        kind: &'static Streamed,
     },
     Stream {
         chunked: bool,
+        kind: &'static Streamed,
     },
     /// With the answer to the client's key.
     Socket {
         accept: String,
+        kind: &'static Streamed,
     },
+    /// Something of a packaged stream.
+    #[cfg(feature = "segment")]
+    Fetch(Fetch),
+}
+
+impl Manner {
+    /// Whether an answer to it has a body.
+    fn with_body(&self) -> bool {
+        match self {
+            Manner::Look { .. } => false,
+            Manner::Stream { .. } | Manner::Socket { .. } => true,
+            #[cfg(feature = "segment")]
+            Manner::Fetch(fetch) => fetch.with_body(),
+        }
+    }
 }
 
 impl Session {
@@ -105,6 +126,8 @@ impl session::Session for Session {
             Input::Received(bytes) => self.receive(bytes, now),
             Input::Filled { memory, received } => self.receive(newest(&memory, received), now),
             Input::Answer(Answer::Playing) => self.begin(now),
+            #[cfg(feature = "segment")]
+            Input::Fetched(found) => self.fetched(&found, now),
             Input::Answer(Answer::Refused(refusal)) => self.refuse(refusal, now),
             // What only publishers are told, and what FLV has no word for.
             Input::Answer(Answer::Publishing) | Input::KeyframeWanted => Ok(()),
@@ -240,22 +263,85 @@ impl Session {
             Ok(Route::Asset(asset)) => self.send_asset(asset, &request, after),
             Ok(Route::Player) => self.send_asset(page::player(), &request, after),
             Ok(Route::Unslashed(name)) => self.send(redirect(&name, &request.query, after), after),
-            Ok(Route::Flv(name)) => match request.upgrade {
+            Ok(Route::Stream(name, kind)) => match request.upgrade {
                 None => {
                     let chunked = request.version >= Version::Http11;
-                    let manner =
-                        if with_body { Manner::Stream { chunked } } else { Manner::Look { chunked } };
+                    let manner = if with_body {
+                        Manner::Stream { chunked, kind }
+                    } else {
+                        Manner::Look { chunked, kind }
+                    };
                     self.ask(name, request.query, Wish { manner, after });
                 }
                 Some(upgrade) => match check_upgrade(&upgrade) {
                     Ok(accept) => {
-                        self.ask(name, request.query, Wish { manner: Manner::Socket { accept }, after })
+                        self.ask(name, request.query, Wish { manner: Manner::Socket { accept, kind }, after })
                     }
                     Err(fault) => self.send(response::text(fault.status, fault.why, after, true), after),
                 },
             },
+            #[cfg(feature = "segment")]
+            Ok(Route::File(name, file)) => match fetch::item(&file, &request.query) {
+                Ok(Some(item)) => self.fetch(name, item, &request, after),
+                Ok(None) => {
+                    let why = "nothing here: try index.m3u8 or manifest.mpd";
+                    self.send(response::text(Status::NotFound, why, after, with_body), after);
+                }
+                Err(fault) => self.send(response::text(fault.status, fault.why, after, with_body), after),
+            },
             Err(fault) => self.send(response::text(fault.status, fault.why, after, with_body), after),
         }
+    }
+
+    #[cfg(feature = "segment")]
+    fn fetch(&mut self, name: StreamName, mut item: Item, request: &Request, after: After) {
+        let with_body = request.method == Method::Get;
+        if let Item::Segment { from, .. } = &mut item {
+            *from = Fetch::takes_chunks(request).then_some(0);
+        }
+        let manner = Manner::Fetch(Fetch::new(&item, request, with_body));
+        let (query, item) = (fetch::credentials(&request.query), Box::new(item));
+        self.outbox.push_back(Output::Event(Event::Fetch { name, query, item }));
+        self.state = State::Asking(Wish { manner, after });
+    }
+
+    /// The hub has found it, or knows that it is not there.
+    #[cfg(feature = "segment")]
+    fn fetched(&mut self, found: &Found, now: Now) -> Result<(), Error> {
+        let Some(mut wish) = self.take_wish(now) else { return Ok(()) };
+        let after = wish.after;
+        let Manner::Fetch(fetch) = &mut wish.manner else { return Ok(()) };
+        match found {
+            Found::Open(pieces, _) => {
+                fetch.chunks(pieces, after, |before, piece| {
+                    self.outbox_bytes += before.len();
+                    self.outbox.extend([Output::Send(before), Output::Share(piece)]);
+                });
+                self.state = State::Asking(wish);
+                return Ok(());
+            }
+            Found::Bytes(pieces) if fetch.begun => {
+                fetch.chunks(pieces, after, |before, piece| {
+                    self.outbox_bytes += before.len();
+                    self.outbox.extend([Output::Send(before), Output::Share(piece)]);
+                });
+                self.push(Bytes::from_static(b"\r\n0\r\n\r\n"));
+            }
+            // Half of an answer cannot be taken back; whoever has it must not take it for the whole.
+            _ if fetch.begun => {
+                self.close();
+                return Ok(());
+            }
+            found => {
+                let (head, body) = fetch.answer(found, after);
+                self.push(head);
+                self.outbox.extend(body.into_iter().map(Output::Share));
+            }
+        }
+        if after == After::Close {
+            self.close();
+        }
+        self.requests(now)
     }
 
     fn send_asset(&mut self, asset: &'static Asset, request: &Request, after: After) {
@@ -283,9 +369,11 @@ impl Session {
 
     fn ask(&mut self, name: StreamName, query: String, wish: Wish) {
         let form: &'static Form = match wish.manner {
-            Manner::Look { chunked: true } | Manner::Stream { chunked: true } => &FLV_CHUNKED,
-            Manner::Look { chunked: false } | Manner::Stream { chunked: false } => &flv::FORM,
-            Manner::Socket { .. } => &FLV_WEBSOCKET,
+            Manner::Look { chunked: true, kind } | Manner::Stream { chunked: true, kind } => kind.chunked,
+            Manner::Look { chunked: false, kind } | Manner::Stream { chunked: false, kind } => kind.plain,
+            Manner::Socket { kind, .. } => kind.websocket,
+            #[cfg(feature = "segment")]
+            Manner::Fetch(_) => return,
         };
         self.outbox.push_back(Output::Event(Event::Play { name, query, form }));
         self.state = State::Asking(wish);
@@ -295,21 +383,21 @@ impl Session {
     fn begin(&mut self, now: Now) -> Result<(), Error> {
         let Some(wish) = self.take_wish(now) else { return Ok(()) };
         match wish.manner {
-            Manner::Look { chunked } => {
+            Manner::Look { chunked, kind } => {
                 // The stream is let go before a byte of it is sent.
                 self.outbox.push_back(Output::Event(Event::Stop));
-                self.send(stream_head(chunked, wish.after), wish.after);
+                self.send(stream_head(kind, chunked, wish.after), wish.after);
                 self.requests(now)
             }
-            Manner::Stream { chunked } => {
+            Manner::Stream { chunked, kind } => {
                 // An endless answer has no next request.
-                self.push(stream_head(chunked, After::Close));
+                self.push(stream_head(kind, chunked, After::Close));
                 let stray = self.unread.len();
                 self.unread = BytesMut::new();
                 self.state = State::Streaming { chunked, stray };
                 Ok(())
             }
-            Manner::Socket { accept } => {
+            Manner::Socket { accept, .. } => {
                 let head = Head::new(Status::SwitchingProtocols, After::Upgrade)
                     .field("Upgrade", "websocket")
                     .field("Sec-WebSocket-Accept", &accept);
@@ -317,6 +405,9 @@ impl Session {
                 self.state = State::Socket(websocket::Frames::default());
                 self.listen()
             }
+            // Nobody plays it.
+            #[cfg(feature = "segment")]
+            Manner::Fetch(_) => Ok(()),
         }
     }
 
@@ -327,9 +418,14 @@ impl Session {
             Refusal::NotFound => Status::NotFound,
             Refusal::Forbidden | Refusal::Unsupported => Status::Forbidden,
             Refusal::AlreadyLive => Status::Conflict,
-            Refusal::Full | Refusal::ShuttingDown => Status::ServiceUnavailable,
+            Refusal::Full | Refusal::ShuttingDown | Refusal::TooLate => Status::ServiceUnavailable,
         };
-        let with_body = !matches!(wish.manner, Manner::Look { .. });
+        #[cfg(feature = "segment")]
+        if matches!(&wish.manner, Manner::Fetch(fetch) if fetch.begun) {
+            self.close();
+            return Ok(());
+        }
+        let with_body = wish.manner.with_body();
         let after = if refusal == Refusal::ShuttingDown { After::Close } else { wish.after };
         self.send(response::text(status, refusal.why(), after, with_body), after);
         self.requests(now)
@@ -387,8 +483,10 @@ impl Session {
     fn shut_down(&mut self) {
         match &self.state {
             State::Idle { .. } | State::Request { .. } => self.close(),
+            #[cfg(feature = "segment")]
+            State::Asking(Wish { manner: Manner::Fetch(fetch), .. }) if fetch.begun => self.close(),
             State::Asking(wish) => {
-                let with_body = !matches!(wish.manner, Manner::Look { .. });
+                let with_body = wish.manner.with_body();
                 let why = Refusal::ShuttingDown.why();
                 let answer = response::text(Status::ServiceUnavailable, why, After::Close, with_body);
                 self.send(answer, After::Close);
@@ -454,9 +552,9 @@ impl Session {
 }
 
 /// The head of an answer whose body is the stream.
-fn stream_head(chunked: bool, after: After) -> Bytes {
+fn stream_head(kind: &Streamed, chunked: bool, after: After) -> Bytes {
     let mut head = Head::new(Status::Ok, after)
-        .field("Content-Type", "video/x-flv")
+        .field("Content-Type", kind.content_type)
         .field("Cache-Control", "no-store")
         // Else nginx, as a proxy before us, saves the stream up.
         .field("X-Accel-Buffering", "no");

@@ -1,15 +1,82 @@
-//! The forms that this door's viewers are sent: FLV as the chunks of an HTTP/1.1 body, and FLV as WebSocket messages.
-//! Each tag has a chunk or a message of its own, so that a viewer can enter, jump and leave between any two.
+//! The forms that this door's viewers are sent: FLV and MPEG-TS, each as it is, as the chunks of an HTTP/1.1 body, and as
+//! WebSocket messages. Each frame has a chunk or a message of its own, so that a viewer can enter, jump and leave between any
+//! two.
 
 use std::fmt::Write;
 
 use bytes::BytesMut;
 
 use super::websocket;
+#[cfg(feature = "mpegts")]
+use crate::mpegts::{self, TsWire};
 use crate::{
-    flv::mux::{Envelope, FlvWire},
-    session::Form,
+    flv::{self, mux::FlvWire},
+    session::{Envelope, Form},
 };
+
+/// A container that is streamed without an end.
+pub struct Streamed {
+    /// What a path to it ends with.
+    pub suffix: &'static str,
+    /// Its media type.
+    pub content_type: &'static str,
+    /// In a body that ends when the connection does.
+    pub plain: &'static Form,
+    /// In a body of chunks.
+    pub chunked: &'static Form,
+    /// In messages.
+    pub websocket: &'static Form,
+}
+
+impl PartialEq for Streamed {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Streamed {}
+
+impl std::fmt::Debug for Streamed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Streamed({})", self.suffix)
+    }
+}
+
+/// All that this build has.
+pub static STREAMED: &[&Streamed] = &[
+    &FLV,
+    #[cfg(feature = "mpegts")]
+    &TS,
+];
+
+/// FLV, at `/APP/STREAM.flv`.
+pub static FLV: Streamed = Streamed {
+    suffix: ".flv",
+    content_type: "video/x-flv",
+    plain: &flv::FORM,
+    chunked: &FLV_CHUNKED,
+    websocket: &FLV_WEBSOCKET,
+};
+
+/// MPEG-TS, at `/APP/STREAM.ts`.
+#[cfg(feature = "mpegts")]
+pub static TS: Streamed = Streamed {
+    suffix: ".ts",
+    content_type: "video/mp2t",
+    plain: &mpegts::FORM,
+    chunked: &TS_CHUNKED,
+    websocket: &TS_WEBSOCKET,
+};
+
+/// MPEG-TS in an HTTP/1.1 body with `Transfer-Encoding: chunked`.
+#[cfg(feature = "mpegts")]
+pub static TS_CHUNKED: Form =
+    Form { name: "ts-chunked", datagram: None, open: || Box::new(TsWire::<Chunk>::default()) };
+
+/// MPEG-TS in a WebSocket: each message is the packets of a frame.
+#[cfg(feature = "mpegts")]
+pub static TS_WEBSOCKET: Form =
+    Form { name: "ts-websocket", datagram: None, open: || Box::new(TsWire::<Message>::default()) };
 
 /// FLV in an HTTP/1.1 body with `Transfer-Encoding: chunked`.
 pub static FLV_CHUNKED: Form =

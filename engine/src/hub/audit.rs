@@ -20,6 +20,8 @@ pub struct Census {
     pub backlog: usize,
     /// Recorders, until their last file is closed.
     pub recorders: usize,
+    /// Packaged streams: made or followed, or over and still asked for.
+    pub packages: usize,
 }
 
 type Verdict = Result<(), String>;
@@ -35,8 +37,13 @@ impl Hub {
         let recorders = self.recordings.len();
         #[cfg(not(feature = "record"))]
         let recorders = 0;
+        #[cfg(feature = "segment")]
+        let packages = self.packages.len();
+        #[cfg(not(feature = "segment"))]
+        let packages = 0;
         Census {
             recorders,
+            packages,
             connections: self.connections.iter().flatten().count(),
             streams: self.streams.len(),
             backlog: self.backlog.values().map(std::collections::VecDeque::len).sum(),
@@ -57,6 +64,8 @@ impl Hub {
         for (id, stream) in self.streams.iter() {
             self.audit_stream(id, stream)?;
         }
+        #[cfg(feature = "segment")]
+        self.audit_packages()?;
         let owned = self.streams.owned();
         verdict(owned <= self.streams_max(), || format!("{owned} streams are live"))?;
         for (core, waiting) in &self.backlog {
@@ -74,6 +83,10 @@ impl Hub {
         connection.audit().map_err(|broken| format!("{id:?} {broken}"))?;
         match connection.role {
             Role::Talking | Role::Moving { .. } | Role::Judged { .. } => Ok(()),
+            #[cfg(feature = "segment")]
+            Role::Held { package, .. } => verdict(self.packages.holds(package, id), || {
+                format!("{id:?} waits for what nobody will give it")
+            }),
             // Its stream was ended by a drain, and it is still sent its farewell.
             Role::Publishing { .. } if connection.is_closing() => Ok(()),
             Role::Publishing { stream, epoch } => {
@@ -100,6 +113,19 @@ impl Hub {
                 }
             }
         }
+    }
+
+    #[cfg(feature = "segment")]
+    fn audit_packages(&self) -> Verdict {
+        let watched = self.packages.len() == 0 || self.timers.is_set(Timer::Packages);
+        verdict(watched, || "there are packaged streams that nobody will let go of".to_owned())?;
+        for (package, id) in self.packages.waiting() {
+            let waits = self.look(id).is_some_and(
+                |connection| matches!(connection.role, Role::Held { package: held, .. } if held == package),
+            );
+            verdict(waits, || format!("{id:?} is waited for and waits for nothing"))?;
+        }
+        Ok(())
     }
 
     fn audit_stream(&self, id: StreamId, stream: &Stream) -> Verdict {

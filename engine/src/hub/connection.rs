@@ -9,10 +9,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use self::talk::Talk;
+pub(super) use self::talk::Reply;
+use self::talk::{Piece, Talk};
 use super::{ConnectionId, Hub, Level, Lost, Notice, Output, streams::StreamId, timers::Timer};
+#[cfg(feature = "segment")]
+use crate::segment::Item;
 use crate::{
     access::Action,
     error::{Error, ErrorKind},
@@ -50,6 +53,9 @@ pub struct Connection {
     refused: bool,
     /// What it wished for last.
     pub wished: Option<Action>,
+    /// Which stream it may fetch by which credentials; asked once, not for each segment.
+    #[cfg(feature = "segment")]
+    pub may_fetch: u64,
 }
 
 /// What a peer is doing.
@@ -66,6 +72,9 @@ pub enum Role {
     Judged { wish: Box<Judged>, until: Now },
     /// It waits for a stream that is not here yet.
     Waiting { stream: StreamId, form: &'static Form, until: Option<Now> },
+    /// It has asked for something that has not been made yet.
+    #[cfg(feature = "segment")]
+    Held { package: super::packaging::PackageId, item: Box<Item>, until: Now },
     /// It plays.
     Viewing { stream: StreamId, form: &'static Form, viewer: Viewer, leaving: Leaving },
 }
@@ -75,8 +84,19 @@ pub struct Judged {
     /// Which verdict is its own.
     pub ticket: u64,
     pub name: StreamName,
-    /// `None` for a publisher.
-    pub form: Option<&'static Form>,
+    pub wanted: Wanted,
+}
+
+/// What a wish is.
+pub enum Wanted {
+    Publish,
+    Play(&'static Form),
+    #[cfg(feature = "segment")]
+    Fetch {
+        item: Box<Item>,
+        /// Stands for stream and credentials.
+        token: u64,
+    },
 }
 
 /// Whether a viewer is on its way out.
@@ -94,7 +114,7 @@ pub enum Leaving {
 #[derive(Clone, Debug)]
 enum Sending {
     /// Bytes that must go whole; the rest goes back to the front of the outbox.
-    Own(Bytes),
+    Own(Piece),
     /// Bytes of the wire log; the viewer decides how to go on.
     Stream,
 }
@@ -102,6 +122,10 @@ enum Sending {
 impl Connection {
     /// True while the session's wish has no answer.
     fn is_asking(&self) -> bool {
+        #[cfg(feature = "segment")]
+        if matches!(self.role, Role::Held { .. }) {
+            return true;
+        }
         matches!(self.role, Role::Moving { .. } | Role::Waiting { .. } | Role::Judged { .. })
             || self.talk.as_ref().is_some_and(|talk| talk.next_wish.is_some())
     }
@@ -113,6 +137,12 @@ impl Connection {
         publishes && self.session.as_ref().is_some_and(|session| session.lends())
     }
 
+    /// Keeps the answer to its wish until its session has done what it is at.
+    #[cfg(feature = "segment")]
+    pub fn tell_later(&mut self, reply: Reply) {
+        self.talk().answer = Some(reply);
+    }
+
     /// Closes it as soon as the outbox is empty, whatever its session thinks.
     pub fn close_now(&mut self) {
         self.closing = true;
@@ -122,7 +152,8 @@ impl Connection {
     pub(super) fn audit(&self) -> Result<(), &'static str> {
         let nothing = Talk::default();
         let talk = self.talk.as_deref().unwrap_or(&nothing);
-        let outbox: usize = talk.outbox.iter().map(Bytes::len).sum();
+        let own = talk.outbox.iter().filter(|piece| !piece.shared);
+        let outbox: usize = own.map(|piece| piece.bytes.len()).sum();
         if outbox != talk.outbox_bytes {
             return Err("has an outbox that does not add up");
         }
@@ -243,6 +274,8 @@ impl Hub {
             queued: false,
             refused: false,
             wished: None,
+            #[cfg(feature = "segment")]
+            may_fetch: 0,
         };
         let former = self.connections[slot].replace(Box::new(connection));
         assert!(former.is_none(), "the driver used a slot twice");
@@ -290,7 +323,11 @@ impl Hub {
             // A viewer has little to say while it waits; a publisher on its way to another core sends its stream.
             let most = match connection.role {
                 Role::Waiting { .. } => limits::UNREAD_VIEWER_BYTES_MAX,
-                Role::Judged { ref wish, .. } if wish.form.is_some() => limits::UNREAD_VIEWER_BYTES_MAX,
+                #[cfg(feature = "segment")]
+                Role::Held { .. } => limits::UNREAD_VIEWER_BYTES_MAX,
+                Role::Judged { ref wish, .. } if !matches!(wish.wanted, Wanted::Publish) => {
+                    limits::UNREAD_VIEWER_BYTES_MAX
+                }
                 _ => limits::UNREAD_BYTES_MAX,
             };
             let unread = connection.talk.as_ref().map_or(0, |talk| talk.unread.weight());
@@ -324,7 +361,7 @@ impl Hub {
                 break;
             }
             if let Some(answer) = connection.take_answer() {
-                self.step(id, session::Input::Answer(answer), now);
+                self.step(id, answer.into(), now);
                 continue;
             }
             if connection.is_asking() {
@@ -365,9 +402,14 @@ impl Hub {
         match output {
             session::Output::Send(bytes) => {
                 let Some(connection) = self.connection(id) else { return };
-                connection.push(bytes);
+                connection.push(Piece { bytes, shared: false });
                 if connection.outbox_bytes() > limits::OUTBOX_BYTES_MAX {
                     self.fail(id, Error::too_large("asks for more answers than it reads", received), now);
+                }
+            }
+            session::Output::Share(bytes) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.push(Piece { bytes, shared: true });
                 }
             }
             session::Output::Close => {
@@ -391,6 +433,8 @@ impl Hub {
             Event::Frame(frame) => self.frame(id, frame, now),
             Event::Publish { name, query } => self.wish_to_publish(id, name, &query, now),
             Event::Play { name, query, form } => self.wish_to_play(id, name, &query, form, now),
+            #[cfg(feature = "segment")]
+            Event::Fetch { name, query, item } => self.wish_to_fetch(id, name, &query, item, now),
             Event::Unpublish => {
                 self.remark(id, Level::Info, "publisher done", None);
                 self.unpublish(id, now);
@@ -423,7 +467,7 @@ impl Hub {
         if connection.session.is_some() {
             self.drive(id, session::Input::Answer(answer), now);
         } else {
-            connection.talk().answer = Some(answer);
+            connection.talk().answer = Some(Reply::Answer(answer));
         }
     }
 
@@ -471,6 +515,10 @@ impl Hub {
         let Some(connection) = self.connection(id) else { return };
         let mut deadline = connection.session.as_ref().and_then(|session| session.deadline());
         if let Role::Waiting { until: Some(until), .. } | Role::Judged { until, .. } = connection.role {
+            deadline = Some(deadline.map_or(until, |deadline| deadline.min(until)));
+        }
+        #[cfg(feature = "segment")]
+        if let Role::Held { until, .. } = connection.role {
             deadline = Some(deadline.map_or(until, |deadline| deadline.min(until)));
         }
         // Whoever is closed is past its deadlines; one that is to move must say nothing on the way, and its deadline holds
@@ -547,6 +595,8 @@ impl Hub {
         match connection.role {
             Role::Publishing { .. } => self.unpublish(id, now),
             Role::Waiting { stream, .. } | Role::Viewing { stream, .. } => self.leave_stream(id, stream, now),
+            #[cfg(feature = "segment")]
+            Role::Held { package, .. } => self.let_go(id, package),
             Role::Talking | Role::Moving { .. } | Role::Judged { .. } => {}
         }
     }
@@ -567,6 +617,14 @@ impl Hub {
             self.remark(id, Level::Warning, "nobody has said in time whether it may", None);
             return self.answer(id, Answer::Refused(session::Refusal::Forbidden), now);
         }
+        #[cfg(feature = "segment")]
+        if let Role::Held { until, package, .. } = connection.role
+            && until <= now
+        {
+            self.let_go(id, package);
+            return self.answer(id, Answer::Refused(session::Refusal::TooLate), now);
+        }
+        let Some(connection) = self.connection(id) else { return };
         if connection
             .session
             .as_ref()

@@ -6,11 +6,13 @@
 //!
 //! `connection.rs` holds what one peer is to the hub and `connection/leaving.rs` how it leaves, `publish.rs` the way of a
 //! frame in, `play.rs` the way out, `verdict.rs` who may, `neighbour.rs` what crosses between cores, `recording.rs` the recorder of an owned
-//! stream.
+//! stream, `packaging.rs` what is fetched of a stream by name.
 
 mod audit;
 mod connection;
 mod neighbour;
+#[cfg(feature = "segment")]
+mod packaging;
 mod play;
 mod publish;
 #[cfg(feature = "record")]
@@ -261,6 +263,8 @@ pub struct Hub {
     tickets: u64,
     #[cfg(feature = "record")]
     recordings: recording::Recordings,
+    #[cfg(feature = "segment")]
+    packages: packaging::Packages,
     stats: ShardStats,
     /// Wall-clock nanoseconds at monotonic zero.
     wall_offset: i128,
@@ -288,6 +292,8 @@ impl Hub {
             tickets: 0,
             #[cfg(feature = "record")]
             recordings: recording::Recordings::default(),
+            #[cfg(feature = "segment")]
+            packages: packaging::Packages::default(),
             stats: ShardStats::default(),
             wall_offset: 0,
             draining: false,
@@ -401,6 +407,8 @@ impl Hub {
         self.streams.count(&mut stats);
         #[cfg(feature = "record")]
         self.recordings.count(&mut stats);
+        #[cfg(feature = "segment")]
+        self.packages.count(&mut stats);
         stats
     }
 
@@ -409,7 +417,7 @@ impl Hub {
         self.streams.iter().map(|(_, stream)| stream.stats()).collect()
     }
 
-    #[cfg(feature = "record")]
+    #[cfg(any(feature = "record", feature = "segment"))]
     fn wall(&self, now: Now) -> Wall {
         Wall(u64::try_from(i128::from(now.0) + self.wall_offset).unwrap_or(0))
     }
@@ -422,6 +430,8 @@ impl Hub {
                 Timer::Stream(id) => self.stream_timeout(id, now),
                 Timer::Backlog => self.retry_backlog(now),
                 Timer::Sweep => self.sweep(now),
+                #[cfg(feature = "segment")]
+                Timer::Packages => self.sweep_packages(now),
                 #[cfg(feature = "record")]
                 Timer::Recording(id) => self.recording_timeout(id, now),
             }

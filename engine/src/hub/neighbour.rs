@@ -131,6 +131,14 @@ impl Hub {
                     self.want_keyframe(stream_id, now);
                 }
             }
+            #[cfg(feature = "segment")]
+            Message::Follow { name, following } => self.follow(&name, following, from, now),
+            #[cfg(feature = "segment")]
+            Message::Unfollow { name, following } => self.unfollow(&name, following, from),
+            #[cfg(feature = "segment")]
+            Message::Cuts { name, following, cuts } => self.followed(&name, following, &cuts, now),
+            #[cfg(feature = "segment")]
+            Message::NotFollowed { name, following } => self.not_followed(&name, following, now),
         }
     }
 

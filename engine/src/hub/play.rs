@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ConnectionId, Hub,
-    connection::{Judged, Leaving, Role},
+    connection::{Judged, Leaving, Role, Wanted},
     streams::{Source, StreamId},
 };
 use crate::{
@@ -35,7 +35,7 @@ impl Hub {
         if !matches!(connection.role, Role::Talking) {
             return self.answer(id, Answer::Refused(Refusal::Full), now);
         }
-        let judged = self.judge(id, Judged { ticket: 0, name, form: Some(form) }, query, now);
+        let judged = self.judge(id, Judged { ticket: 0, name, wanted: Wanted::Play(form) }, query, now);
         if let Some(Judged { name, .. }) = judged {
             self.play_allowed(id, name, form, now);
         }
@@ -152,6 +152,8 @@ impl Hub {
                 self.leave_stream(id, stream, now);
             }
             Role::Judged { .. } => connection.role = Role::Talking,
+            #[cfg(feature = "segment")]
+            Role::Held { .. } => {}
             Role::Talking | Role::Moving { .. } | Role::Publishing { .. } => {}
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ConnectionId, Hub, Level,
-    connection::{Judged, Leaving, Role},
+    connection::{Judged, Leaving, Role, Wanted},
     streams::{Source, Stream, StreamId},
     timers::Timer,
 };
@@ -28,7 +28,8 @@ impl Hub {
         if !matches!(connection.role, Role::Talking) {
             return self.answer(id, Answer::Refused(Refusal::AlreadyLive), now);
         }
-        if let Some(Judged { name, .. }) = self.judge(id, Judged { ticket: 0, name, form: None }, query, now)
+        if let Some(Judged { name, .. }) =
+            self.judge(id, Judged { ticket: 0, name, wanted: Wanted::Publish }, query, now)
         {
             self.publish_allowed(id, name, now);
         }
@@ -146,6 +147,8 @@ impl Hub {
                 if let Some(stream) = self.streams.get(stream_id) {
                     stream.group.note(&frame);
                 }
+                #[cfg(feature = "segment")]
+                self.package(stream_id, &frame, now);
                 #[cfg(feature = "record")]
                 self.record(stream_id, &frame, now);
             }
@@ -167,6 +170,8 @@ impl Hub {
         self.keep(stream_id, numbered, now);
         #[cfg(feature = "record")]
         self.record(stream_id, &numbered.frame, now);
+        #[cfg(feature = "segment")]
+        self.package(stream_id, &numbered.frame, now);
         let full = self
             .streams
             .get(stream_id)
@@ -298,6 +303,8 @@ impl Hub {
         }
         #[cfg(feature = "record")]
         self.finish_recording(stream_id, now);
+        #[cfg(feature = "segment")]
+        self.finish_packaging(stream_id, now);
         if live {
             self.happened(StreamEvent::Ended { name });
         }

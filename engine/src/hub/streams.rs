@@ -42,6 +42,9 @@ pub struct Stream {
     pub flush_armed: bool,
     #[cfg(feature = "record")]
     pub recording: Option<super::RecordingId>,
+    /// Somebody asks for it by segments, and it is packaged here.
+    #[cfg(feature = "segment")]
+    pub packaged: bool,
     pub keyframe_asked: Option<Now>,
     /// Payload bytes taken from its publishers.
     pub bytes: u64,
@@ -76,6 +79,8 @@ impl Stream {
             flush_armed: false,
             #[cfg(feature = "record")]
             recording: None,
+            #[cfg(feature = "segment")]
+            packaged: false,
             keyframe_asked: None,
             bytes: 0,
         }

@@ -18,6 +18,9 @@ pub enum Timer {
     Backlog,
     /// A look at peers that take nothing.
     Sweep,
+    /// A look at the packaged streams.
+    #[cfg(feature = "segment")]
+    Packages,
     /// A recorder's.
     #[cfg(feature = "record")]
     Recording(super::RecordingId),

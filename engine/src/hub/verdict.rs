@@ -2,7 +2,7 @@
 
 use super::{
     ConnectionId, Hub, Output,
-    connection::{Judged, Role},
+    connection::{Judged, Role, Wanted},
 };
 use crate::{
     access::{Action, Request, Verdict, Wish},
@@ -15,7 +15,10 @@ impl Hub {
     pub(super) fn judge(&mut self, id: ConnectionId, wish: Judged, query: &str, now: Now) -> Option<Judged> {
         let connection = self.look(id)?;
         let (peer, door) = (connection.peer, connection.door);
-        let action = if wish.form.is_some() { Action::Play } else { Action::Publish };
+        let action = match &wish.wanted {
+            Wanted::Publish => Action::Publish,
+            _ => Action::Play,
+        };
         match self.settings.access.allows(&Request { action, name: &wish.name, query, peer, door }) {
             Verdict::Allowed => return Some(wish),
             Verdict::Refused => self.answer(id, Answer::Refused(Refusal::Forbidden), now),
@@ -45,9 +48,11 @@ impl Hub {
         if !allowed {
             return self.answer(id, Answer::Refused(Refusal::Forbidden), now);
         }
-        match wish.form {
-            Some(form) => self.play_allowed(id, wish.name, form, now),
-            None => self.publish_allowed(id, wish.name, now),
+        match wish.wanted {
+            Wanted::Play(form) => self.play_allowed(id, wish.name, form, now),
+            Wanted::Publish => self.publish_allowed(id, wish.name, now),
+            #[cfg(feature = "segment")]
+            Wanted::Fetch { item, token } => self.fetch_allowed(id, wish.name, item, token, now),
         }
         // It may have moved to the owner of its stream meanwhile, or wait: its deadlines are other ones now.
         self.after(id);

@@ -1,10 +1,10 @@
-//! Access units of H.264 and HEVC as a byte stream: NAL units behind start codes, a delimiter first, parameter sets before
-//! what a decoder can begin at. (ISO/IEC 13818-1, 2.14.1 and 2.17.1; ITU-T H.264 and H.265, annex B)
+//! Access units of H.264, HEVC and VVC as a byte stream: NAL units behind start codes, a delimiter first, parameter sets
+//! before what a decoder can begin at. (ISO/IEC 13818-1, 2.14.1, 2.17.1 and 2.23.1; ITU-T H.264, H.265 and H.266, annex B)
 
 use crate::{
     bits::Reader,
     codec::{
-        h264, h265,
+        h264, h265, h266,
         nal::{LengthPrefixed, LengthSize},
     },
     error::Error,
@@ -28,14 +28,16 @@ pub(super) struct Units<'a> {
     len: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Syntax {
+/// Whose NAL units they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Syntax {
     H264,
     H265,
+    H266,
 }
 
 /// What matters of a NAL unit here.
-enum Kind {
+pub(super) enum Kind {
     /// An access unit delimiter.
     Delimiter,
     /// A parameter set: a bit for its kind. One of a higher bit builds upon those of lower ones.
@@ -43,7 +45,10 @@ enum Kind {
     /// Supplemental information (SEI) that may stand in a configuration: the colours of an HDR master, say.
     Information,
     /// A slice.
-    Slice,
+    Slice {
+        /// Of a picture at which a decoder can begin, at once or by and by.
+        random_access: bool,
+    },
     Other,
 }
 
@@ -60,6 +65,11 @@ impl AnnexB {
     pub(super) fn of_h265(configuration: &[u8]) -> Option<Self> {
         let config = h265::Configuration::parse(configuration).ok()?;
         Some(Self::new(Syntax::H265, config.length_size, units_of_hvcc(configuration).ok()?))
+    }
+
+    pub(super) fn of_h266(configuration: &[u8]) -> Option<Self> {
+        let config = h266::Configuration::parse(configuration).ok()?;
+        Some(Self::new(Syntax::H266, config.length_size, config.parameter_sets))
     }
 
     fn new(syntax: Syntax, length_size: LengthSize, mut units: Vec<&[u8]>) -> Self {
@@ -79,21 +89,24 @@ impl AnnexB {
         AnnexB { syntax, length_size, sets, set_kinds }
     }
 
-    pub(super) fn is_h265(&self) -> bool {
-        self.syntax == Syntax::H265
+    pub(super) fn syntax(&self) -> Syntax {
+        self.syntax
     }
 
     /// Appends what stands before the access unit's own NAL units to `head`, and gives these. `None` when none of them is
     /// whole; what is cut short, and what follows it, is left out.
     pub(super) fn prepare<'a>(&self, data: &'a [u8], key: bool, head: &mut Vec<u8>) -> Option<Units<'a>> {
         let mut units = Units { syntax: self.syntax, length_size: self.length_size, data, len: 0 };
-        let (mut set_kinds, mut slice) = (0, None);
+        let (mut set_kinds, mut slice, mut all_random_access) = (0, None, true);
         let mut len = 0;
         for unit in units.units() {
             len += START_CODE.len() + unit.len();
             match self.syntax.kind(unit) {
                 Kind::Set(kind) => set_kinds |= kind,
-                Kind::Slice => slice = slice.or(Some(unit)),
+                Kind::Slice { random_access } => {
+                    slice = slice.or(Some(unit));
+                    all_random_access &= random_access;
+                }
                 Kind::Delimiter | Kind::Information | Kind::Other => {}
             }
         }
@@ -101,7 +114,8 @@ impl AnnexB {
             return None;
         }
         units.len = len;
-        self.syntax.write_delimiter(slice.unwrap_or_default(), head);
+        let random_access = all_random_access && slice.is_some();
+        self.syntax.write_delimiter(slice.unwrap_or_default(), random_access, head);
         // An encoder repeats either all kinds or none. If it left one out, all are written: one of a later kind may not
         // stand without those of the earlier ones before it.
         if key && set_kinds & self.set_kinds != self.set_kinds {
@@ -136,19 +150,22 @@ impl<'a> Units<'a> {
 }
 
 impl Syntax {
-    fn kind(self, unit: &[u8]) -> Kind {
+    /// What `unit` is.
+    pub(super) fn kind(self, unit: &[u8]) -> Kind {
         match self {
             // ITU-T H.264, table 7-1.
             Syntax::H264 => match h264::unit_type(unit) {
-                Some(1..=5) => Kind::Slice,
+                Some(kind @ 1..=5) => Kind::Slice { random_access: kind == 5 },
                 Some(7) => Kind::Set(1),
                 Some(8) => Kind::Set(2),
                 Some(9) => Kind::Delimiter,
                 _ => Kind::Other,
             },
             // ITU-T H.265, table 7-1.
+            // Sets of higher layers stay where they are: configurations are of the lowest.
             Syntax::H265 => match h265::unit_type(unit) {
-                Some(0..=31) => Kind::Slice,
+                Some(32..=34) if !is_of_base_layer(self, unit) => Kind::Other,
+                Some(kind @ 0..=31) => Kind::Slice { random_access: (16..=21).contains(&kind) },
                 Some(32) => Kind::Set(1),
                 Some(33) => Kind::Set(2),
                 Some(34) => Kind::Set(4),
@@ -157,20 +174,43 @@ impl Syntax {
                 Some(39) if unit.get(2) != Some(&5) => Kind::Information,
                 _ => Kind::Other,
             },
+            // ITU-T H.266, table 5.
+            Syntax::H266 => match h266::unit_type(unit) {
+                Some(14..=16) if !is_of_base_layer(self, unit) => Kind::Other,
+                Some(kind @ 0..=11) => Kind::Slice { random_access: (7..=10).contains(&kind) },
+                Some(14) => Kind::Set(1),
+                Some(15) => Kind::Set(2),
+                Some(16) => Kind::Set(4),
+                Some(20) => Kind::Delimiter,
+                _ => Kind::Other,
+            },
         }
     }
 
-    /// Appends a delimiter that promises nothing of the picture that follows. `slice` is its first.
-    fn write_delimiter(self, slice: &[u8], head: &mut Vec<u8>) {
+    /// Appends a delimiter that promises nothing of the picture that follows but what it must. `slice` is its first.
+    fn write_delimiter(self, slice: &[u8], random_access: bool, head: &mut Vec<u8>) {
+        // It belongs to the temporal sub-layer of its picture (7.4.2.2 of both), in the lowest layer.
+        let temporal_id_plus1 = slice.get(1).map_or(1, |byte| (byte & 0x07).max(1));
         head.extend(START_CODE);
         match self {
             Syntax::H264 => head.extend([0x09, 0xf0]),
-            Syntax::H265 => {
-                // It belongs to the temporal sub-layer of its picture (7.4.2.2), in the lowest layer.
-                let temporal_id_plus1 = slice.get(1).map_or(1, |byte| (byte & 0x07).max(1));
-                head.extend([0x46, temporal_id_plus1, 0x50]);
+            Syntax::H265 => head.extend([0x46, temporal_id_plus1, 0x50]),
+            // aud_irap_or_gdr_flag says neither more nor less than what is true (7.4.3.10).
+            Syntax::H266 => {
+                let flag = if random_access { 0x80 } else { 0 };
+                head.extend([0x00, 0xa0 | temporal_id_plus1, flag | 0x28]);
             }
         }
+    }
+}
+
+/// `nuh_layer_id` is 0. (H.265, 7.3.1.2; H.266, 7.3.1.2)
+fn is_of_base_layer(syntax: Syntax, unit: &[u8]) -> bool {
+    match (syntax, unit) {
+        (Syntax::H264, _) => true,
+        (Syntax::H265, [first, second, ..]) => first & 1 == 0 && second >> 3 == 0,
+        (Syntax::H266, [first, ..]) => first & 0x3f == 0,
+        _ => false,
     }
 }
 

@@ -1,11 +1,14 @@
 //! Frames as elementary streams of a transport stream have them: what stands before a frame's own bytes, and these.
 
-use super::annex_b::{AnnexB, Units};
+use super::{
+    annex_b::{AnnexB, Syntax, Units},
+    pes,
+};
 use crate::codec::{Codec, Parameters, Shape, aac, opus};
 
 /// How the frames of a track are written.
 pub(super) enum Coding {
-    /// H.264 and HEVC.
+    /// H.264, HEVC and VVC.
     AnnexB(AnnexB),
     /// AAC.
     Adts(Adts),
@@ -19,6 +22,8 @@ pub(super) enum Coding {
         /// `channel_config_code`: the number of channels, in the orders of Vorbis.
         channels: u8,
     },
+    /// AC-3, each frame with its own head. (ATSC A/52, annex A)
+    Ac3,
 }
 
 /// What of a frame is written after its head.
@@ -30,12 +35,15 @@ pub(super) enum Body<'a> {
 }
 
 /// `stream_type`s. (ISO/IEC 13818-1, table 2-34)
-const STREAM_MPEG1_AUDIO: u8 = 0x03;
-const STREAM_MPEG2_AUDIO: u8 = 0x04;
-const STREAM_PRIVATE: u8 = 0x06;
-const STREAM_ADTS: u8 = 0x0f;
-const STREAM_H264: u8 = 0x1b;
-const STREAM_H265: u8 = 0x24;
+pub(super) const STREAM_MPEG1_AUDIO: u8 = 0x03;
+pub(super) const STREAM_MPEG2_AUDIO: u8 = 0x04;
+pub(super) const STREAM_PRIVATE: u8 = 0x06;
+pub(super) const STREAM_ADTS: u8 = 0x0f;
+pub(super) const STREAM_H264: u8 = 0x1b;
+pub(super) const STREAM_H265: u8 = 0x24;
+pub(super) const STREAM_H266: u8 = 0x33;
+/// Of AC-3, among the numbers that are the user's to choose. (ATSC A/52, annex A)
+pub(super) const STREAM_AC3: u8 = 0x81;
 /// The lowest rate of MPEG-1 audio. The generations after it halve its rates.
 const MPEG1_SAMPLE_RATE_MIN: u32 = 32_000;
 
@@ -46,6 +54,7 @@ impl Coding {
         match parameters.codec {
             Codec::H264 => AnnexB::of_h264(configuration).map(Coding::AnnexB),
             Codec::H265 => AnnexB::of_h265(configuration).map(Coding::AnnexB),
+            Codec::H266 => AnnexB::of_h266(configuration).map(Coding::AnnexB),
             Codec::Aac => Adts::of(configuration).map(Coding::Adts),
             Codec::Mp3 => {
                 let stream_type = match parameters.shape {
@@ -55,7 +64,8 @@ impl Coding {
                 Some(Coding::Mp3 { stream_type })
             }
             Codec::Opus => usual_channels(configuration).map(|channels| Coding::Opus { channels }),
-            _ => None,
+            Codec::Ac3 => Some(Coding::Ac3),
+            Codec::Av1 | Codec::Vp9 => None,
         }
     }
 
@@ -67,11 +77,24 @@ impl Coding {
     /// `stream_type` in the map.
     pub(super) fn stream_type(&self) -> u8 {
         match self {
-            Coding::AnnexB(annex_b) if annex_b.is_h265() => STREAM_H265,
-            Coding::AnnexB(_) => STREAM_H264,
+            Coding::AnnexB(annex_b) => match annex_b.syntax() {
+                Syntax::H264 => STREAM_H264,
+                Syntax::H265 => STREAM_H265,
+                Syntax::H266 => STREAM_H266,
+            },
             Coding::Adts(_) => STREAM_ADTS,
             Coding::Mp3 { stream_type } => *stream_type,
             Coding::Opus { .. } => STREAM_PRIVATE,
+            Coding::Ac3 => STREAM_AC3,
+        }
+    }
+
+    /// `stream_id` of its PES packets.
+    pub(super) fn stream_id(&self) -> u8 {
+        match self {
+            Coding::AnnexB(_) => pes::PICTURES,
+            Coding::Adts(_) | Coding::Mp3 { .. } => pes::SOUND,
+            Coding::Opus { .. } | Coding::Ac3 => pes::PRIVATE_STREAM_1,
         }
     }
 
@@ -84,6 +107,7 @@ impl Coding {
                 descriptors.push(*channels);
                 descriptors
             }
+            Coding::Ac3 => b"\x05\x04AC-3".to_vec(),
             _ => Vec::new(),
         }
     }
@@ -97,7 +121,7 @@ impl Coding {
         match self {
             Coding::AnnexB(annex_b) => return annex_b.prepare(data, key, head).map(Body::Units),
             Coding::Adts(adts) => head.extend(adts.header(data.len())?),
-            Coding::Mp3 { .. } => {}
+            Coding::Mp3 { .. } | Coding::Ac3 => {}
             Coding::Opus { .. } => write_opus_control(data.len(), head),
         }
         Some(Body::Whole(data))

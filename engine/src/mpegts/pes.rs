@@ -4,7 +4,7 @@
 pub(super) const PICTURES: u8 = 0xe0;
 /// `stream_id` of sound.
 pub(super) const SOUND: u8 = 0xc0;
-/// `stream_id` of Opus.
+/// `stream_id` of Opus and AC-3.
 pub(super) const PRIVATE_STREAM_1: u8 = 0xbd;
 
 /// Bytes up to and with the length.

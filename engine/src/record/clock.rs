@@ -10,6 +10,23 @@ use crate::{
 
 /// Tells when a segment has lasted long enough. It adds up steps instead of looking at the distance to the beginning, so
 /// that a publisher whose clock jumps back an hour does not keep its file open for an hour more.
+///
+/// ```
+/// # use shardcast_engine::{media::{Frame, Payload, TrackId}, time::MediaTime};
+/// # let at = |millis| {
+/// #     let time = MediaTime::from_millis(millis);
+/// #     Frame { track: TrackId::VIDEO, dts: time, pts: time, payload: Payload::Discontinuity }
+/// # };
+/// use std::time::Duration;
+/// use shardcast_engine::record::SegmentClock;
+///
+/// let mut clock = SegmentClock::new(Duration::from_secs(2));
+/// clock.start(&at(500));
+/// clock.advance(&at(2499));
+/// assert!(!clock.is_due());
+/// clock.advance(&at(2500));
+/// assert!(clock.is_due());
+/// ```
 #[derive(Clone, Debug)]
 pub struct SegmentClock {
     segment: Duration,

@@ -30,6 +30,37 @@ pub use clock::SegmentClock;
 pub use fragment::Fragment;
 
 /// Records one stream.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}, time::{MediaTime, Now, Wall}};
+/// # use shardcast_engine::record::{Output, Recorder, Settings};
+/// # fn room(file: &mut Vec<u8>, more: usize) -> &mut [u8] {
+/// #     let end = file.len();
+/// #     file.resize(end + more, 0);
+/// #     &mut file[end..]
+/// # }
+/// # let (now, mut file) = (Now(0), Vec::new());
+/// # let mut recorder = Recorder::new("live/cam", &Settings::default());
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # for payload in [Payload::Parameters(Arc::new(Parameters::of_opus(2))), Payload::Audio { codec: Codec::Opus, data }] {
+/// #     let time = MediaTime::from_millis(0);
+/// #     recorder.frame(&Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }, now, Wall(0));
+/// # }
+/// # recorder.finish(now);
+/// while let Some(output) = recorder.poll() {
+///     match output {
+///         Output::Open { segment, .. } => recorder.opened(segment, Ok(1), now),
+///         Output::Append { segment, fragment, .. } => {
+///             fragment.write_into(room(&mut file, fragment.len()));
+///             recorder.appended(segment, Ok(()), now);
+///         }
+///         Output::Finish { segment, .. } => recorder.finished(segment, Ok(())),
+///         Output::Alarm { .. } | Output::Gap { .. } => {}
+///     }
+/// }
+/// # assert!(recorder.is_done() && recorder.counters().frames == 1 && file[4..8] == *b"ftyp");
+/// ```
 pub struct Recorder {
     container: &'static Container,
     clock: SegmentClock,
@@ -51,6 +82,14 @@ pub struct Recorder {
 }
 
 /// How a stream is recorded.
+///
+/// ```
+/// use std::time::Duration;
+/// use shardcast_engine::{mpegts, record::Settings};
+///
+/// let settings = Settings { segment: Duration::from_secs(6), container: &mpegts::CONTAINER };
+/// assert_ne!(settings, Settings::default());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// A new file begins on the first key frame at or after this much media.

@@ -14,6 +14,25 @@ use crate::{
 };
 
 /// A file as a scan reads it.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use shardcast_engine::record::scan::{Depth, ReadAt, scan};
+/// struct InMemory(Vec<u8>);
+///
+/// impl ReadAt for InMemory {
+///     type Error = Infallible;
+///     fn size(&self) -> Result<u64, Infallible> { Ok(self.0.len() as u64) }
+///     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Infallible> {
+///         let rest = &self.0[self.0.len().min(offset as usize)..];
+///         let count = rest.len().min(buffer.len());
+///         buffer[..count].copy_from_slice(&rest[..count]);
+///         Ok(count)
+///     }
+/// }
+/// # let Ok(report) = scan(&InMemory(Vec::new()), Depth::Content);
+/// # assert_eq!(report.fragments, 0);
+/// ```
 pub trait ReadAt {
     /// Why it could not be read.
     type Error;
@@ -136,6 +155,14 @@ impl Report {
 }
 
 /// Looks at a file.
+///
+/// ```
+/// use shardcast_engine::record::scan::{Depth, Repair, Tail, scan};
+///
+/// // Space that was taken ahead of the writer, and nothing in it.
+/// let Ok(report) = scan(&[0; 4096][..], Depth::Content);
+/// assert_eq!((report.tail, report.repair()), (Tail::Zeros, Repair::Remove));
+/// ```
 ///
 /// # Errors
 /// The file cannot be read. What is wrong inside it is in the report.

@@ -1,11 +1,13 @@
 //! The kept group: all frames since the last entrance, so that a viewer who joins starts at once and starts whole.
 
+use std::time::Duration;
+
 use crate::{
     canary::{self, Canary},
     limits::StreamLimits,
     media::{Frame, Payload},
     session::Opening,
-    time::Now,
+    time::{MediaTime, Now},
 };
 
 /// A frame's number in its stream: the group it belongs to and its place in it. Groups and places count without a gap,
@@ -82,6 +84,9 @@ pub struct Group {
     frames: Vec<Numbered>,
     bytes: usize,
     began: Now,
+    /// When its entrance is decoded, and how long the group before it was.
+    entered: Option<MediaTime>,
+    previous: Option<Duration>,
     last: Option<Place>,
     let_go: bool,
 }
@@ -106,6 +111,8 @@ impl Group {
             frames: frames.to_vec(),
             bytes: frames.iter().map(|numbered| numbered.frame.payload_bytes()).sum(),
             began: now,
+            entered: frames.first().map(|numbered| numbered.frame.dts),
+            previous: None,
             last,
             let_go: false,
         }
@@ -122,6 +129,10 @@ impl Group {
             self.bytes = 0;
             self.began = now;
             self.let_go = false;
+            let dts = numbered.frame.dts;
+            let length = self.entered.map(|entered| dts.as_nanos().saturating_sub(entered.as_nanos()));
+            self.previous = length.and_then(|length| u64::try_from(length).ok()).map(Duration::from_nanos);
+            self.entered = Some(dts);
         } else if self.let_go || self.frames.is_empty() {
             // Nothing to hang on to; the next entrance opens the door again.
             self.latest.note(&numbered.frame);
@@ -162,6 +173,10 @@ impl Group {
     /// What holds now.
     pub fn latest(&self) -> &Opening {
         &self.latest
+    }
+    /// How long the group before this one was, by its frames' times; `None` when this is the first.
+    pub fn previous(&self) -> Option<Duration> {
+        self.previous
     }
     /// The number of the last frame taken, kept or not.
     pub fn last(&self) -> Option<Place> {

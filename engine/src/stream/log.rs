@@ -47,6 +47,8 @@ struct Entrance {
     refresh: Bytes,
     /// The opening that header and refresh tell of.
     opening: u64,
+    /// The form says of every jump that it is one.
+    marks_jumps: bool,
 }
 
 impl Block {
@@ -67,9 +69,11 @@ impl Block {
     pub fn opening_at_entrance(&self) -> u64 {
         self.entrance.as_ref().map_or(self.opening, |entrance| entrance.opening)
     }
-    /// What a viewer is sent before this block when it jumps here and knows only the opening numbered `known`.
+    /// What a viewer is sent before this block when it jumps here and knows only the opening numbered `known`. `None` when
+    /// there is nothing that it must be told.
     pub fn refresh(&self, known: u64) -> Option<Bytes> {
-        let entrance = self.entrance.as_ref().filter(|entrance| entrance.opening != known)?;
+        let tells = |entrance: &&Entrance| entrance.marks_jumps || entrance.opening != known;
+        let entrance = self.entrance.as_ref().filter(tells)?;
         Some(entrance.refresh.clone())
     }
 }
@@ -144,8 +148,12 @@ impl Log {
             let (mut header, mut refresh) = (BytesMut::new(), BytesMut::new());
             self.wire.header(opening, &numbered.frame, &mut header);
             self.wire.refresh(opening, &numbered.frame, &mut refresh);
-            self.pending_entrance =
-                Some(Entrance { header: header.freeze(), refresh: refresh.freeze(), opening: self.opening });
+            self.pending_entrance = Some(Entrance {
+                header: header.freeze(),
+                refresh: refresh.freeze(),
+                opening: self.opening,
+                marks_jumps: self.wire.marks_jumps(),
+            });
         }
         let before = self.pending.len();
         self.mux(&numbered.frame);

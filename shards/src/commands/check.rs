@@ -6,11 +6,12 @@ use super::{EXIT_DONE, refuse, say};
 use crate::{
     cli::CheckArgs,
     config::{
-        Config, Record, Sync,
-        memory::{Memory, WIRE_FORMS, ordinary},
+        Config, Record, Sync, Tls,
+        memory::{Memory, WIRE_FORMS, ordinary, segments},
         parse::Document,
         units::{about_size, show_duration},
     },
+    tls::channel,
 };
 
 /// Prints the report, or what is wrong with the config.
@@ -39,6 +40,10 @@ pub fn report(config: &Config) -> String {
     }
     if let Some(address) = config.control_door() {
         line("door", format!("control on tcp {address}"));
+    }
+    if config.tls.is_set() {
+        let Tls { certificate, key } = &config.tls;
+        line("tls", format!("certificate {}, key {}", certificate.display(), key.display()));
     }
     let every = if config.shards == 0 { ", one for every core" } else { "" };
     line("shards", format!("{}{every}", config.shard_count()));
@@ -106,6 +111,13 @@ fn describe_memory(config: &Config, line: &mut dyn FnMut(&str, String)) {
             about_size(log)
         ),
     );
+    line(
+        "memory",
+        format!(
+            "it takes {} more on each core that is asked for it by HLS or DASH, its payload shared by all",
+            about_size(segments(4_000_000, &config.hls))
+        ),
+    );
     if config.records() {
         line(
             "memory",
@@ -113,6 +125,16 @@ fn describe_memory(config: &Config, line: &mut dyn FnMut(&str, String)) {
         );
     }
     line("memory", format!("a viewer {} beside the kernel's socket buffers", about_size(memory.viewer)));
+    if config.tls.is_set() {
+        line(
+            "memory",
+            format!(
+                "one by TLS {} more, and at most {} while it is sent to",
+                about_size(channel::OPEN_BYTES as u64),
+                about_size(channel::PIECE_BYTES_MAX as u64)
+            ),
+        );
+    }
     line("memory", format!("a peer that sends no message to its end at most {}", about_size(memory.peer)));
     line("memory", format!("a shard {} of buffers", about_size(memory.shard)));
     line(
@@ -140,6 +162,23 @@ mod tests {
             "anyone on this machine",
             "a stream at most ",
             "recording  none",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_report_says_which_doors_speak_tls_and_with_which_certificate() {
+        let mut config = Config::default();
+        assert!(!report(&config).contains("TLS"));
+        (config.tls.certificate, config.tls.key) = ("/etc/live/chain.pem".into(), "/etc/live/key.pem".into());
+        let text = report(&config);
+        for part in [
+            "rtmp on tcp 127.0.0.1:1935",
+            "rtmps on tcp 127.0.0.1:1936",
+            "https on tcp 127.0.0.1:8080",
+            "tls        certificate /etc/live/chain.pem, key /etc/live/key.pem",
+            "one by TLS ",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -7,6 +7,7 @@ use crate::{
     config::Fault,
 };
 
+pub mod cert;
 pub mod check;
 pub mod doctor;
 pub mod recordings;
@@ -26,6 +27,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Cert(args)) => cert::run(&args),
         Some(Command::Recordings(args)) => recordings::run(&args),
     }
 }

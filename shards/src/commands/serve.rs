@@ -15,12 +15,11 @@ use shardcast_io::probe;
 use super::{EXIT_DONE, EXIT_FAILED, refuse};
 use crate::{
     cli::ServeArgs,
-    config::{Config, Fault, LogFormat, Sync, parse::Document},
+    config::{Config, Fault, LogFormat, parse::Document},
     control::{
         self, Control, End,
         log::{Log, LogLine},
     },
-    disk::{self, Recordings},
     node::{self, NodeOptions},
     status,
 };
@@ -90,29 +89,18 @@ fn serve(args: &ServeArgs, document: Document, log: &Log, watched: bool) -> io::
 }
 
 fn options(args: &ServeArgs, config: &Config, log: &Log) -> io::Result<NodeOptions> {
-    let rows = protocol::built_in();
-    let row = |name: &str| rows.iter().find(|row| row.name == name).copied();
-    let doors =
-        config.doors().into_iter().filter_map(|(name, address)| Some((row(name)?, address))).collect();
     let demo = args.demo.then(|| -> (StreamName, Protocol) {
         (StreamName::parse(DEMO_STREAM).expect("a legal name"), protocol::DEMO)
     });
     let log = log.clone();
     Ok(NodeOptions {
         shards: u16::try_from(config.shard_count()).map_err(io::Error::other)?,
-        doors,
+        doors: config.open_doors(&[]),
         settings: Arc::new(config.settings()),
-        recordings: Some(Recordings { directory: config.record.dir.clone(), sync: sync(config.record.sync) }),
+        secured: config.secured().map_err(io::Error::other)?,
+        recordings: Some(config.recordings()),
         notices: Arc::new(move |core, notice| log.write(LogLine::notice(core, notice))),
         demo,
         hosted: false,
     })
-}
-
-fn sync(sync: Sync) -> disk::Sync {
-    match sync {
-        Sync::None => disk::Sync::None,
-        Sync::Segment => disk::Sync::Segment,
-        Sync::Fragment => disk::Sync::Fragment,
-    }
 }

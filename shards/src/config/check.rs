@@ -1,14 +1,21 @@
 //! What may not stand together in a config. One function per group of keys; each breach names the key and the remedy.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use shardcast_engine::{limits, media::StreamName};
+use shardcast_engine::{
+    limits,
+    media::StreamName,
+    protocol::{Protocol, Transport, built_in},
+};
 
-use super::{Config, Stream, units::show_duration};
+use super::{Config, Stream, Tls, units::show_duration};
+use crate::{
+    node::{SHARDS_MAX, meet},
+    tls::certificate::Part,
+};
 
 /// A rule that a config breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,20 +26,40 @@ pub struct Breach {
     pub why: String,
 }
 
-/// Shards at most. Lanes go from every shard to every other, so their memory grows with the square of this.
-pub const SHARDS_MAX: usize = 256;
+/// A program with a node inside, as far as its config is concerned.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Host<'a> {
+    /// The protocols that it brings along, whose doors the config may place.
+    pub rows: &'a [Protocol],
+    /// It says itself who may publish and play, so that nobody needs a key.
+    pub authenticates: bool,
+}
+
 /// The longest time a key may say, where a longer one is surely a slip.
 pub const DURATION_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// The longest flush: beyond it, viewers see the stream in jerks.
 pub const FLUSH_MAX: Duration = Duration::from_secs(1);
+/// Bounds of `[hls]`. A shorter segment or part is more requests than media, a longer one no longer live.
+pub const SEGMENT_MIN: Duration = Duration::from_millis(500);
+/// The longest segment that may be asked for; a longer group makes no longer one.
+pub const SEGMENT_MAX: Duration = Duration::from_secs(10);
+/// The shortest part.
+pub const PART_MIN: Duration = Duration::from_millis(50);
+/// The longest part.
+pub const PART_MAX: Duration = Duration::from_secs(1);
+/// The longest window: what it lists is kept in memory.
+pub const WINDOW_MAX: Duration = Duration::from_secs(600);
+/// The longest time that a stream is cut for nobody.
+pub const LINGER_MAX: Duration = Duration::from_secs(3600);
 /// The fewest bytes a kept group may have. A key frame that does not fit is never kept, and then nobody can join.
 pub const GROUP_BYTES_MIN: usize = 1 << 20;
 
-/// Every rule that `config` breaks.
-pub fn check(config: &Config) -> Vec<Breach> {
+/// Every rule that `config` breaks, for the binary or for a `host`.
+pub fn check(config: &Config, host: Option<Host<'_>>) -> Vec<Breach> {
     let mut breaches = Breaches::default();
-    check_doors(config, &mut breaches);
-    check_access(config, &mut breaches);
+    check_doors(config, host, &mut breaches);
+    check_tls(config, &mut breaches);
+    check_access(config, host, &mut breaches);
     check_limits(config, &mut breaches);
     check_stream("stream", &config.stream, config, &mut breaches);
     for (app, stream) in &config.apps {
@@ -51,8 +78,23 @@ pub fn check(config: &Config) -> Vec<Breach> {
             show_duration(limits::FRAGMENT_DURATION_MAX)
         )
     });
+    check_hls(config, &mut breaches);
     breaches.unless(!config.record.dir.as_os_str().is_empty(), "record.dir", || "needs a directory".into());
     breaches.0
+}
+
+fn check_hls(config: &Config, breaches: &mut Breaches) {
+    let hls = &config.hls;
+    for (key, length, least, most) in [
+        ("hls.segment", hls.segment, SEGMENT_MIN, SEGMENT_MAX),
+        ("hls.part", hls.part, PART_MIN, hls.segment.min(PART_MAX)),
+        ("hls.window", hls.window, hls.segment * 3, WINDOW_MAX),
+        ("hls.linger", hls.linger, hls.segment * 3, LINGER_MAX),
+    ] {
+        breaches.unless((least..=most).contains(&length), key, || {
+            format!("between \"{}\" and \"{}\"", show_duration(least), show_duration(most))
+        });
+    }
 }
 
 #[derive(Default)]
@@ -66,50 +108,91 @@ impl Breaches {
     }
 }
 
-fn check_doors(config: &Config, breaches: &mut Breaches) {
-    breaches.unless(config.shards <= SHARDS_MAX, "shards", || format!("at most {SHARDS_MAX}"));
-    breaches.unless(!config.doors().is_empty(), "rtmp.port", || {
+fn check_doors(config: &Config, host: Option<Host<'_>>, breaches: &mut Breaches) {
+    let rows = host.map_or(&[][..], |host| host.rows);
+    breaches.unless(config.shards <= SHARDS_MAX.into(), "shards", || format!("at most {SHARDS_MAX}"));
+    // A host may want no frames but its own.
+    breaches.unless(host.is_some() || !config.doors().is_empty(), "rtmp.port", || {
         "every media door is shut (port 0), so there is nothing to serve".into()
     });
-    let mut taken: BTreeMap<u16, (&str, SocketAddr)> = BTreeMap::new();
-    let control = config.control_door().map(|address| ("control", address));
-    for (name, address) in config.doors().into_iter().chain(control) {
-        match taken.get(&address.port()) {
-            Some((other, there)) if overlap(address.ip(), there.ip()) => {
-                let key = if name == "control" { "control.bind".to_owned() } else { format!("{name}.port") };
-                breaches
-                    .unless(false, &key, || format!("port {} is the {other} door's already", address.port()));
-            }
-            _ => {
-                taken.insert(address.port(), (name, address));
-            }
+    for name in config.host_doors.keys() {
+        let known = rows.iter().any(|row| row.name == name);
+        breaches.unless(known, &format!("doors.{name}"), || unknown_door(name, rows));
+    }
+    let keyed = |table: &'static str| {
+        move |(row, address): (Protocol, SocketAddr)| {
+            let key = match (table, row.name) {
+                ("", "rtmps") => "rtmp.tls_port".to_owned(),
+                ("", "https") => "http.port".to_owned(),
+                (_, name) => format!("{table}{name}.port"),
+            };
+            (key, row.name, row.transport, address)
+        }
+    };
+    // What a host does about the control door is its own business: the node inside it has none.
+    let control = config.control_door().filter(|_| host.is_none());
+    let control = control.map(|address| ("control.bind".to_owned(), "control", Transport::Tcp, address));
+    let doors = config.open_doors(&[]).into_iter().map(keyed(""));
+    let doors = doors.chain(config.doors_of(rows).into_iter().map(keyed("doors.")));
+    let mut taken: Vec<(&str, Transport, SocketAddr)> = Vec::new();
+    for (key, name, transport, address) in doors.chain(control) {
+        match taken.iter().find(|(_, other, there)| *other == transport && meet(*there, address)) {
+            Some((other, ..)) => breaches
+                .unless(false, &key, || format!("port {} is the {other} door's already", address.port())),
+            None => taken.push((name, transport, address)),
         }
     }
 }
 
-/// Two listeners on one port meet when they share the address, or one of them has them all.
-fn overlap(a: IpAddr, b: IpAddr) -> bool {
-    a == b || a.is_unspecified() || b.is_unspecified()
+/// Reads the files too: whoever asks wants to know whether it would start.
+fn check_tls(config: &Config, breaches: &mut Breaches) {
+    let Tls { certificate, key } = &config.tls;
+    let (with_certificate, with_key) = (!certificate.as_os_str().is_empty(), !key.as_os_str().is_empty());
+    breaches.unless(with_certificate || !with_key, "tls.certificate", || {
+        "a key alone proves nothing: say where its certificate is, or leave out the key".into()
+    });
+    breaches.unless(with_key || !with_certificate, "tls.key", || {
+        "a certificate needs its key: say where it is (`shardcast cert` makes a pair)".into()
+    });
+    if with_certificate
+        && with_key
+        && let Err(refused) = config.secured()
+    {
+        let key = if refused.part == Part::Certificate { "tls.certificate" } else { "tls.key" };
+        breaches.unless(false, key, || refused.why);
+    }
 }
 
-fn check_access(config: &Config, breaches: &mut Breaches) {
+/// Why there is no such door, and what there is instead.
+fn unknown_door(name: &str, rows: &[Protocol]) -> String {
+    if built_in().iter().any(|row| row.name == name) {
+        return format!("this door is a built-in one and has a table of its own, [{name}]");
+    }
+    if rows.is_empty() {
+        return "[doors.NAME] is for protocols that a program with a node inside brings along, and this one brings none"
+            .into();
+    }
+    let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+    format!("no protocol of this program has that name: there are {}", names.join(", "))
+}
+
+fn check_access(config: &Config, host: Option<Host<'_>>, breaches: &mut Breaches) {
     let open = |address: IpAddr| !is_loopback(address) && !config.allow_anonymous;
-    if open(config.bind) {
-        let sides: Vec<&str> =
-            [("publish", config.auth.publish.is_empty()), ("play", config.auth.play.is_empty())]
-                .into_iter()
-                .filter_map(|(side, without)| without.then_some(side))
-                .collect();
-        breaches.unless(sides.is_empty(), "bind", || {
+    let sides = [("publish", config.auth.publish.is_empty()), ("play", config.auth.play.is_empty())];
+    let sides: Vec<&str> = sides.into_iter().filter_map(|(side, keyless)| keyless.then_some(side)).collect();
+    let guarded = sides.is_empty() || host.is_some_and(|host| host.authenticates);
+    let own = config.host_doors.iter().filter(|(_, door)| door.port != Some(0));
+    let own = own.filter_map(|(name, door)| Some((format!("doors.{name}.bind"), door.bind?)));
+    for (key, address) in std::iter::once(("bind".to_owned(), config.bind)).chain(own) {
+        breaches.unless(guarded || !open(address), &key, || {
             format!(
-                "{} can be reached by others, and anyone could {}: give keys in [auth] ({}), or say allow_anonymous = true",
-                config.bind,
+                "{address} can be reached by others, and anyone could {}: give keys in [auth] ({}), or say allow_anonymous = true",
                 sides.join(" and "),
                 sides.iter().map(|side| format!("{side} = [\"...\"]")).collect::<Vec<_>>().join(", "),
             )
         });
     }
-    if let Some(address) = config.control_door() {
+    if let Some(address) = config.control_door().filter(|_| host.is_none()) {
         breaches.unless(!open(address.ip()), "control.bind", || {
             format!(
                 "{address} can be reached by others and the control door asks for no key: bind it to loopback, or say \

@@ -8,7 +8,7 @@ use std::time::Duration;
 use shardcast_engine::{limits, stream::Numbered};
 use shardcast_io::ring::RingConfig;
 
-use super::{Config, Stream};
+use super::{Config, Hls, Stream};
 
 /// Wire forms that viewers can ask for, each muxed once per stream and core: RTMP chunks and FLV tags.
 pub const WIRE_FORMS: usize = 2;
@@ -56,6 +56,13 @@ impl Memory {
             shard: receive + ring.write_buffer_bytes as u64,
         }
     }
+}
+
+/// What a stream of `bits_per_second` takes while it is cut as `hls` says: the segments that are listed, those that lists of
+/// before may still name, and the open one.
+pub fn segments(bits_per_second: u64, hls: &Hls) -> u64 {
+    let kept = hls.window * 2 + hls.segment * 2;
+    bits_per_second * kept.as_millis() as u64 / 8000
 }
 
 /// What a stream of `bits_per_second` with a key frame each `group` takes in ordinary life: where it is owned, and in each

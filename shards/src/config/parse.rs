@@ -12,7 +12,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, check};
+use super::{
+    Config,
+    check::{self, Host},
+};
 
 /// A config together with the file and the lines that its keys stand on.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +81,17 @@ impl Document {
 
     /// Every rule that the config breaks (see [`check`]). Empty when it may run.
     pub fn check(&self) -> Vec<Fault> {
-        check::check(&self.config)
+        self.faults(None)
+    }
+
+    /// As [`check`](Self::check), for a program with a node inside: that may have protocols of its own in `[doors.NAME]`, need
+    /// not have a door at all, and has no control door but its own.
+    pub fn check_for(&self, host: Host<'_>) -> Vec<Fault> {
+        self.faults(Some(host))
+    }
+
+    fn faults(&self, host: Option<Host<'_>>) -> Vec<Fault> {
+        check::check(&self.config, host)
             .into_iter()
             .map(|breach| Fault { file: self.file.clone(), line: self.line(&breach.key), why: breach.why })
             .collect()
@@ -93,6 +106,13 @@ impl Document {
             }
             key = key.rsplit_once('.')?.0;
         }
+    }
+}
+
+impl From<Config> for Document {
+    /// A config that a program has put together itself: its faults have no line.
+    fn from(config: Config) -> Self {
+        Document { config, ..Document::default() }
     }
 }
 

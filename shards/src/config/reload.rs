@@ -6,7 +6,7 @@ use super::Config;
 
 /// Keys that follow a reload, with everything below them. The others decide what was bound, pinned and allocated at
 /// the start.
-const RELOADABLE: [&str; 4] = ["stream", "apps", "auth", "log"];
+const RELOADABLE: [&str; 5] = ["stream", "apps", "auth", "log", "tls"];
 
 /// The difference between the config that runs and the one that was read anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,8 @@ impl Changes {
         let mut keys = Vec::new();
         compare(&table(running), &table(read), "", &mut keys);
         let (now, restart) = keys.into_iter().partition(|key: &String| {
-            RELOADABLE.contains(&key.split_once('.').map_or(key.as_str(), |(first, _)| first))
+            let table = key.split_once('.').map_or(key.as_str(), |(first, _)| first);
+            RELOADABLE.contains(&table) && (table != "tls" || running.keeps_doors(read))
         });
         Changes { now, restart }
     }
@@ -42,8 +43,14 @@ impl Config {
             apps: read.apps.clone(),
             auth: read.auth.clone(),
             log: read.log.clone(),
+            tls: if self.keeps_doors(read) { read.tls.clone() } else { self.tls.clone() },
             ..self.clone()
         }
+    }
+
+    /// True when both have a certificate, or neither: which of the doors speak TLS was decided at the start.
+    fn keeps_doors(&self, read: &Config) -> bool {
+        self.tls.is_set() == read.tls.is_set()
     }
 }
 
@@ -82,6 +89,21 @@ mod tests {
         let reloaded = running.reloaded(&read);
         assert_eq!(Changes::between(&reloaded, &read).restart, ["rtmp.port"]);
         assert!(Changes::between(&reloaded, &read).now.is_empty());
+    }
+
+    #[test]
+    fn another_certificate_is_taken_now_and_the_first_one_at_the_next_start() {
+        let plain = Config::default();
+        let mut secure = plain.clone();
+        secure.tls.certificate = "one.pem".into();
+        let changes = Changes::between(&plain, &secure);
+        assert_eq!((changes.now.len(), changes.restart), (0, vec!["tls.certificate".to_owned()]));
+        assert_eq!(plain.reloaded(&secure), plain);
+        let mut renewed = secure.clone();
+        renewed.tls.certificate = "two.pem".into();
+        assert_eq!(Changes::between(&secure, &renewed).now, ["tls.certificate"]);
+        assert_eq!(secure.reloaded(&renewed), renewed);
+        assert_eq!(Changes::between(&renewed, &plain).restart, ["tls.certificate"]);
     }
 
     #[test]

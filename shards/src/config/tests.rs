@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{parse::Document, *};
+use shardcast_engine::protocol::{HTTP, RTMP, Transport};
+
+use super::{check::Host, parse::Document, *};
 
 const EXAMPLE: &str = include_str!("../../../shardcast.toml");
 
@@ -141,6 +143,89 @@ fn two_doors_cannot_share_a_port() {
     assert_eq!(refusal("[control]\nbind = \"127.0.0.2:1935\"\n"), "");
     let why = refusal("[rtmp]\nport = 0\n[http]\nport = 0\n");
     assert!(why.contains("every media door is shut"), "{why}");
+}
+
+/// Protocols that a host brings along.
+const RADIO: Protocol = Protocol { name: "radio", port: 8100, ..RTMP };
+const CALLS: Protocol = Protocol { name: "calls", port: 8100, transport: Transport::Udp, ..HTTP };
+
+/// The faults of `text` for a program that brings these along.
+fn refusal_to_host(text: &str, host: Host<'_>) -> String {
+    let document = read(text).unwrap();
+    document.check_for(host).iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn doors_of_a_hosts_protocols_stand_where_the_file_puts_them_or_at_their_own_port() {
+    let doors = |text: &str| -> Vec<String> {
+        let doors = read(text).unwrap().config.doors_of(&[RADIO, CALLS]);
+        doors.iter().map(|(row, address)| format!("{} {:?} {address}", row.name, row.transport)).collect()
+    };
+    assert_eq!(doors(""), ["radio Tcp 127.0.0.1:8100", "calls Udp 127.0.0.1:8100"]);
+    assert_eq!(
+        doors("bind = \"::1\"\n[doors.radio]\nport = 7000\n[doors.calls]\nport = 0\n"),
+        ["radio Tcp [::1]:7000"]
+    );
+    assert_eq!(
+        doors("[doors.calls]\nbind = \"127.0.0.2\"\n[doors.radio]\n"),
+        ["radio Tcp 127.0.0.1:8100", "calls Udp 127.0.0.2:8100"]
+    );
+    let all = read("[http]\nport = 0\n").unwrap().config.open_doors(&[CALLS]);
+    let names: Vec<_> = all.iter().map(|(row, address)| (row.name, address.port())).collect();
+    assert_eq!(names, [("rtmp", 1935), ("calls", 8100)]);
+}
+
+#[test]
+fn a_door_of_no_protocol_is_refused_with_its_line_and_the_names_that_there_are() {
+    let text = "[rtmp]\nport = 1\n[doors.raido]\nport = 7000\n";
+    let host = Host { rows: &[RADIO, CALLS], authenticates: false };
+    let why = refusal_to_host(text, host);
+    assert!(why.starts_with("test.toml:3: doors.raido: no protocol of this program has that name"), "{why}");
+    assert!(why.ends_with("there are radio, calls"), "{why}");
+    // The binary brings nothing along, and says so.
+    let why = refusal(text);
+    assert!(why.starts_with("test.toml:3: doors.raido: ") && why.contains("this one brings none"), "{why}");
+    for why in [refusal("[doors.rtmp]\n"), refusal_to_host("[doors.rtmp]\n", host)] {
+        assert!(why.starts_with("test.toml:1: ") && why.contains("a table of its own, [rtmp]"), "{why}");
+    }
+    let why = refusal("[doors.radio]\n\nprot = 1\n");
+    assert!(why.starts_with("test.toml:3: unknown field `prot`"), "{why}");
+    let why = refusal("[doors.radio]\nport = 70000\n");
+    assert!(why.starts_with("test.toml:2: ") && why.contains("u16"), "{why}");
+}
+
+#[test]
+fn the_rules_of_doors_hold_for_those_of_a_host() {
+    let host = Host { rows: &[RADIO, CALLS], authenticates: false };
+    let refusal = |text: &str| refusal_to_host(text, host);
+    // The same port over UDP is another one, and a host need not have a door at all.
+    assert_eq!(refusal(""), "");
+    assert_eq!(refusal("rtmp.port = 0\nhttp.port = 0\ndoors.radio.port = 0\ndoors.calls.port = 0\n"), "");
+    let why = refusal("[doors.radio]\nport = 1935\n");
+    assert!(why.starts_with("test.toml:2: doors.radio.port: port 1935 is the rtmp door's already"), "{why}");
+    let why = refusal("[rtmp]\nport = 8100\n");
+    assert!(why.starts_with("test.toml: doors.radio.port: port 8100 is the rtmp door's already"), "{why}");
+    assert_eq!(refusal("[doors.radio]\nport = 1935\nbind = \"127.0.0.2\"\n"), "");
+    // The node has no control door, whoever listens there.
+    assert_eq!(refusal("[doors.radio]\nport = 9090\n"), "");
+    let open = "[doors.radio]\nport = 7000\nbind = \"0.0.0.0\"\n";
+    let why = refusal(open);
+    assert!(why.starts_with("test.toml:3: doors.radio.bind: 0.0.0.0 can be reached by others"), "{why}");
+    assert_eq!(refusal(&format!("allow_anonymous = true\n{open}")), "");
+    assert_eq!(refusal_to_host(open, Host { authenticates: true, ..host }), "");
+    assert_eq!(refusal("[doors.radio]\nport = 0\nbind = \"0.0.0.0\"\n"), "");
+}
+
+#[test]
+fn the_door_of_the_example_is_legal_for_a_host_once_it_is_uncommented() {
+    let (head, tail) = EXAMPLE.split_once("# [doors.radio]\n").unwrap();
+    let (door, tail) = tail.split_once("\n\n").unwrap();
+    let keys: Vec<&str> =
+        door.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = ")).collect();
+    let document = read(&format!("{head}[doors.radio]\n{}\n\n{tail}", keys.join("\n"))).unwrap();
+    assert_eq!(document.check_for(Host { rows: &[RADIO], authenticates: false }), []);
+    let door = &document.config.host_doors["radio"];
+    assert_eq!((door.port, door.bind), (Some(8100), Some(Ipv4Addr::LOCALHOST.into())));
 }
 
 #[test]

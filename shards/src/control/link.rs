@@ -18,6 +18,7 @@ use crate::{
     host::Door,
     mesh::{LaneDepth, Mesh},
     profile::LoopStats,
+    tls::Certificate,
 };
 
 /// Requests that may wait for one shard. A shard that has left so many unread is stuck, and is told no more.
@@ -30,6 +31,8 @@ pub enum Request {
     Report(oneshot::Sender<Report>),
     /// The operator changed something.
     Settings(Arc<Settings>),
+    /// Doors that speak TLS prove who they are with this from here on. Whoever is connected stays as it is.
+    Certificate(Certificate),
     /// Take no new peers, tell those that are there, close recordings, then end.
     Drain,
 }

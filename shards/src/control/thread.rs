@@ -145,6 +145,17 @@ impl Control<'_> {
         self.log.set(config.log.format, config.log.level);
         let settings = Arc::new(config.settings());
         self.tell(shards, || Request::Settings(settings.clone())).await;
+        // The files may have changed though their names have not; that is what renewing a certificate looks like.
+        match config.secured() {
+            Ok(Some(secured)) => {
+                self.tell(shards, || Request::Certificate(secured.certificate.clone())).await;
+                self.log.write(LogLine::info("reload: the certificate was read again"));
+            }
+            Ok(None) => {}
+            Err(refused) => self
+                .log
+                .write(LogLine::error("reload: the old certificate stays").detail(refused.to_string())),
+        }
     }
 }
 

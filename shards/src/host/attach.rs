@@ -27,6 +27,37 @@ pub type HostError = Box<dyn Error + Send + Sync>;
 ///
 /// It has a thread of its own, and may wait as long as it likes. The node asks no faster than it takes frames; a source
 /// that would rather push has a [`Publisher`].
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use shardcast_shards::host::{HostError, MediaSource, Node};
+///
+/// # fn packet(number: i64) -> Frame {
+/// #     let time = MediaTime::from_millis(number * 20);
+/// #     let payload = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 0, 0]) };
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # }
+/// /// So many packets of silence.
+/// struct Silence(i64);
+///
+/// impl MediaSource for Silence {
+///     fn next(&mut self) -> Result<Option<Frame>, HostError> {
+///         self.0 -= 1;
+///         Ok((self.0 >= 0).then(|| packet(50 - self.0)))
+///     }
+/// }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// # let mut subscriber = node.subscribe(&name);
+/// node.pull(&name, Silence(50))?.wait()?;
+/// # for _ in 0..50 {
+/// #     assert!(subscriber.next_blocking()?.is_audio());
+/// # }
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait MediaSource: Send {
     /// The next frame; `None` when there will be no more.
     ///
@@ -41,6 +72,37 @@ pub trait MediaSource: Send {
 /// Takes the frames of a stream.
 ///
 /// It has a thread of its own. One that is too slow goes on at the newest key frame, as every viewer does, and is told.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::sync::mpsc;
+/// use shardcast_shards::host::{HostError, MediaSink, Node};
+///
+/// # fn packet(number: i64) -> Frame {
+/// #     let time = MediaTime::from_millis(number * 20);
+/// #     let payload = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 0, 0]) };
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # }
+/// struct Sizes(mpsc::Sender<usize>);
+///
+/// impl MediaSink for Sizes {
+///     fn frame(&mut self, frame: &Frame) -> Result<(), HostError> {
+///         Ok(self.0.send(frame.payload_bytes())?)
+///     }
+/// }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// # let (told, sizes) = mpsc::channel();
+/// let sink = node.feed(&name, Sizes(told))?;
+/// # let mut publisher = node.publish(&name);
+/// # publisher.send_blocking(packet(0))?;
+/// # assert_eq!(sizes.recv()?, 3);
+/// sink.stop()?;
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait MediaSink: Send {
     /// The next frame. The first ones say what must be known: metadata and parameters.
     ///
@@ -57,12 +119,39 @@ pub trait MediaSink: Send {
 
 /// Something that runs beside a node. Dropping it stops it, and does not wait for its end: what it is in the middle of may
 /// take as long as it will.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// # use shardcast_shards::host::{HostError, MediaSink, Node};
+/// # struct Ignore;
+/// # impl MediaSink for Ignore {
+/// #     fn frame(&mut self, _: &Frame) -> Result<(), HostError> { Ok(()) }
+/// # }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// let attached = node.feed(&name, Ignore)?;
+/// assert!(!attached.is_finished());
+/// // What went wrong in it comes back.
+/// attached.stop()?;
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Attached {
     stop: Stop,
     thread: Option<JoinHandle<Result<(), HostError>>>,
 }
 
 /// Tells something that runs beside a node that it shall end.
+///
+/// ```
+/// use shardcast_shards::host::Stop;
+///
+/// let stop = Stop::default();
+/// assert!(!stop.is_set());
+/// assert_eq!(stop.until(std::future::ready(7)), Some(7));
+/// ```
 #[derive(Clone, Default)]
 pub struct Stop(Arc<Stopping>);
 

@@ -22,6 +22,34 @@ pub struct AuditRecord {
 
 /// Keeps the books. It has a thread of its own, and may take its time: at most [`EVENTS_MAX`](super::EVENTS_MAX) records wait
 /// for it, and what it misses beyond that is counted.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::sync::mpsc;
+/// use shardcast_shards::host::{AuditRecord, AuditSink, Node};
+///
+/// struct Books(mpsc::Sender<String>);
+///
+/// impl AuditSink for Books {
+///     fn record(&mut self, record: &AuditRecord) {
+///         let _ = self.0.send(format!("{} {}", record.at, record.event));
+///     }
+///     fn dropped(&mut self, records: u64) {
+///         let _ = self.0.send(format!("{records} records are missing here"));
+///     }
+/// }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// # let (told, books) = mpsc::channel();
+/// # node.audit(Books(told))?;
+/// # let publisher = node.publish(&name);
+/// # assert!(books.recv()?.contains("live/cam1"));
+/// # drop(publisher);
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait AuditSink: Send {
     /// Something happened. Records come in order.
     fn record(&mut self, record: &AuditRecord);
@@ -31,6 +59,23 @@ pub trait AuditSink: Send {
 }
 
 /// Writes a line of JSON for each record, to a file or whatever takes bytes.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::fs::File;
+/// use shardcast_shards::host::{AuditLog, Node};
+///
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// # let path = std::env::temp_dir().join(format!("shardcast-doc-{}.jsonl", std::process::id()));
+/// // {"at":"2026-11-22T07:45:00.123Z","door":"rtmp","granted":false,"peer":"192.0.2.7:50000",...}
+/// node.audit(AuditLog::new(File::create(&path)?))?;
+/// # std::fs::remove_file(path)?;
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct AuditLog<W> {
     out: W,
     failures: u64,

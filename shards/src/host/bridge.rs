@@ -160,7 +160,13 @@ impl Bridge {
                 );
             }
             // Nobody subscribes at the host.
-            Message::Subscribe { .. } | Message::Unsubscribe { .. } | Message::KeyframeWanted { .. } => {}
+            Message::Subscribe { .. }
+            | Message::Unsubscribe { .. }
+            | Message::Follow { .. }
+            | Message::Unfollow { .. }
+            | Message::KeyframeWanted { .. } => {}
+            // Nor does the host ask for segments.
+            Message::Cuts { .. } | Message::NotFollowed { .. } => {}
         }
     }
 

@@ -19,10 +19,56 @@ use super::{block_on, lock};
 pub const EVENTS_MAX: usize = 1024;
 
 /// Hears what happens to the streams of a node, from when it was asked for.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use shardcast_shards::host::{Node, StreamEvent};
+///
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// let mut events = node.events();
+/// let publisher = node.publish(&name);
+/// let mut published = false;
+/// while !published {
+///     let event = events.next_blocking().ok_or("the node has stopped")?;
+///     published = matches!(event, StreamEvent::Published { resumed: false, .. });
+/// }
+/// assert_eq!(events.take_missed(), 0);
+/// # drop(publisher);
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Events(Arc<Queue>);
 
 /// Is told what happens to the streams of a node, on a thread of its own: it may take its time. One that panics is told the
 /// next event as if nothing had been; one that hangs misses what is more than [`EVENTS_MAX`], and nobody else notices.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::sync::mpsc;
+/// use shardcast_shards::host::{Node, Observer, StreamEvent};
+///
+/// struct Teller(mpsc::Sender<String>);
+///
+/// impl Observer for Teller {
+///     fn happened(&mut self, event: &StreamEvent) {
+///         let _ = self.0.send(event.to_string());
+///     }
+/// }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// # let (told, hears) = mpsc::channel();
+/// node.observe(Teller(told))?;
+/// # let publisher = node.publish(&name);
+/// # assert!(hears.recv()?.starts_with("live/cam1: "));
+/// # drop(publisher);
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Observer: Send {
     /// Something happened.
     fn happened(&mut self, event: &StreamEvent);

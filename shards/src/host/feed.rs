@@ -50,6 +50,20 @@ impl Default for Batch {
 }
 
 /// Why there are no more frames.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use shardcast_shards::host::{Node, SubscribeError};
+///
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// let mut subscriber = node.subscribe(&name);
+/// node.stop()?;
+/// assert_eq!(subscriber.next_blocking().err(), Some(SubscribeError::Stopped));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeError {
     /// The stream has ended for good: its publisher went and did not come back within `reconnect_window`.

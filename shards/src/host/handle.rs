@@ -32,6 +32,22 @@ use super::{
 };
 
 /// A way to a running node, for any thread. When the node has stopped, publishers are closed and subscribers have had all.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::thread;
+/// use shardcast_shards::host::Node;
+///
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// let handle = node.handle();
+/// let publishing = thread::spawn(move || handle.publish(&name).granted_blocking());
+/// assert_eq!(publishing.join().expect("it does not panic"), Ok(()));
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Handle(pub(super) Arc<Shared>);
 
@@ -82,6 +98,22 @@ impl Handle {
     }
 
     /// Tells everybody who listens of something that an operator must look at: the host's own trouble, told like the node's.
+    ///
+    /// ```
+    /// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+    /// use shardcast_shards::host::{Node, StreamEvent};
+    ///
+    /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+    /// # let node = Node::builder().start()?;
+    /// # let name = StreamName::parse("live/cam1")?;
+    /// let mut events = node.events();
+    /// node.handle().alarm(Some(&name), "the camera is too hot");
+    /// let event = events.next_blocking().expect("the node runs");
+    /// assert_eq!(event.to_string(), "live/cam1: the camera is too hot");
+    /// # node.stop()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn alarm(&self, stream: Option<&StreamName>, text: &str) {
         let event = StreamEvent::Alarm { name: stream.cloned(), text: text.to_owned() };
         let mut wake = Vec::new();

@@ -15,6 +15,29 @@ use super::{
 };
 
 /// Says whether something is well: a storage, a licence, a camera.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::time::Duration;
+/// use shardcast_shards::host::{HealthCheck, HostError, Node};
+///
+/// struct License { days: u32 }
+///
+/// impl HealthCheck for License {
+///     fn check(&mut self) -> Result<(), HostError> {
+///         if self.days > 0 { Ok(()) } else { Err("it has run out".into()) }
+///     }
+/// }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// node.add_check("licence", License { days: 0 })?;
+/// let health = node.health(Duration::from_secs(5));
+/// assert_eq!(health[1].result, Err("it has run out".to_owned()));
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait HealthCheck: Send {
     /// Looks. Called on a thread of its own, one look at a time: it may take its time, but whoever asks waits no longer than
     /// they say.
@@ -34,6 +57,21 @@ pub struct Health {
 }
 
 /// Looks whether a storage takes an object, gives it back, and lets it go.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::{sync::Arc, time::Duration};
+/// use shardcast_shards::{host::{Node, StorageCheck}, storage::Memory};
+///
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// node.add_check("storage", StorageCheck::new(Arc::new(Memory::new()), "health/probe"))?;
+/// assert_eq!(node.health(Duration::from_secs(5))[1].result, Ok(()));
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct StorageCheck {
     storage: Arc<dyn StorageBackend>,
     key: String,

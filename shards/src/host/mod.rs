@@ -26,6 +26,7 @@
 mod attach;
 mod audit;
 mod bridge;
+mod builder;
 mod door;
 mod events;
 mod feed;
@@ -42,7 +43,6 @@ use std::{
     fmt,
     future::Future,
     io,
-    net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
@@ -50,19 +50,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shardcast_engine::{
-    hub::Notice, media::StreamName, message::CoreId, protocol::Protocol, session::Form, settings::Settings,
-};
-use tokio::sync::{
-    mpsc::UnboundedReceiver,
-    oneshot::{self, error::TryRecvError},
-};
+use shardcast_engine::{media::StreamName, session::Form, settings::Settings};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 pub(crate) use self::door::{Door, Guests, Word};
-use self::{attach::words_of, bridge::Bridge, handle::Shared, health::Check};
+use self::{attach::words_of, health::Check};
 pub use self::{
     attach::{Attached, HostError, MediaSink, MediaSource, Stop},
     audit::{AuditLog, AuditRecord, AuditSink},
+    builder::NodeBuilder,
     events::{EVENTS_MAX, Events, Observer, StreamEvent},
     feed::{Batch, SubscribeError},
     handle::Handle,
@@ -74,13 +70,9 @@ pub use self::{
     way::{BYTES_MAX, FRAMES_MAX},
     wire::WireSubscriber,
 };
-use crate::{
-    control::{
-        link::{Ended, Link, Phase, Report, Request, ShardThread, Snapshot},
-        metrics,
-    },
-    disk::Recordings,
-    node::{self, NodeOptions},
+use crate::control::{
+    link::{Link, Phase, Report, Request, ShardThread, Snapshot},
+    metrics,
 };
 
 /// How long [`Node::stop`] tries to reach a shard that takes no requests.
@@ -89,6 +81,22 @@ const TELL_RETRY: Duration = Duration::from_millis(5);
 /// A running node.
 ///
 /// Dropping it is like [`stop`](Self::stop): it waits until recordings are closed and all threads have ended.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::time::Duration;
+/// use shardcast_shards::host::Node;
+///
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// let health = node.health(Duration::from_secs(2));
+/// assert!(health[0].name == "shards" && health[0].result.is_ok());
+/// assert!(node.metrics(Duration::from_secs(2)).contains("shardcast_shards 1"));
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Node {
     handle: Handle,
     links: Mutex<Vec<Link>>,
@@ -97,25 +105,10 @@ pub struct Node {
     checks: Mutex<Vec<Arc<Check>>>,
 }
 
-/// How a node is started; see [`Node::builder`].
-pub struct NodeBuilder {
-    options: NodeOptions,
-}
-
 impl Node {
     /// A node with one shard, no doors, default settings and no recordings, unless the builder is told otherwise.
     pub fn builder() -> NodeBuilder {
-        NodeBuilder {
-            options: NodeOptions {
-                shards: 1,
-                doors: Vec::new(),
-                settings: Arc::new(Settings::default()),
-                recordings: None,
-                notices: Arc::new(|_, _| {}),
-                demo: None,
-                hosted: true,
-            },
-        }
+        NodeBuilder::new()
     }
 
     /// What threads and tasks of the host use the node by: as many of it as they like, and none keeps the node alive.
@@ -270,6 +263,25 @@ impl Node {
     }
 
     /// Changes the settings of the running node: limits of apps, who may publish and play, what is recorded.
+    ///
+    /// ```
+    /// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+    /// # use shardcast_engine::{limits::StreamLimits, settings::{AppSettings, Settings}};
+    /// # use shardcast_shards::host::{Node, PublishError};
+    /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+    /// # let node = Node::builder().start()?;
+    /// # let name = StreamName::parse("live/cam1")?;
+    /// let limits = StreamLimits { streams: 1, ..StreamLimits::default() };
+    /// let default = AppSettings { limits, ..AppSettings::default() };
+    /// node.set_settings(Settings { default, ..Settings::default() });
+    /// // Whoever publishes from here on finds it in force.
+    /// let mut first = node.publish(&name);
+    /// assert_eq!(first.granted_blocking(), Ok(()));
+    /// assert!(node.publish(&StreamName::parse("live/cam2")?).granted_blocking().is_err());
+    /// # node.stop()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_settings(&self, settings: Settings) {
         let settings = Arc::new(settings);
         self.handle.0.set_settings(settings.clone());
@@ -324,86 +336,6 @@ impl Drop for Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Node({} shards)", self.shards.len())
-    }
-}
-
-impl NodeBuilder {
-    /// How many shards: threads, each pinned to a core. At least 1.
-    #[must_use]
-    pub fn shards(mut self, shards: u16) -> Self {
-        self.options.shards = shards;
-        self
-    }
-
-    /// Opens a door: a row of [`built_in`](shardcast_engine::protocol::built_in), or one of your own.
-    #[must_use]
-    pub fn door(mut self, protocol: Protocol, address: SocketAddr) -> Self {
-        self.options.doors.push((protocol, address));
-        self
-    }
-
-    /// Limits, access, and what is recorded.
-    #[must_use]
-    pub fn settings(mut self, settings: Settings) -> Self {
-        self.options.settings = Arc::new(settings);
-        self
-    }
-
-    /// Where recordings go, of the apps that the settings record.
-    #[must_use]
-    pub fn recordings(mut self, recordings: Recordings) -> Self {
-        self.options.recordings = Some(recordings);
-        self
-    }
-
-    /// Takes the lines for a log: one per connection's end that has a cause, and what an operator should know. Called on
-    /// the shards' threads, so it must not block.
-    #[must_use]
-    pub fn on_notice(mut self, notices: impl Fn(CoreId, Notice) + Send + Sync + 'static) -> Self {
-        self.options.notices = Arc::new(notices);
-        self
-    }
-
-    /// Starts the node. When this returns, every door accepts.
-    ///
-    /// # Errors
-    /// No shard was asked for, an address is in use or may not be used, or a shard could not be started; the text says
-    /// which.
-    pub fn start(self) -> io::Result<Node> {
-        if self.options.shards == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a node has at least one shard"));
-        }
-        let settings = self.options.settings.clone();
-        let mut started = node::start(self.options)?;
-        let (mesh, doors) = started.host.take().expect("the options say that the node has a host");
-        let shared = Arc::new(Shared::new(doors, mesh.bell().clone(), settings));
-        let bridge = Bridge::new(mesh, shared.clone());
-        let (links, shards) = (Mutex::new(started.links), started.threads);
-        let handle = Handle(shared);
-        let told = handle.clone();
-        let checks = Mutex::default();
-        let mut node = Node { handle, links, shards, bridge: None, checks };
-        // When this fails the node is dropped, and its shards end.
-        node.bridge = Some(std::thread::Builder::new().name("host".into()).spawn(move || bridge.run())?);
-        let ended = started.ended;
-        std::thread::Builder::new().name("shard-ends".into()).spawn(move || watch(ended, &told))?;
-        Ok(node)
-    }
-}
-
-impl fmt::Debug for NodeBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeBuilder({} shards, {} doors)", self.options.shards, self.options.doors.len())
-    }
-}
-
-/// Waits for the shards' ends, and tells of one that comes before the node's.
-fn watch(mut ended: UnboundedReceiver<Ended>, node: &Handle) {
-    while let Some(Ended { core, result }) = ended.blocking_recv() {
-        if let Err(why) = result {
-            node.alarm(None, &format!("shard {} has failed: {why}", core.0));
-            node.0.lose(core);
-        }
     }
 }
 

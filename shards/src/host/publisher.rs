@@ -26,6 +26,34 @@ use super::{
 ///
 /// A node that cannot keep up makes [`send`](Self::send) wait, once [`FRAMES_MAX`](super::FRAMES_MAX) frames or
 /// [`BYTES_MAX`](super::BYTES_MAX) bytes are on their way. No shard ever waits for a publisher.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// # use shardcast_engine::session::Refusal;
+/// use shardcast_shards::host::{Node, PublishError, TrySendError};
+///
+/// # fn packet(number: i64) -> Frame {
+/// #     let time = MediaTime::from_millis(number * 20);
+/// #     let payload = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 0, 0]) };
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// let mut publisher = node.publish(&name);
+/// publisher.granted_blocking()?;
+/// match publisher.try_send(packet(0)) {
+///     Ok(()) => {}
+///     // Too much is on its way already: this waits for room, and `send` does so in a task.
+///     Err(TrySendError::Full(frame)) => publisher.send_blocking(frame)?,
+///     Err(TrySendError::Closed(why)) => return Err(why.into()),
+/// }
+/// let second = node.publish(&name).granted_blocking();
+/// assert_eq!(second, Err(PublishError::Refused(Refusal::AlreadyLive)));
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Publisher {
     name: StreamName,
     way: Arc<Way>,

@@ -23,6 +23,30 @@ use super::{
 /// One that reads too slowly, so that what it wants next is older than `viewer_lag` or more than twice `group_bytes`,
 /// goes on at the newest key frame: a [`Discontinuity`](shardcast_engine::media::Payload::Discontinuity) comes first, then
 /// the parameters anew, and [`jumps`](Self::jumps) counts it. No shard ever waits for a subscriber.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use shardcast_shards::host::Node;
+///
+/// # fn packet(number: i64) -> Frame {
+/// #     let time = MediaTime::from_millis(number * 20);
+/// #     let payload = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 0, 0]) };
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// # let mut publisher = node.publish(&name);
+/// # publisher.send_blocking(packet(0))?;
+/// let mut subscriber = node.subscribe(&name);
+/// // In a task: `subscriber.next_batch().await?`.
+/// let batch = subscriber.next_batch_blocking()?;
+/// assert_eq!(batch.iter().filter(|frame| frame.is_audio()).count(), 1);
+/// assert_eq!(subscriber.jumps(), 0);
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Subscriber {
     feed: Arc<Feed>,
     node: Arc<Shared>,

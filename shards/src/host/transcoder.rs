@@ -27,6 +27,23 @@ use super::{
 };
 
 /// Makes a second stream of a stream.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use shardcast_shards::host::{Handle, HostError, Stop, Transcoder};
+///
+/// # struct Copy;
+/// // The same stream under another name: an encoder would stand between the two.
+/// impl Transcoder for Copy {
+///     fn run(&mut self, node: &Handle, from: &StreamName, to: &StreamName, stop: &Stop) -> Result<(), HostError> {
+///         let (mut from, mut to) = (node.subscribe(from), node.publish(to));
+///         while let Some(Ok(frame)) = stop.until(from.next()) {
+///             stop.until(to.send(frame)).unwrap_or(Ok(()))?;
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Transcoder: Send {
     /// Runs until the stream `from` ends, or `stop` says so, and publishes what it makes as `to`. Called on a thread that has
     /// nothing else to do.
@@ -47,6 +64,22 @@ pub trait Transcoder: Send {
 /// What waits between node and child is bounded by the two pipes (64 KiB each) and by what the node keeps anyway: a child
 /// that is too slow for its stream is given it from the newest key frame on. A child that dies, or takes nothing for ten
 /// seconds, is started again, later each time, and the second stream goes on; the node's observers are told.
+///
+/// ```no_run
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use shardcast_shards::host::{Ffmpeg, Node};
+///
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// let arguments = ["-c:v", "libx264", "-preset", "veryfast", "-s", "640x360", "-c:a", "copy"];
+/// let small = StreamName::parse("live/cam1-small")?;
+/// let transcoder = node.transcode(&name, &small, Ffmpeg::new(arguments))?;
+/// transcoder.wait()?;
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Ffmpeg {
     program: PathBuf,

@@ -246,6 +246,8 @@ impl Session for Guest {
                 self.way.keyframe_wanted.store(true, Ordering::Release);
                 self.bridge.news_of(&self.way);
             }
+            // It asks for none.
+            Input::Fetched(_) => {}
             Input::Ended | Input::Shutdown => self.end(),
         }
         if self.state == State::Publishing {

@@ -21,6 +21,29 @@ use super::{
 /// It begins with the form's head and what must be known, at the newest key frame. What is muxed is shared by all who want
 /// the same form of the same stream. One that reads too slowly goes on at the newest key frame, like a
 /// [`Subscriber`](super::Subscriber): the bytes between two frames stay whole, and [`jumps`](Self::jumps) counts it.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use shardcast_engine::flv;
+/// use shardcast_shards::host::Node;
+///
+/// # fn packet(number: i64) -> Frame {
+/// #     let time = MediaTime::from_millis(number * 20);
+/// #     let payload = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 0, 0]) };
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// # let mut publisher = node.publish(&name);
+/// # publisher.send_blocking(packet(0))?;
+/// let mut wire = node.subscribe_wire(&name, &flv::FORM);
+/// let bytes = wire.next_blocking()?;
+/// assert!(bytes.starts_with(b"FLV"));
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct WireSubscriber {
     feed: Arc<Feed>,
     node: Arc<Shared>,

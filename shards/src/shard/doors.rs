@@ -25,6 +25,7 @@ use shardcast_io::{
 };
 
 use super::{Shard, datagrams::Datagrams};
+use crate::tls::Channel;
 
 /// How long accepting rests after it failed for want of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
@@ -32,7 +33,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(200);
 const ACCEPT_ALARM_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a closed connection may take to hear the last word. Closing at once would reset it when bytes of its own are
 /// still unread here, and the reset can overtake the word.
-const LINGER: Duration = Duration::from_millis(500);
+pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// One door of a shard.
 pub(super) struct Door {
@@ -41,6 +42,8 @@ pub(super) struct Door {
     pub(super) accepted: u64,
     pub(super) refused: u64,
     pub(super) by_address: HashMap<IpAddr, usize>,
+    /// What its peers say comes in records of TLS.
+    pub(super) speaks_tls: bool,
     /// Its peers by address, if it is one over UDP.
     pub(super) datagrams: Option<Box<Datagrams>>,
     /// When it last said that accepting failed.
@@ -56,6 +59,8 @@ pub(super) struct Peer {
     pub(super) stage: Stage,
     /// Where its bytes are received.
     pub(super) receives: Receives,
+    /// What its bytes go through, at a door that speaks TLS.
+    pub(super) channel: Option<Box<Channel>>,
 }
 
 /// Where a connection's bytes are received.
@@ -91,6 +96,7 @@ impl Door {
             accepted: 0,
             refused: 0,
             by_address: HashMap::new(),
+            speaks_tls: false,
             datagrams: None,
             alarmed: None,
         }
@@ -124,11 +130,20 @@ impl Shard {
             row.refused += 1;
             return;
         }
-        let protocol = row.protocol;
+        let (protocol, speaks_tls) = (row.protocol, row.speaks_tls);
+        let channel = if speaks_tls { self.open_channel() } else { None };
+        let row = &mut self.doors[door];
+        if speaks_tls && channel.is_none() {
+            row.refused += 1;
+            return;
+        }
         match self.ring.add(socket) {
             Ok(id) => {
                 row.accepted += 1;
                 let connection = self.enter(id, door, peer.ip());
+                if let Some(peer) = self.peer(connection) {
+                    peer.channel = channel;
+                }
                 let session = protocol.begin(&self.settings.doors, now);
                 let door = protocol.name;
                 self.hub.handle(Input::Connected { connection, door, peer, session }, now);
@@ -184,7 +199,7 @@ impl Shard {
                 self.lingering.retain(|(_, id)| *id != socket);
                 self.forget(socket);
             }
-            (Stage::Quieting, End::Cancelled) => self.hub.handle(Input::Quiet { connection }, now),
+            (Stage::Quieting, End::Cancelled) => self.quieted(connection, now),
             // It receives into memory of its session from here on.
             (Stage::Open, End::Cancelled) => self.turns.push(socket),
             (_, End::Eof) => self.hub.handle(Input::Closed { connection, how: Lost::Eof }, now),
@@ -204,6 +219,9 @@ impl Shard {
             // What it still says is thrown away. Nothing happens if a receive is running; then this follows its end.
             self.ring.receive(id);
         }
+        if self.say_goodbye(id, now) {
+            return;
+        }
         if self.ring.is_receiving(id) && self.ring.finish(id).is_ok() {
             self.lingering.push_back((now.after(LINGER), id));
         } else {
@@ -217,7 +235,8 @@ impl Shard {
         if self.peers.len() <= slot {
             self.peers.resize_with(slot + 1, || None);
         }
-        self.peers[slot] = Some(Peer { id, door, address, stage: Stage::Open, receives: Receives::Pool });
+        let (stage, receives) = (Stage::Open, Receives::Pool);
+        self.peers[slot] = Some(Peer { id, door, address, stage, receives, channel: None });
         if let Some(door) = self.doors.get_mut(door) {
             door.connections += 1;
             *door.by_address.entry(address).or_default() += 1;

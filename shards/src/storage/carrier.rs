@@ -23,6 +23,17 @@ use super::spool::{Spool, Whole};
 const LAST_TRIES: Duration = Duration::from_secs(60);
 
 /// What has become of a recording.
+///
+/// ```
+/// use shardcast_shards::storage::RecordingEvent;
+///
+/// fn alarms(event: &RecordingEvent) -> bool {
+///     // The rest is what happens when all is well.
+///     !matches!(event, RecordingEvent::Stored { .. } | RecordingEvent::Over)
+/// }
+/// # let event = RecordingEvent::Failing { key: "rec/1.mp4".into(), why: "no route".into() };
+/// # assert!(alarms(&event) && event.to_string().contains("no route"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordingEvent {
     /// A segment is in the storage.

@@ -14,6 +14,21 @@ use shardcast_engine::storage::{Object, StorageBackend, StorageError, check_key}
 ///
 /// An object is written beside its place under a name of its own, forced to the disk, and then given its name in one step,
 /// which fails when the name is taken. Files whose names begin with a dot are no objects.
+///
+/// ```
+/// use shardcast_engine::storage::{StorageBackend as _, StorageError};
+/// use shardcast_shards::storage::Folder;
+///
+/// # let root = std::env::temp_dir().join(format!("shardcast-doc-folder-{}", std::process::id()));
+/// let storage = Folder::new(&root)?;
+/// storage.put("rec/live/cam/1.mp4", b"...")?;
+/// assert_eq!(storage.path("rec/live/cam/1.mp4")?, root.join("rec/live/cam/1.mp4"));
+/// // Nothing is ever overwritten.
+/// assert_eq!(storage.put("rec/live/cam/1.mp4", b"other"), Err(StorageError::Exists));
+/// assert_eq!(storage.list("rec/live/")?.len(), 1);
+/// # std::fs::remove_dir_all(root)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,

@@ -11,6 +11,18 @@ use bytes::Bytes;
 use shardcast_engine::storage::{Object, StorageBackend, StorageError, check_key};
 
 /// Objects in memory.
+///
+/// ```
+/// use shardcast_engine::storage::{StorageBackend as _, StorageError};
+/// use shardcast_shards::storage::Memory;
+///
+/// let storage = Memory::new();
+/// storage.put("rec/1.mp4", b"...")?;
+/// assert_eq!(storage.get("rec/1.mp4")?, &b"..."[..]);
+/// storage.delete("rec/1.mp4")?;
+/// assert_eq!(storage.get("rec/1.mp4"), Err(StorageError::NotFound));
+/// # Ok::<(), StorageError>(())
+/// ```
 #[derive(Default)]
 pub struct Memory(Mutex<BTreeMap<String, Bytes>>);
 

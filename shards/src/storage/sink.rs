@@ -36,6 +36,25 @@ use crate::{disk::fault_of, host::MediaSink};
 /// builder allows, new frames are left out, counted, and told as a [`RecordingEvent::Gap`].
 ///
 /// Dropping it writes the tail and returns at once; what is in the spool is still stored, as long as the process lives.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::sync::Arc;
+/// use shardcast_shards::{host::Node, storage::{Memory, RecordingSink}};
+///
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// # let spool = std::env::temp_dir().join(format!("shardcast-doc-sink-{}", std::process::id()));
+/// let sink = RecordingSink::builder(Arc::new(Memory::new()), "rec/live/cam1").spool(&spool).start()?;
+/// let recording = node.feed(&name, sink)?;
+/// // Dropping it does so, too, and waits for nothing.
+/// recording.stop()?;
+/// # std::fs::remove_dir_all(spool)?;
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct RecordingSink {
     recorder: Recorder,
     spool: Arc<Spool>,
@@ -51,6 +70,24 @@ struct Part {
 }
 
 /// How a [`RecordingSink`] is made.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use shardcast_engine::mpegts;
+/// use shardcast_shards::storage::{Memory, RecordingEvent, RecordingSink};
+///
+/// # let spool = std::env::temp_dir().join(format!("shardcast-doc-builder-{}", std::process::id()));
+/// let sink = RecordingSink::builder(Arc::new(Memory::new()), "rec/live/cam1")
+///     .segment(Duration::from_secs(6))
+///     .container(&mpegts::CONTAINER)
+///     .spool(&spool)
+///     .waiting_max(100, 256 << 20)
+///     .on_event(|event| if let RecordingEvent::Gap { .. } = event { eprintln!("{event}") })
+///     .start()?;
+/// # drop(sink);
+/// # std::fs::remove_dir_all(spool)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct RecordingSinkBuilder {
     storage: Arc<dyn StorageBackend>,
     prefix: String,
@@ -61,6 +98,19 @@ pub struct RecordingSinkBuilder {
 }
 
 /// Not everything is in the storage yet. It stays in the spool, and goes on being tried.
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// # use shardcast_shards::storage::{Memory, NotStored, RecordingSink};
+/// # let spool = std::env::temp_dir().join(format!("shardcast-doc-flush-{}", std::process::id()));
+/// # let mut sink = RecordingSink::builder(Arc::new(Memory::new()), "rec/a").spool(&spool).start()?;
+/// if let Err(NotStored { segments }) = sink.flush(Duration::from_secs(10)) {
+///     eprintln!("{segments} segments wait for the storage, in the spool");
+/// }
+/// # drop(sink);
+/// # std::fs::remove_dir_all(spool)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotStored {
     /// So many segments are not.

@@ -40,6 +40,8 @@ pub struct Setup {
     pub arguments: Vec<String>,
     /// A program and its arguments that the server is started through; it must replace itself with the server.
     pub through: Vec<String>,
+    /// Doors speak TLS, with a certificate that the server's own program makes.
+    pub secure: bool,
 }
 
 /// A server that runs. Dropping it asks it to end and demands that it does so well.
@@ -55,6 +57,8 @@ pub struct Server {
 pub struct Ports {
     /// RTMP.
     pub rtmp: u16,
+    /// RTMP inside TLS, where the server has a certificate.
+    pub rtmps: u16,
     /// HTTP.
     pub http: u16,
     /// Control.
@@ -99,6 +103,11 @@ impl Setup {
         self.top = merge(&self.top, lines);
         self
     }
+    /// Gives the server a certificate for `localhost` and 127.0.0.1.
+    pub fn secure(mut self) -> Self {
+        self.secure = true;
+        self
+    }
     /// Starts the server through another program.
     pub fn through(mut self, words: &[&str]) -> Self {
         self.through = words.iter().map(|&word| word.to_owned()).collect();
@@ -130,6 +139,9 @@ impl Setup {
     /// Starts the server on `ports` and does not wait.
     pub fn launch(self, ports: Ports) -> Server {
         let folder = Folder::new("server");
+        if self.secure {
+            make_certificate(folder.path(), &[]);
+        }
         let config = folder.path().join("shardcast.toml");
         fs::write(&config, self.config(ports, folder.path())).expect("a new file in an own folder");
         let mut words: Vec<std::ffi::OsString> = self.through.iter().map(Into::into).collect();
@@ -146,10 +158,17 @@ impl Setup {
         if !record.contains("dir =") {
             writeln!(record, "dir = {:?}", folder.join("recordings")).expect("a String takes any text");
         }
-        let Ports { rtmp, http, control } = ports;
+        let Ports { rtmp, rtmps, http, control } = ports;
+        let tls = if self.secure {
+            let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.join(name));
+            format!("certificate = {certificate:?}\nkey = {key:?}\n")
+        } else {
+            String::new()
+        };
         for (table, lines) in [
-            ("rtmp", format!("port = {rtmp}\n")),
+            ("rtmp", format!("port = {rtmp}\ntls_port = {rtmps}\n")),
             ("http", format!("port = {http}\n")),
+            ("tls", tls),
             ("control", format!("bind = \"127.0.0.1:{control}\"\n")),
             ("stream", self.stream.clone()),
             ("limits", self.limits.clone()),
@@ -165,6 +184,18 @@ impl Server {
     /// Where `APP/STREAM` is published and played by RTMP.
     pub fn rtmp_url(&self, name: &str) -> String {
         format!("rtmp://127.0.0.1:{}/{name}", self.ports.rtmp)
+    }
+    /// Where `APP/STREAM` is published and played by RTMP inside TLS.
+    pub fn rtmps_url(&self, name: &str) -> String {
+        format!("rtmps://127.0.0.1:{}/{name}", self.ports.rtmps)
+    }
+    /// Where `path` is at the HTTP door of a server with a certificate.
+    pub fn https_url(&self, path: &str) -> String {
+        format!("https://127.0.0.1:{}/{path}", self.ports.http)
+    }
+    /// Its certificate, where it has one.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("certificate.pem")
     }
     /// Where `APP/STREAM` is played by HTTP-FLV.
     pub fn flv_url(&self, name: &str) -> String {
@@ -283,7 +314,7 @@ impl Drop for Server {
 }
 
 impl Ports {
-    /// Three ports that nobody holds now. They lie below the range that the kernel gives to outgoing connections, so only
+    /// Four ports that nobody holds now. They lie below the range that the kernel gives to outgoing connections, so only
     /// another test's server could take them first, and each test process counts from a place of its own.
     pub fn free() -> Self {
         const FIRST: u16 = 10_000;
@@ -298,8 +329,18 @@ impl Ports {
             })
             .expect("one of 22,000 ports is free")
         };
-        Ports { rtmp: take(), http: take(), control: take() }
+        Ports { rtmp: take(), rtmps: take(), http: take(), control: take() }
     }
+}
+
+/// Has the server's program write a certificate and its key into `folder`, in the place of those that are there.
+///
+/// # Panics
+/// When it does not.
+pub fn make_certificate(folder: &Path, arguments: &[&str]) {
+    let mut command = Command::new(binary());
+    command.args(["cert", "--force", "--out"]).arg(folder).args(arguments);
+    run("shardcast-cert", &mut command, PATIENCE);
 }
 
 /// The server's binary, built with the profile of this test; `SHARDCAST_BINARY` names another to be judged.

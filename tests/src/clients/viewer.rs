@@ -4,16 +4,22 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustls::ClientConfig;
 
 use super::{
     flv::{self, Tag},
     server::Server,
+    tls,
 };
+
+/// How long a viewer waits for the next byte.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A viewer that plays.
 pub struct Viewer {
@@ -41,18 +47,33 @@ impl Viewer {
         }))
     }
 
+    /// Asks for `APP/STREAM` inside TLS on a thread of its own, which waits for the publisher and reads to the end.
+    pub fn follow_by_tls(server: &Server, name: &str, config: &Arc<ClientConfig>) -> Following {
+        let (port, name, config) = (server.ports().http, name.to_owned(), config.clone());
+        Following(thread::spawn(move || {
+            let mut viewer = Self::on(tls::connect(port, config), &name);
+            viewer.read_to_end();
+            viewer
+        }))
+    }
+
     /// As [`open`](Self::open), with a small receive buffer in the kernel, so that a pause is soon felt.
     ///
     /// # Panics
     /// As [`open`](Self::open).
     pub fn open_narrow(server: &Server, name: &str) -> Self {
-        let socket =
-            rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a TCP socket");
-        // Before connecting: the window that TCP offers is negotiated then.
-        sockopt::set_socket_recv_buffer_size(&socket, 32 << 10).expect("any size is taken");
-        let door = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, server.ports().http);
-        rustix::net::connect(&socket, &door).expect("the HTTP door is open");
-        Self::on(TcpStream::from(socket), name)
+        Self::on(connect_narrow(server.ports().http), name)
+    }
+
+    /// The same inside TLS.
+    ///
+    /// # Panics
+    /// As [`open`](Self::open).
+    pub fn open_narrow_by_tls(server: &Server, name: &str, config: &Arc<ClientConfig>) -> Self {
+        let socket = connect_narrow(server.ports().http);
+        let stream =
+            tls::shake_hands(socket, config.clone()).expect("the door shows the certificate that is trusted");
+        Self::on(stream, name)
     }
 
     /// Asks for `APP/STREAM` by WebSocket on a thread of its own, which waits for the publisher and reads to the end.
@@ -66,7 +87,6 @@ impl Viewer {
     }
 
     fn by_websocket(mut stream: TcpStream, name: &str) -> Self {
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
         // The key and the answer to it are those of RFC 6455, 1.3.
         write!(
             stream,
@@ -74,18 +94,17 @@ impl Viewer {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         .expect("a request fits the buffers");
-        let mut answer = BufReader::new(stream);
+        let mut answer: Answer = BufReader::new(Box::new(stream));
         let head = head_of(&mut answer);
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
         Self::of(Box::new(Messages { source: answer, left: 0, ended: false }))
     }
 
-    fn on(mut stream: TcpStream, name: &str) -> Self {
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
+    fn on(mut stream: impl Read + Write + Send + 'static, name: &str) -> Self {
         write!(stream, "GET /{name}.flv HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .expect("a request fits the buffers");
-        let mut answer = BufReader::new(stream);
+        let mut answer: Answer = BufReader::new(Box::new(stream));
         let head = head_of(&mut answer);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         let lower = head.to_lowercase();
@@ -168,11 +187,27 @@ impl Following {
     }
 }
 
+/// What comes from the server.
+type Answer = BufReader<Box<dyn Read + Send>>;
+
 fn connect(port: u16) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", port)).expect("the HTTP door is open")
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the HTTP door is open");
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    stream
 }
 
-fn head_of(answer: &mut BufReader<TcpStream>) -> String {
+fn connect_narrow(port: u16) -> TcpStream {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a TCP socket");
+    // Before connecting: the window that TCP offers is negotiated then.
+    sockopt::set_socket_recv_buffer_size(&socket, 32 << 10).expect("any size is taken");
+    let door = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port);
+    rustix::net::connect(&socket, &door).expect("the HTTP door is open");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    stream
+}
+
+fn head_of(answer: &mut Answer) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         let count = answer.read_line(&mut head).expect("an answer comes");
@@ -183,7 +218,7 @@ fn head_of(answer: &mut BufReader<TcpStream>) -> String {
 
 /// What the binary messages of a WebSocket hold (RFC 6455, 5.2). A server does not mask.
 struct Messages {
-    source: BufReader<TcpStream>,
+    source: Answer,
     left: u64,
     ended: bool,
 }
@@ -231,7 +266,7 @@ impl Read for Messages {
 
 /// The body of a chunked answer (RFC 9112, 7.1).
 struct Chunked {
-    source: BufReader<TcpStream>,
+    source: Answer,
     left: usize,
     ended: bool,
 }

@@ -1,11 +1,15 @@
 //! One core's driver: what the shards do with a kernel, done with chance instead. It gives the hub its inputs and carries
 //! out what it wants, as unkindly as the contract between them allows.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use shardcast_engine::{
     hub::{ConnectionId, Hub, Input, Lost, Output},
+    media::StreamName,
     message::{CoreId, Message, Parcel},
     session::{Answer, Refusal},
     time::Now,
@@ -14,8 +18,8 @@ use shardcast_engine::{
 use super::{
     canary::Canary,
     disk::Disk,
+    inspector::Sighting,
     judge::{Policy, Verdict},
-    plain,
     socket::{Place, Receiving, Socket},
     tap::{Overheard, Tapped, What},
     world::World,
@@ -43,6 +47,12 @@ pub struct Core {
     slots: Vec<(Option<usize>, u32)>,
     /// Grants to resume that the hub has counted so far.
     resumes: u64,
+    /// Texts that players were given, to be looked at.
+    pub sightings: VecDeque<Sighting>,
+    /// When a file of a stream was last seen to be there.
+    pub probed: BTreeMap<(StreamName, String), Now>,
+    /// When it was last looked for requests that wait too long.
+    pub checked: Now,
 }
 
 impl Core {
@@ -59,10 +69,13 @@ impl Core {
             has_outputs: false,
             slots: Vec::new(),
             resumes: 0,
+            sightings: VecDeque::new(),
+            probed: BTreeMap::new(),
+            checked: Now(0),
         }
     }
 
-    fn seat(&mut self, socket: usize) -> ConnectionId {
+    pub(super) fn seat(&mut self, socket: usize) -> ConnectionId {
         let slot = self.slots.iter().position(|(held, _)| held.is_none()).unwrap_or_else(|| {
             self.slots.push((None, 0));
             self.slots.len() - 1
@@ -73,7 +86,7 @@ impl Core {
         ConnectionId { slot: u32::try_from(slot).expect("a world has few peers"), generation: *generation }
     }
 
-    fn unseat(&mut self, id: ConnectionId) -> Option<usize> {
+    pub(super) fn unseat(&mut self, id: ConnectionId) -> Option<usize> {
         let (held, generation) = self.slots.get_mut(id.slot as usize)?;
         if *generation == id.generation { held.take() } else { None }
     }
@@ -165,11 +178,12 @@ impl World {
         let core = self.random.index(self.cores.len());
         let id = self.cores[core].seat(socket);
         self.sockets[socket].place = Place::Held { core, id };
-        let session = Box::new(plain::Session::new(self.now));
+        let client = &self.peers[self.sockets[socket].peer].client;
+        let (door, session) = (client.door(), client.session(&self.settings.doors, self.now));
         let session = Box::new(Tapped::new(session, socket, &self.tap));
         let port = u16::try_from(10_000 + socket % 50_000).expect("it is below 60,000");
         let peer = ([192, 0, 2, 1], port).into();
-        self.tell(core, Input::Connected { connection: id, door: "plain", peer, session })
+        self.tell(core, Input::Connected { connection: id, door, peer, session })
     }
 
     pub(super) fn bring_bytes(&mut self, socket: usize) -> Verdict {
@@ -185,6 +199,7 @@ impl World {
             self.sockets[socket].lent = lent;
             return Ok(());
         }
+        self.sockets[socket].spoke = self.now;
         if self.canary == Some(Canary::RefusedLeaks)
             && let Some(other) = self.holder_against(socket)
             && let Place::Held { core, id } = self.sockets[other].place
@@ -318,10 +333,11 @@ impl World {
                 None => break,
             }
         }
-        self.cores[core].hub.audit()
+        self.cores[core].hub.audit()?;
+        self.inspect(core)
     }
 
-    fn execute(&mut self, core: usize, output: Output) -> Verdict {
+    pub(super) fn execute(&mut self, core: usize, output: Output) -> Verdict {
         if self.trace {
             eprintln!("             core {core}: {output:?}");
         }
@@ -376,6 +392,8 @@ impl World {
     fn close(&mut self, core: usize, id: ConnectionId) -> Verdict {
         let socket = self.cores[core].unseat(id).ok_or("a hub closes a stranger, or somebody twice")?;
         self.judge.left(socket, self.now);
+        let waits = self.judge.requests.is_waiting(socket);
+        self.judge.requests.closed(socket);
         let delay = self.up_to(self.climate.network_delay);
         let held = &mut self.sockets[socket];
         held.place = Place::Closed;
@@ -383,7 +401,7 @@ impl World {
         held.lent = None;
         held.down.end(Lost::Eof, self.now.after(delay));
         let told = held.end_told || held.broken;
-        self.closed(socket, told)
+        self.closed(socket, told, waits)
     }
 
     fn hand_over(&mut self, core: usize, id: ConnectionId, to: CoreId, mut parcel: Parcel) -> Verdict {
@@ -427,6 +445,13 @@ impl World {
             self.cores[core].undelivered.push_back((message, to));
             return Ok(());
         }
+        if self.canary == Some(Canary::LaneLosesCuts)
+            && matches!(message, Message::Cuts { .. })
+            && self.random.chance(10)
+        {
+            self.sung = true;
+            return Ok(());
+        }
         let frames = matches!(message, Message::Frames { .. });
         if self.canary == Some(Canary::LaneLosesFrames) && frames && self.random.chance(5) {
             self.sung = true;
@@ -445,7 +470,7 @@ impl World {
     }
 
     /// Tells the judge what passed between the sessions and their hub.
-    fn listen(&mut self, core: usize) -> Verdict {
+    pub(super) fn listen(&mut self, core: usize) -> Verdict {
         let heard = self.tap.take();
         if heard.is_empty() {
             return Ok(());
@@ -456,6 +481,7 @@ impl World {
         let granting = |overheard: &Overheard| matches!(overheard.what, What::Answer(Answer::Publishing));
         let mut grants = heard.iter().filter(|overheard| granting(overheard)).count() as u64;
         for overheard in heard {
+            let Some(overheard) = self.overhear_player(core, overheard)? else { continue };
             if self.trace && !matches!(overheard.what, What::Frame(_)) {
                 eprintln!("             socket {}: {:?}", overheard.socket, overheard.what);
             }

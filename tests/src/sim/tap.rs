@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use shardcast_engine::{
     error::Error,
     media::{Frame, StreamName},
-    session::{Answer, Event, Input, Output, Session},
+    segment::{Found, Item},
+    session::{Answer, Event, Input, Output, Refusal, Session},
     time::Now,
 };
 
@@ -30,6 +31,7 @@ pub struct Tapped {
 enum Asked {
     Publish,
     Play,
+    Fetch,
 }
 
 /// Where all sessions of a world are heard. Filled while a hub works, emptied by the world after that.
@@ -52,8 +54,12 @@ pub enum What {
     WishToPublish(StreamName),
     /// The peer wishes to play.
     WishToPlay(StreamName),
+    /// The peer wishes for something of a packaged stream.
+    WishToFetch(StreamName, Item),
     /// The hub's answer.
     Answer(Answer),
+    /// What was found of a packaged stream, perhaps with more to follow; or nothing, and the reason.
+    Found(Result<Found, Refusal>),
     /// A frame came out of the session.
     Frame(Frame),
     /// The publisher is done.
@@ -113,15 +119,31 @@ impl Tapped {
                 self.broken("a session was given memory back that it had not lent");
             }
             Input::Answer(answer) => {
-                match (self.asking.take(), answer) {
+                let asked = self.asking.take();
+                match (asked, answer) {
                     (None, _) => self.broken("a session was answered that had asked nothing"),
-                    (Some(Asked::Play), Answer::Publishing) | (Some(Asked::Publish), Answer::Playing) => {
+                    (Some(Asked::Play | Asked::Fetch), Answer::Publishing)
+                    | (Some(Asked::Publish | Asked::Fetch), Answer::Playing) => {
                         self.broken("the answer to another question");
                     }
                     _ => {}
                 }
                 self.publishing = *answer == Answer::Publishing;
-                self.tap.push(self.socket, What::Answer(*answer));
+                let what = match (asked, answer) {
+                    (Some(Asked::Fetch), Answer::Refused(refusal)) => What::Found(Err(*refusal)),
+                    _ => What::Answer(*answer),
+                };
+                self.tap.push(self.socket, what);
+            }
+            Input::Fetched(_) if self.asking != Some(Asked::Fetch) => {
+                self.broken("a session was given what it had not asked for");
+            }
+            Input::Fetched(found) => {
+                // What is open goes on later, and its wish with it.
+                if !matches!(found, Found::Open(..)) {
+                    self.asking = None;
+                }
+                self.tap.push(self.socket, What::Found(Ok(found.clone())));
             }
             Input::KeyframeWanted if !self.publishing => {
                 self.broken("a key frame was asked of a session that does not publish");
@@ -189,6 +211,10 @@ impl Session for Tapped {
             }
             Event::Stop => What::Stop,
             Event::Pause(paused) => What::Pause(*paused),
+            Event::Fetch { name, item, .. } => {
+                self.asking = Some(Asked::Fetch);
+                What::WishToFetch(name.clone(), (**item).clone())
+            }
             Event::Remark(_) => return output,
         };
         self.tap.push(self.socket, what);

@@ -48,6 +48,7 @@ function timePlots(outcome, color) {
   };
   const cards = [
     any("gbit") ? one("Delivered", "Gbit/s", "delivered", "gbit", (value) => `${number(value)} Gbit/s`) : null,
+    any("requests") ? one("Requests", "answered a second", "answered", "requests", (value) => whole(Math.round(value))) : null,
     one("CPU of the server", "cores", "in use", "cpu", (value) => `${number(value)} cores`),
     any("latency-p99") ? plot("Latency", {
       x, unit: "ms", sync: "time", labelX: "second", showY: (value) => `${number(value)} ms`,
@@ -60,11 +61,15 @@ function timePlots(outcome, color) {
     one("Memory of the server", "MiB resident", "resident", "memory", (value) => `${number(value)} MiB`, 1024 * 1024),
     any("viewers") ? one("Viewers that play", "viewers", "playing", "viewers", whole) : null,
   ].filter((card) => card !== null);
+  // Only viewers that ask have anything answered.
+  const asks = any("requests");
   const seconds = make("details", null, make("summary", null, "The same as a table"),
     table("Figures of each second",
-      ["second", "Gbit/s", "CPU, cores", "latency p50, ms", "latency p99, ms", "memory, MiB", "viewers"].map((name) => ({ name, number: true })),
+      ["second", "Gbit/s", "CPU, cores", "latency p50, ms", "latency p99, ms", "memory, MiB", "viewers", ...(asks ? ["requests"] : [])]
+        .map((name) => ({ name, number: true })),
       series.map((second) => ({ cells: [number(second.at), number(second.gbit), number(second.cpu), number(second["latency-p50"]),
-        number(second["latency-p99"]), number(second.memory / 1024 / 1024), whole(second.viewers)] }))));
+        number(second["latency-p99"]), number(second.memory / 1024 / 1024), whole(second.viewers),
+        ...(asks ? [whole(Math.round(second.requests))] : [])] }))));
   return [section("Over time", `Each second of the ${number(outcome.seconds)} s that were measured.`,
     make("div", { class: "plots" }, cards), seconds)];
 }
@@ -95,7 +100,7 @@ function checksTable(outcome, run) {
 }
 
 function runDefinitions(outcome) {
-  const { traffic, viewers, memory, load, machine, recording } = outcome;
+  const { traffic, viewers, memory, load, machine, recording, requests } = outcome;
   const ms = (quantiles) => `${number(quantiles.p50)} ms median, ${number(quantiles.p99)} p99, ${number(quantiles.max)} worst`;
   const cards = [
     definitions("Settings", Object.entries(outcome.settings)),
@@ -130,6 +135,15 @@ function runDefinitions(outcome) {
       ["network", machine.network],
     ]),
   ];
+  if (requests) {
+    cards.splice(2, 0, definitions("Requests", [
+      ["answered", `${whole(requests.answered)}, ${whole(Math.round(requests["per-second"]))} a second`],
+      ["playlists", `${whole(requests.playlists)}, ${volume(requests["playlist-bytes"])}`],
+      ["segments and parts", `${whole(requests.pieces)}, ${volume(traffic["delivered-bytes"])}`],
+      ["held back", requests.hold.count > 0 ? ms(requests.hold) : "none"],
+      ["reconnects", whole(requests.reconnects)],
+    ]));
+  }
   if (recording) {
     cards.splice(2, 0, definitions("Recording", [
       ["files", `${whole(recording.files)}, ${volume(recording.bytes)}`],

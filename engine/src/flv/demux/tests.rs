@@ -166,6 +166,22 @@ fn mp3_gets_its_parameters_from_its_first_frame() {
 }
 
 #[test]
+fn ac3_gets_its_parameters_from_its_first_frame_and_needs_no_sequence_header() {
+    let body = [&b"\x91ac-3"[..], &hex(samples::AC3_48000_STEREO)].concat().leak();
+    let events = demux(&[
+        (TagKind::Audio, b"\x90ac-3"),
+        (TagKind::Audio, b"\x90ac-3\x10\x11\x40"),
+        (TagKind::Audio, body),
+        (TagKind::Audio, body),
+    ])
+    .unwrap();
+    let frames = frames(&events);
+    assert_eq!(frames.len(), 3);
+    assert!(matches!(&frames[0].payload, Payload::Parameters(p) if p.configuration[..] == *b"\x10\x11\x40"));
+    assert!(matches!(&frames[2].payload, Payload::Audio { codec: Codec::Ac3, data } if data == &body[5..]));
+}
+
+#[test]
 fn enhanced_bodies_are_read_in_all_their_packet_types() {
     use TagKind::{Audio, Video};
     let start = [b"\x90avc1", AVCC].concat().leak();
@@ -250,7 +266,7 @@ fn what_is_not_supported_says_what_it_is() {
         (Video, b"\x96\x10avc1\x00", "multitrack video"),
         (Video, b"\x95av01\x00", "AV1 configured by an MPEG-2 TS descriptor"),
         (Audio, b"\x95\x10mp4a\x00", "multitrack audio"),
-        (Audio, b"\x91ac-3x", "an audio FourCC other than mp4a, Opus and .mp3"),
+        (Audio, b"\x91ec-3x", "an audio FourCC other than mp4a, Opus, .mp3 and ac-3"),
         (Audio, b"\xb2x", "Speex audio"),
         (Audio, b"\x62x", "Nellymoser audio"),
         (Audio, b"\x72x", "G.711 audio"),
@@ -345,7 +361,7 @@ proptest! {
     #[test]
     fn bodies_with_a_plausible_head_never_panic(
         first in any::<u8>(),
-        four_cc in prop_oneof![Just(*b"avc1"), Just(*b"hvc1"), Just(*b"vvc1"), Just(*b"av01"), Just(*b"vp09"), Just(*b"Opus"), Just(*b"mp4a")],
+        four_cc in prop_oneof![Just(*b"avc1"), Just(*b"hvc1"), Just(*b"vvc1"), Just(*b"av01"), Just(*b"vp09"), Just(*b"Opus"), Just(*b"mp4a"), Just(*b"ac-3")],
         rest: Vec<u8>,
     ) {
         let body = Bytes::from([&[first][..], &four_cc, &rest].concat());

@@ -1,7 +1,7 @@
 //! The pages, and what they are made of: files that the binary carries, so that a player needs no other origin.
 //!
-//! Plain HTML, CSS and JavaScript without a build step. `mpegts/` is mpegts.js 1.8.2 as its authors distribute it
-//! (Apache-2.0, with a piece under MIT; both licences beside it).
+//! Plain HTML, CSS and JavaScript without a build step. As their authors distribute them: `hls/` is hls.js 1.7.4
+//! (`hls.min.js`; Apache-2.0), `mpegts/` is mpegts.js 1.8.2 (Apache-2.0, with a piece under MIT); the licences stand beside them.
 
 use std::{fmt, sync::OnceLock};
 
@@ -52,7 +52,8 @@ impl Asset {
     }
 
     /// What a page may load and do: this origin's files, this origin's streams, and pictures from Media Source
-    /// Extensions (which are `blob:` addresses). No other origin is ever asked for anything.
+    /// Extensions (which are `blob:` addresses). No other origin is ever asked for anything. No worker either: hls.js and
+    /// mpegts.js would make theirs from a blob of code, and do without.
     pub const fn policy(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Page => Some(
@@ -90,13 +91,20 @@ pub fn player() -> &'static Asset {
 
 static PLAYER: Asset = Asset::new("/APP/STREAM/", Kind::Page, include_bytes!("player.html"));
 
-static ASSETS: [Asset; 9] = [
+/// A door that serves no HLS does not carry its player, and the page takes the next form.
+const ASSETS_COUNT: usize = if cfg!(feature = "hls") { 12 } else { 11 };
+
+static ASSETS: [Asset; ASSETS_COUNT] = [
     Asset::new("/", Kind::Page, include_bytes!("landing.html")),
     Asset::new("/assets/landing.js", Kind::Script, include_bytes!("landing.js")),
     Asset::new("/assets/player.js", Kind::Script, include_bytes!("player.js")),
+    Asset::new("/assets/forms.js", Kind::Script, include_bytes!("forms.js")),
     Asset::new("/assets/style.css", Kind::Style, include_bytes!("style.css")),
     Asset::new("/assets/icon.svg", Kind::Icon, include_bytes!("icon.svg")),
     Asset::new("/favicon.ico", Kind::Icon, include_bytes!("icon.svg")),
+    #[cfg(feature = "hls")]
+    Asset::new("/assets/hls.js", Kind::Script, include_bytes!("hls/hls.js")),
+    Asset::new("/assets/hls.js.LICENSE", Kind::Text, include_bytes!("hls/LICENSE")),
     Asset::new("/assets/mpegts.js", Kind::Script, include_bytes!("mpegts/mpegts.js")),
     Asset::new("/assets/mpegts.js.LICENSE", Kind::Text, include_bytes!("mpegts/LICENSE")),
     Asset::new("/assets/mpegts.js.LICENSE.txt", Kind::Text, include_bytes!("mpegts/mpegts.js.LICENSE.txt")),
@@ -110,22 +118,32 @@ mod tests {
         std::str::from_utf8(asset.body()).unwrap()
     }
 
+    /// All but the libraries.
+    fn ours() -> impl Iterator<Item = &'static Asset> {
+        let theirs = |asset: &&Asset| asset.path.contains("mpegts.js") || asset.path.contains("hls.js");
+        ASSETS.iter().filter(move |asset| !theirs(asset)).chain([player()])
+    }
+
     #[test]
     fn every_file_that_a_page_names_is_carried() {
         let mut named = 0;
-        for page in [&ASSETS[0], player()] {
-            for piece in text(page).split("/assets/").skip(1) {
+        for asset in ours() {
+            for piece in text(asset).split("/assets/").skip(1) {
                 let file = piece.split(['"', '\'']).next().unwrap();
-                assert!(asset(&format!("/assets/{file}")).is_some(), "{page:?} names {file}");
+                let carried = super::asset(&format!("/assets/{file}")).is_some();
+                assert!(carried || (file == "hls.js" && !cfg!(feature = "hls")), "{asset:?} names {file}");
                 named += 1;
             }
         }
-        assert!(named >= 6, "both pages name a style, an icon and a script: {named}");
+        assert!(
+            named >= 9,
+            "both pages a style, an icon and a script, a script the forms, these two libraries: {named}"
+        );
     }
 
     #[test]
     fn nothing_of_ours_names_another_origin_or_needs_what_the_policy_forbids() {
-        for asset in ASSETS.iter().filter(|asset| !asset.path.contains("mpegts")).chain([player()]) {
+        for asset in ours() {
             let text = text(asset).replace("http://www.w3.org/2000/svg", "");
             for bad in
                 ["src=\"http", "href=\"http", "url(http", "import(", "eval(", "style=\"", "onclick", "<style"]

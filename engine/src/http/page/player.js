@@ -1,14 +1,17 @@
-// Plays the stream that this page's address names: /APP/STREAM/ plays /APP/STREAM.flv.
+// Plays the stream that this page's address names, /APP/STREAM/, in the best form that this browser takes (forms.js), or in
+// the one that the address asks for: ?form=hls, ?form=flv.
 //
-// One connection at a time ("take"). Whatever ends a take, an error, the stream's end or a picture that stands still,
-// leads to `retry`, and only the viewer's own pause stops that.
-"use strict";
+// One player at a time ("take"). Whatever ends a take, an error, the stream's end or a picture that stands still, leads to
+// `retry`, and only the viewer's own pause stops that.
+
+import { FORMS, load } from "/assets/forms.js";
 
 const $ = (id) => document.getElementById(id);
 const video = $("video"), stage = $("stage");
 
 const name = location.pathname.replace(/^\/+|\/+$/g, "");
-const source = new URL(`/${name}.flv${location.search}`, location.href).href;
+/** The address's query without what is meant for this page: perhaps a key, so it is left as it is written. */
+const query = location.search.slice(1).split("&").filter((pair) => pair && !pair.startsWith("form="));
 
 /** What stands over the picture, and the word in the corner, per state. */
 const STATES = {
@@ -29,12 +32,15 @@ const NO_PICTURE_MS = 5000;
 /** A server that has said nothing for this long gets a new connection. It may let us wait for a publisher. */
 const NO_ANSWER_MS = 20_000;
 
+const forms = FORMS.filter((form) => form.takes(video));
+/** The name of the form that the viewer wants, or null. */
+let choice = new URLSearchParams(location.search).get("form");
+/** Moves on where a form has turned out not to play here. */
+let turn = 0;
+
 let take = null;
 let state = "";
 let retryTimer = 0, retryWait = RETRY_FIRST_MS;
-/** Tracks to believe in, or undefined to believe the stream. */
-let tracks = {};
-let guesses = 0;
 
 function show(next, detail) {
   const face = STATES[next];
@@ -57,44 +63,41 @@ function icon(button, which, visible) {
   button.querySelector(`[data-icon="${which}"]`).toggleAttribute("hidden", !visible);
 }
 
-function connect() {
+/** The form that is next: of those with the name that the viewer wants, if there are any, else of all. */
+function current() {
+  const wanted = forms.filter((form) => form.name === choice);
+  const candidates = wanted.length ? wanted : forms;
+  return candidates[turn % candidates.length];
+}
+
+async function connect() {
   end();
   show("connecting");
-  const player = mpegts.createPlayer(
-    { type: "flv", isLive: true, url: source, ...tracks },
-    {
-      enableStashBuffer: false,
-      lazyLoad: false,
-      // Two ways back to the live moment: a little faster for a little lag, and a jump for a lot.
-      liveSync: true,
-      liveSyncTargetLatency: 0.8,
-      liveSyncMaxLatency: 1.4,
-      liveSyncPlaybackRate: 1.1,
-      liveBufferLatencyChasing: true,
-      liveBufferLatencyMaxLatency: 4,
-      liveBufferLatencyMinRemain: 0.8,
-      autoCleanupSourceBuffer: true,
-      autoCleanupMaxBackwardDuration: 30,
-      autoCleanupMinBackwardDuration: 10,
-      statisticsInfoReportInterval: 500,
-    },
-  );
-  const mine = { player, position: 0, moved: performance.now(), began: performance.now(), bytes: false, shown: false };
+  const form = current();
+  $("form").value = form.name;
+  const now = performance.now();
+  const mine = { form, player: null, position: 0, moved: now, began: now, live: false };
   take = mine;
-  const ours = (then) => (...facts) => { if (take === mine) then(...facts); };
-  player.on(mpegts.Events.ERROR, ours((type, detail, info) => lost(type, detail, info)));
-  player.on(mpegts.Events.LOADING_COMPLETE, ours(() => retry("The stream has ended.")));
-  player.on(mpegts.Events.MEDIA_INFO, ours((info) => {
-    mine.shown = true;
-    $("codecs").textContent = [info.videoCodec, info.audioCodec].filter(Boolean).map(codec).join(" + ") || "–";
-  }));
-  player.on(mpegts.Events.STATISTICS_INFO, ours((info) => {
-    if (info.speed > 0) mine.bytes = true;
-    mine.speed = mine.speed === undefined ? info.speed : mine.speed * 0.8 + info.speed * 0.2;
-  }));
-  player.attachMediaElement(video);
-  player.load();
-  start();
+  try {
+    if (form.library) await load(form.library);
+  } catch {
+    if (take !== mine) return;
+    turn += 1;
+    return retry("A part of this page did not come.");
+  }
+  if (take !== mine) return;
+  const ours = (then) => (fact) => { if (take === mine) then(fact); };
+  mine.player = form.start(video, source(form), {
+    ended: ours(() => retry("The stream has ended.")),
+    lost: ours(lost),
+  });
+  if (take === mine) start();
+  else mine.player.destroy(); // It was lost before it was here.
+}
+
+/** Where the stream is in a form. */
+function source(form) {
+  return new URL(`/${name}${form.path}${query.length ? "?" : ""}${query.join("&")}`, location.href).href;
 }
 
 /** Starts the picture. A browser may refuse sound, or refuse everything until a tap. */
@@ -118,17 +121,20 @@ function end() {
   const { player } = take ?? {};
   take = null;
   player?.destroy();
+  video.playbackRate = 1; // A player that was catching up leaves it as it is.
   for (const id of ["size", "latency", "rate", "dropped", "codecs"]) $(id).textContent = "–";
   $("figures").textContent = "";
 }
 
-/** An error of the player's: nobody live is one of them. */
-function lost(type, detail, info) {
-  if (type === mpegts.ErrorTypes.NETWORK_ERROR && detail === mpegts.ErrorDetails.NETWORK_STATUS_CODE_INVALID) {
-    const why = { 401: "This stream asks for a key.", 403: "This stream asks for a key.", 404: "", 503: "The server is full or going down." }[info?.code];
-    return retry(why ?? `The server answered ${info?.code}.`);
+/** The player cannot go on: nobody live is one of the reasons. */
+function lost({ status, media }) {
+  if (media) {
+    if (!take.live) turn += 1;
+    return retry("This browser could not decode the stream.");
   }
-  retry(type === mpegts.ErrorTypes.MEDIA_ERROR ? "This browser could not decode the stream." : "The connection was lost.");
+  if (!status) return retry("The connection was lost.");
+  const why = { 401: "This stream asks for a key.", 403: "This stream asks for a key.", 404: "", 503: "The server is full or going down." }[status];
+  retry(why ?? `The server answered ${status}.`);
 }
 
 function retry(detail) {
@@ -155,6 +161,20 @@ function toggle() {
   state === "paused" || state === "blocked" ? resume() : pause();
 }
 
+/** The viewer wants this form. Only the page's address remembers it. */
+function choose(form) {
+  choice = form;
+  turn = 0;
+  history.replaceState(null, "", `?${[...query, `form=${form}`].join("&")}`);
+  $("form").value = form;
+  if (state !== "paused" && state !== "blocked") resume();
+}
+
+function chooseNext() {
+  const options = [...$("form").options];
+  if (state !== "unsupported") choose(options[($("form").selectedIndex + 1) % options.length].value);
+}
+
 function setMuted(muted) {
   video.muted = muted;
   icon($("mute"), "muted", muted);
@@ -169,30 +189,25 @@ function setVolume(volume) {
   setMuted(video.volume === 0);
 }
 
-/** Seconds in the buffer ahead of the picture: what is known of the distance to the live moment. */
-function behind() {
-  const { buffered } = video;
-  return buffered.length ? Math.max(0, buffered.end(buffered.length - 1) - video.currentTime) : NaN;
-}
-
 /** Looks at the picture twice a second: does it move, and what are its figures? */
 function watch() {
   if (!take) return;
   const now = performance.now();
+  const known = take.player?.figures() ?? {};
   if (video.currentTime !== take.position) {
     take.position = video.currentTime;
     take.moved = now;
     if (video.readyState >= 2 && !video.paused && state !== "live") {
       retryWait = RETRY_FIRST_MS;
+      take.live = true;
       show("live");
     }
   }
   const still = now - take.moved;
   if (document.hidden) {
     take.moved = now; // Browsers slow hidden pages down; that is no stall.
-  } else if (take.bytes && !take.shown && now - take.began > NO_PICTURE_MS) {
-    // Believe in the picture alone, then in the sound alone, then in the stream again.
-    tracks = [{ hasAudio: false, hasVideo: true }, { hasAudio: true, hasVideo: false }, {}][guesses++ % 3];
+  } else if (known.bytes && !known.codecs && now - take.began > NO_PICTURE_MS) {
+    if (!take.form.doubt?.()) turn += 1;
     return connect();
   } else if (state === "connecting" && now - take.began > NO_ANSWER_MS) {
     return retry("The server does not answer.");
@@ -202,25 +217,19 @@ function watch() {
     show("stalled");
   }
   if (video.paused && state === "live") pause(); // From a headset's button or the picture-in-picture window.
-  figures();
+  figures(known);
 }
 
-function figures() {
+function figures({ behind, bits, codecs }) {
   const quality = video.getVideoPlaybackQuality?.();
   const size = video.videoWidth ? `${video.videoWidth} × ${video.videoHeight}` : state === "live" ? "Sound only" : "–";
-  const lag = behind();
-  const latency = Number.isFinite(lag) ? `${lag.toFixed(1)} s` : "–";
+  const latency = Number.isFinite(behind) ? `${behind.toFixed(1)} s` : "–";
   $("size").textContent = size;
   $("latency").textContent = latency;
-  $("rate").textContent = take?.speed ? rate(take.speed * 1024 * 8) : "–";
+  $("rate").textContent = bits ? rate(bits) : "–";
   $("dropped").textContent = quality?.totalVideoFrames ? `${quality.droppedVideoFrames} of ${quality.totalVideoFrames}` : "–";
+  $("codecs").textContent = codecs || "–";
   $("figures").textContent = state === "live" ? `${size} · ${latency}` : "";
-}
-
-/** The name that people use for a codec string. */
-function codec(text) {
-  const names = { avc1: "H.264", hvc1: "HEVC", hev1: "HEVC", vvc1: "VVC", av01: "AV1", vp09: "VP9", mp4a: "AAC", opus: "Opus", mp3: "MP3" };
-  return names[text.toLowerCase().split(".")[0]] ?? text;
 }
 
 function rate(bits) {
@@ -243,11 +252,14 @@ const KEYS = {
   m: () => setMuted(!video.muted),
   f: fullScreen,
   p: () => { if (!$("picture").hidden) pictureInPicture(); },
+  l: chooseNext,
   ArrowUp: () => setVolume((video.muted ? 0 : video.volume) + 0.1),
   ArrowDown: () => setVolume((video.muted ? 0 : video.volume) - 0.1),
 };
 
 addEventListener("keydown", (event) => {
+  // A menu has a use for every key.
+  if (event.target.closest("select")) return;
   const onControl = event.target.closest("button, input, a");
   if (event.ctrlKey || event.metaKey || event.altKey || (onControl && (event.key === " " || event.key.startsWith("Arrow")))) return;
   const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
@@ -274,9 +286,11 @@ $("mute").addEventListener("click", () => {
   setMuted(!video.muted);
 });
 $("volume").addEventListener("input", (event) => setVolume(Number(event.target.value)));
+$("form").addEventListener("change", () => choose($("form").value));
 $("full").addEventListener("click", fullScreen);
 $("picture").addEventListener("click", pictureInPicture);
 $("picture").hidden = !document.pictureInPictureEnabled;
+video.addEventListener("ended", () => { if (take) retry("The stream has ended."); });
 video.addEventListener("dblclick", fullScreen);
 video.addEventListener("resize", () => {
   if (video.videoWidth) stage.style.setProperty("--ratio", video.videoWidth / video.videoHeight);
@@ -286,8 +300,12 @@ $("name").textContent = name;
 document.title = `${name} · shardcast`;
 setMuted(true);
 wake();
-if (mpegts.getFeatureList().mseLivePlayback) {
-  mpegts.LoggingControl.applyConfig({ enableVerbose: false, enableDebug: false, enableInfo: false, enableWarn: false, enableError: false });
+for (const form of forms) {
+  // Two ways to play one form are one choice.
+  if (!$("form").querySelector(`[value="${form.name}"]`)) $("form").add(new Option(form.label, form.name));
+}
+$("form").hidden = $("form").options.length < 2;
+if (forms.length) {
   setInterval(watch, 500);
   connect();
 } else {

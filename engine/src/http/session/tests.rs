@@ -3,7 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::session::Session as _;
+use crate::{
+    flv,
+    http::wire::{FLV_CHUNKED, FLV_WEBSOCKET},
+    segment::Rendition,
+    session::Session as _,
+};
 
 const START: Now = Now(1_000_000_000);
 
@@ -36,7 +41,7 @@ impl Door {
         while let Some(output) = self.session.poll() {
             assert!(!self.closed, "nothing follows Close: {output:?}");
             match output {
-                Output::Send(bytes) => self.sent.extend_from_slice(&bytes),
+                Output::Send(bytes) | Output::Share(bytes) => self.sent.extend_from_slice(&bytes),
                 Output::Event(event) => self.events.push(event),
                 Output::Close => self.closed = true,
             }
@@ -498,4 +503,102 @@ proptest! {
         door.give(Input::Shutdown);
         prop_assert!(door.closed || door.error.is_some());
     }
+}
+
+/// What the last event asks for of a packaged stream.
+fn fetched(door: &Door) -> (&str, &str, &Item) {
+    match door.events.last() {
+        Some(Event::Fetch { name, query, item }) => (name.as_str(), query, item),
+        other => panic!("the last event is a fetch, not {other:?}"),
+    }
+}
+
+#[test]
+fn a_segment_is_asked_for_and_sent_as_it_is_kept() {
+    let mut door = Door::new();
+    door.receive(&get("/live/cam/video-abc-7.m4s?key=x&_HLS_msn=1"));
+    let item = Item::Segment { id: 0xabc, rendition: Rendition::Video, number: 7, from: Some(0) };
+    assert_eq!(fetched(&door), ("live/cam", "key=x", &item));
+    assert_eq!(
+        (door.take().as_str(), door.session.deadline()),
+        ("", None),
+        "the hub answers in its own time"
+    );
+    // The next request waits for its turn.
+    door.receive(&get("/live/cam/nothing.txt"));
+    let pieces = vec![Bytes::from(vec![b'a'; 20_000]), Bytes::from_static(b"end")];
+    door.give(Input::Fetched(Found::Bytes(pieces)));
+    let sent = door.take();
+    let (head, rest) = sent.split_once("\r\n\r\n").unwrap();
+    let lines: Vec<&str> = head.lines().collect();
+    assert!(lines[0] == "HTTP/1.1 200 OK" && lines.contains(&"Content-Length: 20003"), "{head}");
+    assert!(
+        rest[19_990..].starts_with("aaaaaaaaaaendHTTP/1.1 404 Not Found\r\n"),
+        "{}",
+        &rest[19_990..20_050]
+    );
+}
+
+#[test]
+fn a_segment_that_is_being_made_comes_in_chunks() {
+    let mut door = Door::new();
+    door.receive(&get("/live/cam/video-abc-7.m4s"));
+    door.give(Input::Fetched(Found::Open(vec![Bytes::from_static(b"one"), Bytes::from_static(b"three")], 2)));
+    let sent = door.take();
+    assert!(
+        sent.contains("\r\nTransfer-Encoding: chunked\r\n")
+            && sent.ends_with("\r\n\r\n3\r\none\r\n5\r\nthree"),
+        "{sent}"
+    );
+    door.give(Input::Fetched(Found::Bytes(vec![Bytes::from_static(b"last")])));
+    assert_eq!(door.take(), "\r\n4\r\nlast\r\n0\r\n\r\n");
+    door.receive(&get("/live/cam.flv"));
+    assert_eq!(door.wish().0, "live/cam", "the connection goes on");
+}
+
+#[test]
+fn half_a_segment_is_not_passed_off_as_a_whole_one() {
+    let half = || {
+        let mut door = Door::new();
+        door.receive(&get("/live/cam/video-abc-7.m4s"));
+        door.give(Input::Fetched(Found::Open(vec![Bytes::from_static(b"one")], 1)));
+        door.take();
+        door
+    };
+    for ending in
+        [Input::Fetched(Found::Missing), Input::Answer(Answer::Refused(Refusal::TooLate)), Input::Shutdown]
+    {
+        let mut door = half();
+        door.give(ending);
+        assert_eq!((door.take().as_str(), door.closed), ("", true));
+    }
+}
+
+#[test]
+fn an_old_client_and_one_that_wants_a_range_get_a_segment_when_it_is_whole() {
+    for request in [
+        "GET /live/cam/video-abc-7.m4s HTTP/1.0\r\n\r\n".to_owned(),
+        get("/live/cam/video-abc-7.m4s").replace("Host", "Range: bytes=0-5\r\nHost"),
+        get("/live/cam/video-abc-7.m4s").replace("GET", "HEAD"),
+    ] {
+        let mut door = Door::new();
+        door.receive(&request);
+        assert!(matches!(fetched(&door).2, Item::Segment { from: None, .. }), "{request}");
+    }
+}
+
+#[test]
+fn each_answer_to_a_fetch_has_its_status() {
+    for (found, status) in [(Found::Missing, "404"), (Found::Absurd, "400")] {
+        let mut door = Door::new();
+        door.receive(&get("/live/cam/video.m3u8?_HLS_msn=9"));
+        door.give(Input::Fetched(found));
+        let sent = door.take();
+        assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{sent}");
+        assert!(!door.closed);
+    }
+    let mut door = Door::new();
+    door.receive(&get("/live/cam/video.m3u8"));
+    door.answer(Answer::Refused(Refusal::TooLate));
+    assert!(door.take().starts_with("HTTP/1.1 503 "));
 }

@@ -1,6 +1,6 @@
 //! What a peer is sent next, and what follows when that is done.
 
-use super::{Leaving, NEVER, Role, Sending};
+use super::{Leaving, NEVER, Piece, Role, Sending};
 use crate::{
     hub::{ConnectionId, Hub, Lost, Output, timers::Timer},
     observe::StreamEvent,
@@ -23,8 +23,9 @@ impl Hub {
                 Role::Viewing { viewer, .. } => viewer.at_boundary(),
                 _ => true,
             };
-            if between && let Some(bytes) = connection.pop() {
-                connection.sending = Some((Sending::Own(bytes.clone()), now));
+            if between && let Some(piece) = connection.pop() {
+                let bytes = piece.bytes.clone();
+                connection.sending = Some((Sending::Own(piece), now));
                 return Some(Output::Send { connection: id, bytes });
             }
             if connection.closing && between {
@@ -49,7 +50,9 @@ impl Hub {
                             connection.sending = Some((Sending::Stream, now));
                             return Some(Output::Send { connection: id, bytes });
                         }
-                        Next::Ahead(bytes) | Next::Jumped(bytes) => connection.push_front(bytes),
+                        Next::Ahead(bytes) | Next::Jumped(bytes) => {
+                            connection.push_front(Piece { bytes, shared: false });
+                        }
                         Next::Nothing => {
                             return match leaving {
                                 Leaving::No => None,
@@ -86,9 +89,9 @@ impl Hub {
             Err(how) => return self.lost(id, how, now),
         };
         match sending {
-            Sending::Own(mut bytes) => {
+            Sending::Own(Piece { mut bytes, shared }) => {
                 let rest = bytes.split_off(count.min(bytes.len()));
-                connection.push_front(rest);
+                connection.push_front(Piece { bytes: rest, shared });
             }
             Sending::Stream => {
                 if let Role::Viewing { viewer, .. } = &mut connection.role {

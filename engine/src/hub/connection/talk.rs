@@ -5,21 +5,55 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Connection;
+#[cfg(feature = "segment")]
+use crate::segment::Found;
 use crate::{
     message::Unread,
-    session::{Answer, Event},
+    session::{Answer, Event, Input},
 };
+
+/// The answer to a wish.
+pub enum Reply {
+    Answer(Answer),
+    #[cfg(feature = "segment")]
+    Found(Box<Found>),
+}
+
+impl From<Reply> for Input<'_> {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Answer(answer) => Input::Answer(answer),
+            #[cfg(feature = "segment")]
+            Reply::Found(found) => Input::Fetched(*found),
+        }
+    }
+}
+
+/// Something to be sent.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    pub bytes: Bytes,
+    /// Others keep it too: it is not this peer's memory.
+    pub shared: bool,
+}
+
+impl Piece {
+    /// What counts as this peer's memory.
+    fn weight(&self) -> usize {
+        if self.shared { 0 } else { self.bytes.len() }
+    }
+}
 
 /// What a peer and the hub have to tell each other.
 #[derive(Default)]
 pub(super) struct Talk {
     /// What its session wants to say.
-    pub outbox: VecDeque<Bytes>,
+    pub outbox: VecDeque<Piece>,
     pub outbox_bytes: usize,
     /// What came while its wish had no answer yet.
     pub unread: Unread,
     /// The answer to its wish, to be told before anything else.
-    pub answer: Option<Answer>,
+    pub answer: Option<Reply>,
     /// What it wants next, while it still finishes the frame that it was in when it wanted no more of that stream.
     pub next_wish: Option<Event>,
 }
@@ -54,27 +88,27 @@ impl Connection {
         self.talk.as_ref().is_none_or(|talk| talk.outbox.is_empty())
     }
 
-    pub(super) fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
+    pub(super) fn push(&mut self, piece: Piece) {
+        if !piece.bytes.is_empty() {
             let talk = self.talk();
-            talk.outbox_bytes += bytes.len();
-            talk.outbox.push_back(bytes);
+            talk.outbox_bytes += piece.weight();
+            talk.outbox.push_back(piece);
         }
     }
 
-    pub(super) fn push_front(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
+    pub(super) fn push_front(&mut self, piece: Piece) {
+        if !piece.bytes.is_empty() {
             let talk = self.talk();
-            talk.outbox_bytes += bytes.len();
-            talk.outbox.push_front(bytes);
+            talk.outbox_bytes += piece.weight();
+            talk.outbox.push_front(piece);
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Bytes> {
+    pub(super) fn pop(&mut self) -> Option<Piece> {
         self.take_from_talk(|talk| {
-            let bytes = talk.outbox.pop_front()?;
-            talk.outbox_bytes -= bytes.len();
-            Some(bytes)
+            let piece = talk.outbox.pop_front()?;
+            talk.outbox_bytes -= piece.weight();
+            Some(piece)
         })?
     }
 
@@ -85,7 +119,7 @@ impl Connection {
         });
     }
 
-    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+    pub(super) fn take_answer(&mut self) -> Option<Reply> {
         self.take_from_talk(|talk| talk.answer.take())?
     }
 

@@ -28,6 +28,7 @@ fn times_count_from_the_first_frame_behind_a_delay() {
     assert_eq!(times(&file, FIRST), of_millis([(10, 10), (50, 50)]));
     assert_eq!(times(&file, SECOND), of_millis([(0, 0), (23, 23)]));
     assert_eq!(file.readings.first(), Some(&(0, 900)));
+    assert_eq!(file.leaps, [0; 0]);
 }
 
 #[test]
@@ -92,29 +93,31 @@ fn each_picture_brings_a_reading_and_no_other_is_needed() {
     let file = reader::read(&bytes);
     let expected: Vec<_> = (0..50).map(|number| (number as usize, 3600 * number)).collect();
     assert_eq!(file.readings, expected);
-    // Two times both tables, and one packet for each picture.
-    assert_eq!(bytes.len() / 188, 4 + 50);
+    // Both tables at the file's beginning, and then each 480 ms, and one packet for each picture.
+    assert_eq!(bytes.len() / 188, 2 + 2 * 5 + 50);
 }
 
 #[test]
 fn a_slow_picture_leaves_the_clock_to_be_read_between_its_frames() {
     let frames: Vec<Frame> = (0..4).map(|number| picture(1000 * number, 0, number == 0, p())).collect();
     let file = read(&[h264()], &[&frames[..2], &frames[2..]]);
-    assert!(file.readings.len() > 30);
+    assert_eq!(file.readings.len(), 3 * 25 + 1);
     // With sound beside it, or with nothing but sound on a track of pictures.
     let sounds: Vec<Frame> = (0..100).map(|number| sound(21 * number, noise(200, 1))).collect();
     let file = read(&[h264(), aac()], &[&sounds]);
     assert_eq!((file.of(FIRST).len(), file.of(SECOND).len()), (0, 100));
-    assert!(file.readings.len() > 20);
+    assert_eq!(file.readings.len(), 99 * 21 / 40 + 1);
     assert_eq!(file.readings.first(), Some(&(0, 0)));
 }
 
 #[test]
-fn no_readings_are_made_up_for_a_pause() {
+fn over_a_pause_the_clock_leaps_and_says_so() {
     let frames = [0, 40, 3_600_000, 3_600_040].map(|dts| picture(dts, 0, dts == 0, p()));
-    assert_eq!(read(&[h264()], &[&frames]).readings.len(), 4);
+    let file = read(&[h264()], &[&frames]);
+    assert_eq!((file.readings.len(), file.leaps), (4 + 1, vec![2]));
     let frames = [0, 21, 3_600_000, 3_600_021].map(|dts| sound(dts, noise(9, 1)));
-    assert_eq!(read(&[h264(), aac()], &[&frames]).readings.len(), 2);
+    let file = read(&[h264(), aac()], &[&frames]);
+    assert_eq!((file.readings.len(), file.leaps), (2, vec![1]));
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn round_trip(sound_track: &Track, frames: &[(Frame, Option<Vec<u8>>)], cuts: &[
     fragments.retain(|fragment| !fragment.is_empty());
     let fragments: Vec<&[Frame]> = fragments.iter().map(|fragment| &fragment[..]).collect();
     let file = read(&[h264(), sound_track.clone()], &fragments);
-    assert_eq!(file.tables, 1 + fragments.len());
+    assert!(file.tables > 0 && file.versions == [0]);
 
     let expected: Vec<_> =
         frames.iter().filter_map(|(frame, payload)| Some((frame, payload.as_ref()?))).collect();

@@ -1,14 +1,21 @@
-//! Files against a reader of their own, and against bytes that a person has looked at.
+//! What is written against a reader of its own, against the rules of the standards, against bytes that a person has looked
+//! at, and against our own reading.
 
 mod clock;
+mod demux;
+mod faults;
 mod frames;
 mod reader;
+mod rules;
+mod scenes;
+mod segment;
+mod wire;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{CONTAINER, tables};
+use super::{CONTAINER, crc};
 use crate::{
     codec::{
         Codec, Parameters,
@@ -46,6 +53,14 @@ fn h265() -> Track {
 
 fn aac() -> Track {
     track(AUDIO, parameters(Codec::Aac, samples::AAC_LC_48000_STEREO))
+}
+
+fn h266() -> Track {
+    track(VIDEO, parameters(Codec::H266, samples::H266_MAIN10_242))
+}
+
+fn ac3() -> Track {
+    track(AUDIO, Arc::new(Parameters::from_ac3_frame(&hex(samples::AC3_48000_STEREO)).unwrap()))
 }
 
 fn opus(channels: u8) -> Track {
@@ -135,7 +150,7 @@ fn the_tables_are_those_that_ffmpeg_writes() {
 
 #[test]
 fn the_check_value_of_crc_32_mpeg_2_is_right() {
-    assert_eq!(tables::crc(b"123456789"), 0x0376_e6e7);
+    assert_eq!(crc::crc(b"123456789"), 0x0376_e6e7);
 }
 
 #[test]
@@ -145,7 +160,8 @@ fn each_fragment_begins_with_the_tables() {
     let bytes = mux(&[h264(), aac()], &[&frames, &later, &later]);
     let starts: Vec<usize> =
         (0..bytes.len() / 188).filter(|packet| bytes[packet * 188 + 1..][..2] == [0x40, 0]).collect();
-    assert_eq!(starts.len(), 4);
+    // And so does the file itself.
+    assert_eq!(starts.len(), 1 + 3);
     // A player that enters at any of them finds all it needs.
     for start in starts {
         let file = reader::read(&bytes[start * 188..]);
@@ -163,10 +179,12 @@ fn each_codec_has_the_type_and_descriptors_that_ffmpeg_knows() {
     };
     assert_eq!(stream(h264()), (0x1b, Vec::new()));
     assert_eq!(stream(h265()), (0x24, Vec::new()));
+    assert_eq!(stream(h266()), (0x33, Vec::new()));
     assert_eq!(stream(aac()), (0x0f, Vec::new()));
     assert_eq!(stream(mp3()), (0x03, Vec::new()));
     let half = Parameters::from_mp3_frame(&hex(samples::MP3_22050_MONO)).unwrap();
     assert_eq!(stream(track(AUDIO, Arc::new(half))), (0x04, Vec::new()));
+    assert_eq!(stream(ac3()), (0x81, b"\x05\x04AC-3".to_vec()));
     for channels in 1..=8 {
         assert_eq!(stream(opus(channels)), (0x06, [b"\x05\x04Opus\x7f\x02\x80", &[channels][..]].concat()));
     }
@@ -184,7 +202,7 @@ fn a_track_that_cannot_be_said_is_left_out_with_its_frames() {
     let unsaid = |track: Track| {
         let file = read(&[track], &[&[sound(0, noise(300, 1)), sound(20, noise(300, 2))]]);
         assert_eq!((file.streams.len(), file.units.len(), file.readings.len()), (0, 0, 0));
-        assert_eq!((file.clock_pid, file.tables), (0x1fff, 2));
+        assert_eq!((file.clock_pid, file.tables), (0x1fff, 1));
     };
     // Channels by elements, 960 samples, low delay, a rate of its own.
     for config in [samples::AAC_LC_31_BY_ELEMENTS, "1194", "f8e64000", "1780181c88"] {
@@ -227,6 +245,32 @@ fn a_key_frame_stands_behind_a_delimiter_and_its_parameter_sets() {
     assert_eq!(kinds, [35, 32, 33, 34, 20]);
     assert!(written.starts_with(&[0, 0, 0, 1, 0x46, 0x01, 0x50, 0, 0, 0, 1, 0x40]));
     assert!(written.ends_with(&hevc[4..]));
+}
+
+#[test]
+fn the_delimiter_of_vvc_says_whether_a_decoder_can_begin_there() {
+    let config = hex(samples::H266_MAIN10_242);
+    let sets = crate::codec::h266::Configuration::parse(&config).unwrap().parameter_sets;
+    let [sps, pps] = sets[..] else { panic!("{} sets", sets.len()) };
+    for (unit, key, delimiter) in [
+        (samples::H266_IDR, true, [0, 0xa1, 0xa8]),
+        (samples::H266_CRA, true, [0, 0xa1, 0xa8]),
+        (samples::H266_TRAIL, false, [0, 0xa3, 0x28]),
+    ] {
+        // Each has a delimiter of its own, of three bytes behind four of length.
+        let unit = hex(unit);
+        let slice = &unit[4 + 3 + 4..];
+        let mut expected = vec![&delimiter[..]];
+        if key {
+            expected.extend([sps, pps]);
+        }
+        expected.push(slice);
+        assert_eq!(payload(&h266(), picture(0, 0, key, unit.clone())), Some(annex_b(&expected)));
+    }
+    // Parts of both kinds are no entrance.
+    let mixed = prefixed(&[&[0, 0x39, 7], &[0, 0x01, 7]]);
+    let written = payload(&h266(), picture(0, 0, false, mixed)).unwrap();
+    assert!(written.starts_with(&annex_b(&[&[0, 0xa1, 0x28]])));
 }
 
 #[test]
@@ -289,7 +333,7 @@ fn what_is_whole_of_a_broken_picture_is_written_and_nothing_of_one_that_has_noth
             broken.len() == 6 && broken[3] == 2
         );
     }
-    for track in [aac(), mp3(), opus(2)] {
+    for track in [aac(), mp3(), opus(2), ac3()] {
         assert_eq!(payload(&track, sound(0, Bytes::new())), None);
     }
 }

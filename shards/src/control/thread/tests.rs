@@ -45,6 +45,7 @@ impl Shard {
                         let _ = answer.send(Report { stats, ..Report::default() });
                     }
                     Some(Request::Settings(new)) => settings = Some(new),
+                    Some(Request::Certificate(_)) => {}
                     Some(Request::Drain) => break,
                     None => std::thread::sleep(Duration::from_millis(1)),
                 }

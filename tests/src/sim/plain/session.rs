@@ -156,6 +156,8 @@ impl session::Session for Session {
                 self.say(word::ENDED, &[]);
             }
             Input::KeyframeWanted => self.say(word::KEYFRAME, &[]),
+            // It asks for none.
+            Input::Fetched(_) => {}
             Input::Timeout => {
                 if self.state == State::Greeting {
                     return Err(Error::timed_out("said nothing", self.received));

@@ -1,0 +1,179 @@
+//! What containers cost, each as a ratio in the same run: packets of MPEG-TS beside those that another crate writes, a part
+//! of a packaged stream beside a copy of its payload. `cargo bench -p shardcast-bench --bench containers` runs it for half a
+//! minute. CPU of this thread, median of some rounds, the two sides in turn.
+
+use std::{hint::black_box, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use mpeg2ts::ts::{ReadTsPacket, TsPacket, TsPacketReader, TsPacketWriter, WriteTsPacket};
+use shardcast_engine::{
+    codec::{Codec, Parameters},
+    media::{Frame, Payload, TrackId},
+    mpegts,
+    segment::{Cut, Packager, Settings},
+    session::Opening,
+    time::{MediaTime, Wall},
+};
+use shardcast_io::clock;
+
+const ROUNDS: usize = 15;
+/// Pictures of a stream of 4 Mbit/s, ten seconds of it.
+const PICTURES: i64 = 300;
+const PICTURE_BYTES: usize = 13_000;
+const KEY_BYTES: usize = 90_000;
+/// `avcC` of a stream of 1280x720.
+const AVCC: &[u8] = &[
+    0x01, 0x64, 0x00, 0x1f, 0xff, 0xe1, 0x00, 0x1a, 0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05,
+    0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0xc0, 0xf1, 0x83, 0x19, 0x60,
+    0x01, 0x00, 0x06, 0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0, 0xfd, 0xf8, 0xf8, 0x00,
+];
+
+fn main() {
+    let (opening, frames) = stream();
+    packets(&opening, &frames);
+    parts(&opening, &frames);
+}
+
+/// Pictures with a key frame each two seconds, each one NAL unit.
+fn stream() -> (Opening, Vec<Frame>) {
+    let parameters =
+        Parameters::parse(Codec::H264, Bytes::from_static(AVCC)).expect("a configuration of x264");
+    let frame = |millis, payload| {
+        let time = MediaTime::from_millis(millis);
+        Frame { track: TrackId::VIDEO, dts: time, pts: time, payload }
+    };
+    let mut opening = Opening::default();
+    opening.note(&frame(0, Payload::Parameters(Arc::new(parameters))));
+    let picture = |number: i64| {
+        let key = number % 60 == 0;
+        let len = if key { KEY_BYTES } else { PICTURE_BYTES };
+        let mut data = Vec::with_capacity(len);
+        data.extend_from_slice(&u32::try_from(len - 4).expect("a small picture").to_be_bytes());
+        data.push(if key { 0x65 } else { 0x41 });
+        data.resize(len, 0x5a);
+        frame(number * 1000 / 30, Payload::Video { codec: Codec::H264, key, data: data.into() })
+    };
+    (opening, (0..PICTURES).map(picture).collect())
+}
+
+/// What `work` takes, CPU seconds of this thread, each round; `other` in turn.
+fn in_turn(mut work: impl FnMut(), mut other: impl FnMut()) -> (f64, f64, f64, f64, f64) {
+    let timed = |work: &mut dyn FnMut()| {
+        let before = clock::thread_cpu();
+        work();
+        (clock::thread_cpu() - before) as f64 / 1e9
+    };
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let (mine, yours) = (timed(&mut work), timed(&mut other));
+        // The first warms caches and heap.
+        if round > 0 {
+            ours.push(mine);
+            theirs.push(yours);
+            ratios.push(mine / yours);
+        }
+    }
+    for figures in [&mut ours, &mut theirs, &mut ratios] {
+        figures.sort_by(f64::total_cmp);
+    }
+    (ours[ROUNDS / 2], theirs[ROUNDS / 2], ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1])
+}
+
+/// Frames to packets here, and the same packets by a crate that has them parsed already.
+fn packets(opening: &Opening, frames: &[Frame]) {
+    let mux = |out: &mut BytesMut| {
+        out.clear();
+        let mut wire = (mpegts::FORM.open)();
+        wire.header(opening, &frames[0], out);
+        frames.iter().for_each(|frame| wire.frame(frame, out));
+    };
+    let mut out = BytesMut::with_capacity(16 << 20);
+    mux(&mut out);
+    let count = out.len() / 188;
+    let mut reader = TsPacketReader::new(&out[..]);
+    let mut parsed: Vec<TsPacket> = Vec::with_capacity(count);
+    while let Some(packet) = reader.read_ts_packet().expect("what we write, others read") {
+        parsed.push(packet);
+    }
+    assert_eq!(parsed.len(), count, "another reader finds as many packets");
+    let mut theirs = Vec::with_capacity(16 << 20);
+    let write = |out: &mut Vec<u8>| {
+        out.clear();
+        let mut writer = TsPacketWriter::new(out);
+        for packet in &parsed {
+            writer.write_ts_packet(packet).expect("memory takes all");
+        }
+    };
+    let (ours, other, ratio, least, most) = in_turn(
+        || {
+            mux(&mut out);
+            black_box(&out);
+        },
+        || {
+            write(&mut theirs);
+            black_box(&theirs);
+        },
+    );
+    assert_eq!(theirs.len(), count * 188);
+    println!(
+        "MPEG-TS: {:.1} million packets/s, mpeg2ts {:.1}: {:.1} times as many ({:.1} - {:.1})",
+        count as f64 / ours / 1e6,
+        count as f64 / other / 1e6,
+        1.0 / ratio,
+        1.0 / most,
+        1.0 / least
+    );
+}
+
+/// Frames to parts, and a copy of their payload into memory of the same sizes.
+fn parts(opening: &Opening, frames: &[Frame]) {
+    let package = || {
+        let group = Some(std::time::Duration::from_secs(2));
+        let mut packager = Packager::new(Settings::default(), 1, group, opening);
+        let mut parts = Vec::new();
+        for frame in frames {
+            packager.frame(frame, Wall(1_795_333_500_000_000_000));
+            while let Some(cut) = packager.poll() {
+                if let Cut::Part(part) = cut {
+                    parts.push(part);
+                }
+            }
+        }
+        parts
+    };
+    // As many pictures as a part has, in memory of its own.
+    let copy = || {
+        let copied: Vec<Bytes> = frames
+            .chunks(6)
+            .map(|run| {
+                let len = run.iter().map(Frame::payload_bytes).sum();
+                let mut out = BytesMut::with_capacity(len);
+                for frame in run {
+                    if let Payload::Video { data, .. } = &frame.payload {
+                        out.extend_from_slice(data);
+                    }
+                }
+                out.freeze()
+            })
+            .collect();
+        copied
+    };
+    assert!(package().len() >= 49, "ten seconds of parts of a fifth");
+    let (ours, other, ratio, least, most) = in_turn(
+        || {
+            for _ in 0..20 {
+                black_box(package());
+            }
+        },
+        || {
+            for _ in 0..20 {
+                black_box(copy());
+            }
+        },
+    );
+    println!(
+        "fMP4: a second of 4 Mbit/s in parts {:.1} us, a copy of its payload {:.1}: {ratio:.2} ({least:.2} - {most:.2})",
+        ours / 200.0 * 1e6,
+        other / 200.0 * 1e6,
+    );
+}

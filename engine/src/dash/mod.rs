@@ -1,0 +1,372 @@
+//! MPEG-DASH (ISO/IEC 23009-1): the manifest of a packaged stream. It names the same segments as the playlists of
+//! [`hls`](crate::hls) do, so a cache keeps them once for both.
+//!
+//! All times count from 1970 (`availabilityStartTime`), so that every manifest of a stream has the same timeline without
+//! anybody keeping a beginning. A run of segments without a discontinuity is a period. Its start says when its media was there
+//! on this server's clock, and so when a segment can be fetched; players set their clocks by the file `time` beside it (`UTCTiming`).
+//!
+//! The segment that is being made is in the timeline already, as long as others are: who asks for it is sent its parts as
+//! they are cut (`availabilityTimeComplete="false"`).
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt::{Arguments, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    codec::Shape,
+    hls::{Query, bits_per_second, name, seconds},
+    segment::{Cut, Init, Item, Segment, Shelf, Terms, Text, TextForm, Window, ticks},
+    time::Wall,
+};
+
+/// The name of the manifest in a stream's folder.
+pub const NAME: &str = "manifest.mpd";
+/// Where players ask for the time, from the manifest's folder: what is answered is the server's, in UTC, as `xs:dateTime`
+/// (ISO/IEC 23009-1, 5.8.4.11).
+pub const TIME: &str = "time";
+
+/// The manifest of a stream.
+pub static MANIFEST: TextForm = TextForm { name: "manifest", content_type: "application/dash+xml", write };
+
+/// What a GET of `file` in a stream's folder asks for; `None` when it is nothing of ours, or its query, without the `?`,
+/// is such that addresses cannot carry it.
+pub fn request(file: &str, query: &str) -> Option<Item> {
+    if file == TIME {
+        return Some(Item::Clock);
+    }
+    if file != NAME {
+        return name::parse(file);
+    }
+    let query = Query::parse(query).ok()?.carried;
+    Some(Item::Text(Text { form: &MANIFEST, rendition: None, skip: false, until: None, query }))
+}
+
+/// A manifest is fetched anew as often as this at least: each segment is in one soon after it began.
+const UPDATE_MAX: Duration = Duration::from_secs(1);
+/// How far behind a player is to be, beyond the length of a segment, in part target durations.
+const PARTS_BEHIND: u32 = 3;
+
+fn write(window: &Window, text: &Text) -> String {
+    let Some(terms) = window.terms() else { return String::new() };
+    let periods = periods(window);
+    let mut out = Xml { text: String::with_capacity(4096) };
+    out.line(0, format_args!(r#"<?xml version="1.0" encoding="utf-8"?>"#));
+    let profiles = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019";
+    let head = format!(r#"<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="{profiles}""#);
+    let longest = segments(&periods).map(Segment::duration).max().unwrap_or_default();
+    let target = Duration::from_secs(terms.target.into());
+    let lasting = format!(
+        r#"minBufferTime="PT{}S" maxSegmentDuration="PT{}S""#,
+        seconds(terms.part * PARTS_BEHIND),
+        seconds(longest.max(target))
+    );
+    if window.ended() {
+        let end = periods.iter().map(Period::end).max().unwrap_or_default();
+        out.line(
+            0,
+            format_args!(
+                r#"{head} type="static" mediaPresentationDuration="PT{}S" {lasting}>"#,
+                seconds(end)
+            ),
+        );
+    } else {
+        let published = segments(&periods).flat_map(|segment| &segment.parts);
+        let published =
+            published.map(|part| Wall(part.wall.0 + nanos(part.lasts()))).max().unwrap_or_default();
+        let behind = target + terms.part * PARTS_BEHIND;
+        out.line(
+            0,
+            format_args!(
+                r#"{head} type="dynamic" availabilityStartTime="{}" publishTime="{published}" minimumUpdatePeriod="PT{}S" timeShiftBufferDepth="PT{}S" suggestedPresentationDelay="PT{}S" {lasting}>"#,
+                Wall(0),
+                seconds(UPDATE_MAX.min(target / 2)),
+                seconds(terms.window.max(target * 3)),
+                seconds(behind),
+            ),
+        );
+        out.line(1, format_args!(r#"<ServiceDescription id="0">"#));
+        let (latency, part) = (behind.as_millis(), terms.part.as_millis());
+        let (min, max) = (latency.min(part * 3), latency * 3);
+        out.line(2, format_args!(r#"<Latency target="{latency}" min="{min}" max="{max}"/>"#));
+        out.line(2, format_args!(r#"<PlaybackRate min="0.96" max="1.04"/>"#));
+        out.line(1, format_args!("</ServiceDescription>"));
+    }
+    let query = template(&text.query);
+    let last = periods.len().saturating_sub(1);
+    for (place, period) in periods.iter().enumerate() {
+        let open = !window.ended() && (place == last || period.is_open());
+        out.period(terms, period, open, &query);
+    }
+    if !window.ended() {
+        let scheme = "urn:mpeg:dash:utc:http-xsdate:2014";
+        out.line(1, format_args!(r#"<UTCTiming schemeIdUri="{scheme}" value="{TIME}"/>"#));
+    }
+    out.line(0, format_args!("</MPD>"));
+    out.text
+}
+
+/// A run of segments without a discontinuity.
+struct Period<'a> {
+    number: u64,
+    /// Since 1970.
+    start: Duration,
+    sets: Vec<Set<'a>>,
+}
+
+/// The segments of one track in it.
+struct Set<'a> {
+    shelf: &'a Shelf,
+    init: Arc<Init>,
+    segments: Vec<&'a Segment>,
+}
+
+/// The listed segments by period.
+fn periods(window: &Window) -> Vec<Period<'_>> {
+    let inits: Vec<_> = window
+        .cuts()
+        .into_iter()
+        .filter_map(|cut| if let Cut::Init(init) = cut { Some(init) } else { None })
+        .collect();
+    let mut periods: Vec<Period<'_>> = Vec::new();
+    for shelf in window.shelves() {
+        for segment in shelf.listed() {
+            let place = periods.partition_point(|period| period.number < segment.period);
+            if periods.get(place).is_none_or(|period| period.number != segment.period) {
+                let period = Period { number: segment.period, start: Duration::ZERO, sets: Vec::new() };
+                periods.insert(place, period);
+            }
+            let sets = &mut periods[place].sets;
+            let known = sets.iter_mut().find(|set| set.shelf.rendition() == shelf.rendition());
+            match known {
+                Some(set) => set.segments.push(segment),
+                None => {
+                    let named = |init: &&Arc<Init>| {
+                        init.rendition == shelf.rendition() && init.version == segment.init
+                    };
+                    let Some(init) = inits.iter().find(named).cloned() else { continue };
+                    sets.push(Set { shelf, init, segments: vec![segment] });
+                }
+            }
+        }
+    }
+    for period in &mut periods {
+        // A track that has had nothing is not there.
+        period.sets.retain(|set| set.segments.iter().any(|segment| !segment.is_gap()));
+    }
+    periods.retain(|period| !period.sets.is_empty());
+    for place in 0..periods.len() {
+        let floor = place.checked_sub(1).map(|before| periods[before].start + Duration::from_millis(1));
+        let start = periods[place].begins(place == 0);
+        periods[place].start = start.max(floor.unwrap_or_default());
+    }
+    periods
+}
+
+fn segments<'a>(periods: &'a [Period<'a>]) -> impl Iterator<Item = &'a Segment> {
+    periods.iter().flat_map(|period| &period.sets).flat_map(|set| set.segments.iter().copied())
+}
+
+impl Period<'_> {
+    /// When it begins. The beginning of the oldest may not be in the list any more: it has always begun when its media
+    /// time was zero.
+    fn begins(&self, oldest: bool) -> Duration {
+        let begins = |set: &Set<'_>| {
+            let part = set.segments.first()?.parts.first()?;
+            let wall = Duration::from_nanos(part.wall.0);
+            Some(if oldest { wall.saturating_sub(ticks(part.start, part.rate)) } else { wall })
+        };
+        self.sets.iter().filter_map(begins).min().unwrap_or_default()
+    }
+
+    /// A track has not come to its end yet, though another is past it.
+    fn is_open(&self) -> bool {
+        self.sets.iter().flat_map(|set| &set.segments).any(|segment| !segment.whole)
+    }
+
+    /// When the last of its segments ends.
+    fn end(&self) -> Duration {
+        let end = |set: &Set<'_>| {
+            let segment = set.segments.last()?;
+            Some(Duration::from_nanos(segment.parts.first()?.wall.0) + segment.duration())
+        };
+        self.sets.iter().filter_map(end).max().unwrap_or_default()
+    }
+}
+
+/// The manifest as it is written.
+struct Xml {
+    text: String,
+}
+
+impl Xml {
+    fn line(&mut self, depth: usize, line: Arguments<'_>) {
+        self.text.extend(std::iter::repeat_n("  ", depth));
+        self.text.write_fmt(line).expect("a String takes all that is written to it");
+        self.text.push('\n');
+    }
+
+    fn period(&mut self, terms: &Terms, period: &Period<'_>, open: bool, query: &str) {
+        let start = seconds(period.start);
+        // Between two periods nothing was there: a player that knows when the first ends does not wait for more of it.
+        let duration = if open {
+            String::new()
+        } else {
+            format!(r#" duration="PT{}S""#, seconds(period.end().saturating_sub(period.start)))
+        };
+        self.line(1, format_args!(r#"<Period id="{}" start="PT{start}S"{duration}>"#, period.number));
+        for set in &period.sets {
+            self.set(terms, period, set, open, query);
+        }
+        self.line(1, format_args!("</Period>"));
+    }
+
+    fn set(&mut self, terms: &Terms, period: &Period<'_>, set: &Set<'_>, open: bool, query: &str) {
+        let rendition = set.shelf.rendition();
+        let kind = rendition.name();
+        let id = rendition as usize;
+        // Without startWithSAP: a segment without a key frame is possible at any time.
+        self.line(
+            2,
+            format_args!(r#"<AdaptationSet id="{id}" contentType="{kind}" mimeType="{kind}/mp4" segmentAlignment="true">"#),
+        );
+        self.template(terms, period, set, open, query);
+        self.representation(terms, set);
+        self.line(2, format_args!("</AdaptationSet>"));
+    }
+
+    fn template(&mut self, terms: &Terms, period: &Period<'_>, set: &Set<'_>, open: bool, query: &str) {
+        let Some((first, part)) = set.segments.first().and_then(|first| Some((first, first.parts.first()?)))
+        else {
+            return;
+        };
+        let (rate, number) = (part.rate, first.number);
+        // The media time that was when the period began.
+        let since = Duration::from_nanos(part.wall.0).saturating_sub(period.start);
+        let offset = part.start.saturating_sub(nearest(since, rate));
+        let (id, rendition) = (terms.id, set.shelf.rendition());
+        let initialization = name::init(id, rendition, set.init.version);
+        // The name of a segment with its number left open.
+        let media = name::segment(id, rendition, 0).replace("-0.", "-$Number$.");
+        let early = if open {
+            let early = Duration::from_secs(terms.target.into()).saturating_sub(terms.part);
+            format!(r#" availabilityTimeOffset="{}" availabilityTimeComplete="false""#, seconds(early))
+        } else {
+            String::new()
+        };
+        self.line(
+            3,
+            format_args!(
+                r#"<SegmentTemplate timescale="{rate}" presentationTimeOffset="{offset}" startNumber="{number}" initialization="{initialization}{query}" media="{media}{query}"{early}>"#
+            ),
+        );
+        self.line(4, format_args!("<SegmentTimeline>"));
+        self.timeline(&timeline(set, open));
+        self.line(4, format_args!("</SegmentTimeline>"));
+        self.line(3, format_args!("</SegmentTemplate>"));
+    }
+
+    /// Segments of one length that follow each other are one element. (5.3.9.6)
+    fn timeline(&mut self, segments: &[(u64, u64)]) {
+        let mut expected = None;
+        for run in segments.chunk_by(|one, next| one.1 == next.1 && one.0 + one.1 == next.0) {
+            let Some((start, duration)) = run.first() else { continue };
+            let time = if expected == Some(*start) { String::new() } else { format!(r#" t="{start}""#) };
+            let repeat = match run.len() - 1 {
+                0 => String::new(),
+                more => format!(r#" r="{more}""#),
+            };
+            self.line(5, format_args!(r#"<S{time} d="{duration}"{repeat}/>"#));
+            expected = run.last().map(|last| last.0 + last.1);
+        }
+    }
+
+    fn representation(&mut self, terms: &Terms, set: &Set<'_>) {
+        let parameters = &set.init.parameters;
+        let (id, codecs) = (set.shelf.rendition().name(), &parameters.codec_string);
+        let bandwidth = bits_per_second(set.shelf, terms.target).peak;
+        let head = format!(r#"<Representation id="{id}" bandwidth="{bandwidth}" codecs="{codecs}""#);
+        match parameters.shape {
+            Shape::Video { .. } => {
+                let size = parameters.width_height();
+                let size = size.map(|(width, height)| format!(r#" width="{width}" height="{height}""#));
+                self.line(3, format_args!("{head}{}/>", size.unwrap_or_default()));
+            }
+            Shape::Audio { sample_rate, channels, .. } => {
+                let rate = format!(r#" audioSamplingRate="{sample_rate}""#);
+                let Some(configuration) = channel_configuration(channels) else {
+                    return self.line(3, format_args!("{head}{rate}/>"));
+                };
+                let scheme = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011";
+                self.line(3, format_args!("{head}{rate}>"));
+                self.line(
+                    4,
+                    format_args!(
+                        r#"<AudioChannelConfiguration schemeIdUri="{scheme}" value="{configuration}"/>"#
+                    ),
+                );
+                self.line(3, format_args!("</Representation>"));
+            }
+        }
+    }
+}
+
+/// Start and duration of each segment, without a hole between two: dash.js waits in one for ever.
+fn timeline(set: &Set<'_>, open: bool) -> Vec<(u64, u64)> {
+    let starts = set.segments.iter().skip(1).map(|segment| segment.parts.first().map(|part| part.start));
+    let entry = |(segment, next): (&&Segment, Option<u64>)| {
+        let start = segment.parts.first()?.start;
+        let so_far = segment.parts.iter().map(|part| part.duration).sum::<u64>();
+        let lasts = match next {
+            Some(next) => next.saturating_sub(start),
+            None if open && !segment.whole => nearest(usual_length(set.shelf), set.init.rate),
+            None => 0,
+        };
+        Some((start, lasts.max(so_far).max(1)))
+    };
+    set.segments.iter().zip(starts.chain([None])).filter_map(entry).collect()
+}
+
+/// How long the open segment will be, most likely. Players ask for one after the other by their times: one that is said to
+/// be shorter than it is they fetch twice, and one that is said to be much longer makes them pass over the next. So it is
+/// the longest of those that are near the middle of all.
+fn usual_length(shelf: &Shelf) -> Duration {
+    let mut lengths: Vec<Duration> =
+        shelf.whole().filter(|segment| !segment.is_gap()).map(Segment::duration).collect();
+    lengths.sort_unstable();
+    let middle = lengths.get(lengths.len() / 2).copied().unwrap_or_default();
+    lengths.into_iter().filter(|length| *length <= middle + middle / 8).max().unwrap_or_default()
+}
+
+/// The nearest count of ticks.
+fn nearest(duration: Duration, rate: u32) -> u64 {
+    let ticks = (duration.as_nanos() * u128::from(rate) + 500_000_000) / 1_000_000_000;
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// ChannelConfiguration of ISO/IEC 23001-8 for the usual speakers of so many channels.
+const fn channel_configuration(channels: u8) -> Option<u8> {
+    match channels {
+        1..=6 => Some(channels),
+        7 => Some(11),
+        8 => Some(7),
+        _ => None,
+    }
+}
+
+/// `query` as it stands behind an address in a template, inside an attribute. (5.3.9.4.4)
+fn template(query: &str) -> String {
+    if query.is_empty() {
+        return String::new();
+    }
+    let escaped = query.replace('$', "$$").replace('&', "&amp;").replace('\'', "&apos;");
+    format!("?{escaped}")
+}

@@ -1,0 +1,260 @@
+//! Manifests of whole streams, against texts that a person has looked at and against when the media was there.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{MANIFEST, NAME, request};
+use crate::{
+    codec::Parameters,
+    hls::{
+        name,
+        tests::kit::{
+            ID, Stream, aac, described, discontinuity, h264, larger, picture, pictures, sound, sounds, woven,
+        },
+    },
+    media::TrackId,
+    segment::{Item, Rendition, Text},
+    time::Wall,
+};
+
+fn both(millis: i64) -> Stream {
+    Stream::new(&[h264(), aac()]).give(&woven(&[pictures(0, millis), sounds(0, millis)]))
+}
+
+fn manifest(stream: &Stream) -> String {
+    stream.text(&MANIFEST, NAME)
+}
+
+/// The elements of this name: what stands in each head.
+fn elements<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let head = format!("<{name} ");
+    text.lines().filter_map(|line| line.trim_start().strip_prefix(&head)).collect()
+}
+
+fn attribute<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    let open = format!("{name}=\"");
+    let later = format!(" {open}");
+    let (_, rest) = match element.strip_prefix(&open) {
+        Some(rest) => ("", rest),
+        None => element.split_once(&later)?,
+    };
+    rest.split('"').next()
+}
+
+fn number(element: &str, name: &str) -> u64 {
+    attribute(element, name).unwrap().parse().unwrap()
+}
+
+/// A duration of the form `PT1.5S`.
+fn duration(element: &str, name: &str) -> Duration {
+    let seconds = attribute(element, name).unwrap().strip_prefix("PT").unwrap().strip_suffix('S').unwrap();
+    let (whole, fraction) = seconds.split_once('.').unwrap();
+    Duration::new(whole.parse().unwrap(), fraction.parse::<u32>().unwrap() * 1000)
+}
+
+/// A segment as a player knows it: its name, when its first sample was there, and how long it is.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    start: Duration,
+    length: Duration,
+}
+
+/// Reads a manifest as a player does.
+fn read(text: &str) -> Vec<Known> {
+    let mut known = Vec::new();
+    for period in text.split("<Period ").skip(1) {
+        let start = duration(period, "start");
+        for set in period.split("<SegmentTemplate ").skip(1) {
+            let rate = number(set, "timescale");
+            let offset = number(set, "presentationTimeOffset");
+            let (mut place, mut time) = (number(set, "startNumber"), 0);
+            for entry in elements(set, "S") {
+                if attribute(entry, "t").is_some() {
+                    time = number(entry, "t");
+                }
+                let lasts = number(entry, "d");
+                let repeat = attribute(entry, "r").map_or(0, |repeat| repeat.parse().unwrap());
+                for _ in 0..=repeat {
+                    let since = |ticks: u64| Duration::from_nanos(ticks * 1_000_000_000 / rate);
+                    let name = attribute(set, "media").unwrap().replace("$Number$", &place.to_string());
+                    known.push(Known { name, start: start + since(time - offset), length: since(lasts) });
+                    (place, time) = (place + 1, time + lasts);
+                }
+            }
+        }
+    }
+    known
+}
+
+/// Demands that the manifest says of each listed segment what the window knows of it.
+fn agrees(stream: &Stream) {
+    let text = manifest(stream);
+    let known = read(&text);
+    for one in &known {
+        let Some(Item::Segment { rendition, number, .. }) = name::parse(&one.name) else {
+            panic!("{}", one.name)
+        };
+        let shelf = stream.window.shelf(rendition).unwrap();
+        let segment = shelf.listed().find(|segment| segment.number == number).unwrap();
+        let wall = Duration::from_nanos(segment.parts[0].wall.0);
+        assert!(one.start.abs_diff(wall) < Duration::from_millis(2), "{one:?} was there at {wall:?}: {text}");
+        let short = one.length + Duration::from_micros(50) < segment.duration();
+        let long = one.length > segment.duration() + Duration::from_micros(50);
+        assert!(
+            !short && !(long && (segment.whole || stream.window.ended())),
+            "{one:?} {:?}",
+            segment.duration()
+        );
+    }
+    for shelf in stream.window.shelves() {
+        for segment in shelf.listed().filter(|segment| !segment.is_gap()) {
+            let name = name::segment(ID, shelf.rendition(), segment.number);
+            let times = known.iter().filter(|known| known.name == name).count();
+            assert_eq!(times, 1, "{name} is there once: {text}");
+        }
+    }
+    let starts: Vec<Duration> =
+        elements(&text, "Period").iter().map(|period| duration(period, "start")).collect();
+    assert!(starts.is_sorted_by(|one, next| one < next), "{starts:?}");
+}
+
+#[test]
+fn a_manifest_of_pictures_and_sound_is_the_one_that_was_looked_at() {
+    let stream = both(9000);
+    assert_eq!(manifest(&stream), include_str!("tests/live.mpd"));
+    agrees(&stream);
+}
+
+#[test]
+fn an_ended_manifest_says_how_long_it_is() {
+    let stream = both(9000).finish();
+    assert_eq!(manifest(&stream), include_str!("tests/ended.mpd"));
+    agrees(&stream);
+}
+
+#[test]
+fn a_break_begins_a_period_and_other_parameters_a_representation() {
+    let frames = [
+        woven(&[pictures(0, 4000), sounds(0, 4000)]),
+        vec![discontinuity(6000), larger()],
+        woven(&[pictures(6000, 9000), sounds(6000, 9000)]),
+    ];
+    let stream = Stream::new(&[h264(), aac()]).give(&frames.concat());
+    let text = manifest(&stream);
+    agrees(&stream);
+    let periods = elements(&text, "Period");
+    assert_eq!(periods.iter().map(|period| attribute(period, "id").unwrap()).collect::<Vec<_>>(), ["0", "1"]);
+    let end = duration(periods[0], "start") + duration(periods[0], "duration");
+    let pause = duration(periods[1], "start") - end;
+    assert!(pause.abs_diff(Duration::from_secs(2)) < Duration::from_millis(50), "{pause:?}");
+    assert!(periods[1].find("duration").is_none(), "more will come");
+    let inits: Vec<&str> = elements(&text, "SegmentTemplate")
+        .iter()
+        .map(|template| attribute(template, "initialization").unwrap())
+        .collect();
+    assert_eq!(inits, ["video-5ca7-0.mp4", "audio-5ca7-0.mp4", "video-5ca7-1.mp4", "audio-5ca7-0.mp4"]);
+    let widths: Vec<Option<&str>> =
+        elements(&text, "Representation").iter().map(|one| attribute(one, "width")).collect();
+    assert_eq!(widths, [Some("1280"), None, Some("1920"), None]);
+}
+
+#[test]
+fn times_stay_the_same_while_the_list_moves_on() {
+    let frames = [pictures(0, 9000), vec![discontinuity(12_000)], pictures(12_000, 60_000)].concat();
+    let mut stream = Stream::new(&[h264()]);
+    let mut before: Vec<Known> = Vec::new();
+    for frames in frames.chunks(25) {
+        stream = stream.give(frames);
+        if stream.window.shelf(Rendition::Video).is_none_or(|shelf| shelf.whole().next().is_none()) {
+            continue;
+        }
+        agrees(&stream);
+        let now = read(&manifest(&stream));
+        for known in &now {
+            if let Some(same) = before.iter().find(|same| same.name == known.name) {
+                assert!(same.start.abs_diff(known.start) < Duration::from_micros(100), "{same:?} {known:?}");
+            }
+        }
+        before = now;
+    }
+    assert!(before.len() > 5);
+}
+
+#[test]
+fn the_segment_that_is_being_made_is_as_long_as_others() {
+    let stream = both(8600);
+    let known = read(&manifest(&stream));
+    let open = known.iter().find(|known| known.name == name::segment(ID, Rendition::Video, 4)).unwrap();
+    assert_eq!(open.length, Duration::from_secs(2));
+    // Of sound, as the longer of two lengths that take turns.
+    let open = known.iter().find(|known| known.name == name::segment(ID, Rendition::Audio, 4)).unwrap();
+    assert_eq!(open.length.as_micros(), 94 * 1024 * 1_000_000 / 48_000);
+    let text = manifest(&stream);
+    let template = elements(&text, "SegmentTemplate")[0];
+    assert!(
+        template.contains("availabilityTimeOffset=\"1.798000\" availabilityTimeComplete=\"false\""),
+        "{template}"
+    );
+}
+
+#[test]
+fn sound_that_never_came_again_is_not_there() {
+    let stream = Stream::new(&[h264(), aac()]).give(&woven(&[pictures(0, 41_000), sounds(0, 5000)]));
+    assert!(!manifest(&stream).contains("audio"));
+}
+
+#[test]
+fn addresses_carry_the_query_as_xml_and_templates_have_it() {
+    let text = both(9000).text_for(&MANIFEST, NAME, "a=1&b=$Number$&c='%22", false);
+    let tail = "?a=1&amp;b=$$Number$$&amp;c=&apos;%22\"";
+    assert_eq!(text.matches(tail).count(), 4, "{text}");
+    assert!(text.contains(&format!("media=\"video-5ca7-$Number$.m4s{tail}")), "{text}");
+}
+
+#[test]
+fn a_manifest_is_asked_for_by_its_name() {
+    let manifest = |query: &str| {
+        let query = query.to_owned();
+        Some(Item::Text(Text { form: &MANIFEST, rendition: None, skip: false, until: None, query }))
+    };
+    assert_eq!(request(NAME, "token=a&_HLS_msn=3"), manifest("token=a"));
+    assert_eq!(request(NAME, "token=\n"), None);
+    let init = Item::Init { id: ID, rendition: Rendition::Audio, version: 2 };
+    assert_eq!(request("audio-5ca7-2.mp4", ""), Some(init));
+    assert_eq!(request("index.m3u8", ""), None);
+}
+
+#[test]
+fn a_manifest_counts_from_1970() {
+    let text = manifest(&both(9000));
+    let head = elements(&text, "MPD")[0];
+    assert_eq!(attribute(head, "availabilityStartTime"), Some(Wall(0).to_string().as_str()));
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_where_it_was(
+        frames in proptest::collection::vec((0u8..20, 0i64..900, any::<bool>()), 1..300),
+        ends: bool,
+    ) {
+        let (mut time, mut all) = (0, Vec::new());
+        for (kind, step, key) in frames {
+            time += step;
+            all.push(match kind {
+                0 => discontinuity(time),
+                1 => larger(),
+                2 => h264(),
+                3 => described(TrackId::AUDIO, Parameters::of_opus(2)),
+                4..=11 => picture(time, key),
+                _ => sound(time),
+            });
+        }
+        let stream = Stream::new(&[h264(), aac()]).give(&all);
+        let stream = if ends { stream.finish() } else { stream };
+        if stream.window.terms().is_some() {
+            read(&manifest(&stream));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Access units: from a byte stream to length-prefixed NAL units, and the configuration that decoders want apart from them.
+
+use std::sync::Arc;
+
+use bytes::BufMut;
+
+use super::{
+    Context,
+    pes::Times,
+    sets::{self, Sets},
+};
+use crate::{
+    codec::{
+        self, Parameters, h264,
+        nal::{AnnexB, LengthSize},
+    },
+    media::{Payload, TrackId},
+    slab,
+};
+
+use super::super::annex_b::{Kind, Syntax};
+
+/// The pictures of a program.
+#[derive(Debug)]
+pub(super) struct Pictures {
+    syntax: Syntax,
+    sets: Sets,
+    parameters: Option<Arc<Parameters>>,
+    /// The times of the last picture, and how long it was decoded after the one before it.
+    last: Option<Times>,
+    step: i64,
+}
+
+/// A byte stream has three bytes or four before each unit, a frame always four.
+const ROOM_FOR_LENGTHS_BYTES: usize = 64;
+
+impl Pictures {
+    pub(super) fn new(syntax: Syntax) -> Self {
+        Pictures { syntax, sets: Sets::new(syntax), parameters: None, last: None, step: 0 }
+    }
+
+    /// Takes an access unit.
+    pub(super) fn unit(&mut self, payload: &[u8], times: Option<Times>, context: &mut Context<'_>) {
+        slab::grow(context.memory, payload.len() + ROOM_FOR_LENGTHS_BYTES);
+        let mut has_slice = false;
+        for unit in AnnexB::new(payload) {
+            match self.syntax.kind(unit) {
+                Kind::Set(kind) => self.sets.take(kind, unit),
+                Kind::Delimiter => {}
+                Kind::Other if sets::is_filler(self.syntax, unit) => {}
+                kind => {
+                    has_slice |= matches!(kind, Kind::Slice { .. });
+                    let len = u32::try_from(unit.len()).expect("a PES packet is far below 4 GiB");
+                    context.memory.put_u32(len);
+                    context.memory.put_slice(unit);
+                }
+            }
+        }
+        let data = context.memory.split().freeze();
+        // Parameter sets may come in a PES packet of their own.
+        if !has_slice {
+            return;
+        }
+        let Some(times) = times.or_else(|| self.next_times()) else {
+            context.counters.broken_frames += 1;
+            return;
+        };
+        self.remember(times);
+        if let Some(parameters) = self.sets.changed_parameters()
+            && self.parameters.as_deref() != Some(&parameters)
+        {
+            let parameters = Arc::new(parameters);
+            self.parameters = Some(Arc::clone(&parameters));
+            context.parameters(TrackId::VIDEO, times.dts, parameters);
+        }
+        let Some(parameters) = &self.parameters else {
+            context.counters.early_frames += 1;
+            return;
+        };
+        let codec = parameters.codec;
+        // Broadcasters have groups that are never closed, and some encoders refresh pictures in stripes: they mark where a
+        // decoder may begin, and send no IDR picture after the first.
+        let key = codec::is_key(codec, LengthSize::Four, &data)
+            || self.syntax == Syntax::H264 && h264::recovery_point(&data, LengthSize::Four).is_some();
+        context.frame(TrackId::VIDEO, times, Payload::Video { codec, key, data });
+    }
+
+    /// Of a picture without times (2.7.5 lets some be without): as long after the last as that was after the one before it.
+    fn next_times(&self) -> Option<Times> {
+        let last = self.last?;
+        Some(Times { pts: last.pts.saturating_add(self.step), dts: last.dts.saturating_add(self.step) })
+    }
+
+    fn remember(&mut self, times: Times) {
+        if let Some(last) = self.last {
+            self.step = times.dts.saturating_sub(last.dts);
+        }
+        self.last = Some(times);
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.sets.held_bytes()
+    }
+}

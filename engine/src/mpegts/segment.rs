@@ -1,0 +1,50 @@
+//! Segments of a stream that are fetched one by one, each readable by itself.
+
+use bytes::BytesMut;
+
+use super::{clock::Clock, program::Program};
+use crate::{container::Track, media::Frame, time::MediaTime};
+
+/// Writes a stream in runs of packets, for HLS (RFC 8216, 3.2): a segment, or a part of one.
+///
+/// Each run begins with the tables and a reading of the clock, so that a player may begin with any that begins with a key
+/// frame. Counters and times go on from run to run, so that runs that follow each other are one stream, too.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}};
+/// use shardcast_engine::{container::Track, mpegts::Segmenter, time::MediaTime};
+///
+/// # let time = MediaTime { ticks: 0, rate: 48_000 };
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # let frame = Frame { track: TrackId::AUDIO, dts: time, pts: time, payload: Payload::Audio { codec: Codec::Opus, data } };
+/// let parameters = Arc::new(Parameters::of_opus(2));
+/// let tracks = [Track { id: TrackId::AUDIO, parameters, rate: 48_000 }];
+/// let mut segment = bytes::BytesMut::new();
+/// Segmenter::new(&tracks, MediaTime::from_millis(0)).write(&[frame], &mut segment);
+/// // Two tables and the frame.
+/// assert_eq!(segment.len(), 3 * 188);
+/// ```
+pub struct Segmenter {
+    program: Program,
+}
+
+impl Segmenter {
+    /// For a stream with these tracks; those that cannot be said are left out ([`crate::mpegts`] says which). `zero` is the
+    /// time from which times count: a frame of that time stands at 0.7 s. All renditions of a stream have the same.
+    pub fn new(tracks: &[Track], zero: MediaTime) -> Self {
+        let mut program = Program::new(Clock::from(zero));
+        for track in tracks {
+            program.learn(track.id, &track.parameters);
+        }
+        Segmenter { program }
+    }
+
+    /// Appends a run of frames, in the order in which they came. Writes nothing when none of them can be said.
+    ///
+    /// Parameters among them hold from there on, under a new version of the map; after a
+    /// [discontinuity](crate::media::Payload::Discontinuity) the packets say that the clock begins anew.
+    pub fn write(&mut self, frames: &[Frame], out: &mut BytesMut) {
+        self.program.run(frames, out);
+    }
+}
