@@ -21,7 +21,6 @@ const FILES = {
   "/hls.js": here("../../engine/src/http/page/hls/hls.js"),
   "/mpegts.js": here("../../engine/src/http/page/mpegts/mpegts.js"),
   "/shaka.js": here("node_modules/shaka-player/dist/shaka-player.compiled.js"),
-  "/video.js": here("node_modules/video.js/dist/video.min.js"),
 };
 
 const { player, url, values } = arguments_();

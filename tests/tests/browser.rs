@@ -29,19 +29,8 @@ fn the_page_plays_flv_where_its_address_says_so() {
 }
 
 #[test]
-fn the_page_plays_without_media_source_extensions() {
-    let scene = Scene::new("page-native");
-    scene.own_page("", &["--no-mse", "--asks", ".m3u8"]);
-}
-
-#[test]
 fn hls_js_plays_low_latency_hls_in_a_page_of_another_origin() {
     Scene::new("hls").foreign_page("hls", "/index.m3u8", &["--asks", ".#.m4s", "--latency", LATENCY]);
-}
-
-#[test]
-fn shaka_player_plays_hls_in_a_page_of_another_origin() {
-    Scene::new("shaka-hls").foreign_page("shaka", "/index.m3u8", &["--latency", LATENCY_OTHERS]);
 }
 
 #[test]
@@ -52,11 +41,6 @@ fn shaka_player_plays_dash_in_a_page_of_another_origin() {
 #[test]
 fn dash_js_plays_low_latency_dash_in_a_page_of_another_origin() {
     Scene::new("dash").foreign_page("dash", "/manifest.mpd", &["--latency", LATENCY_OTHERS]);
-}
-
-#[test]
-fn video_js_plays_hls_in_a_page_of_another_origin() {
-    Scene::new("videojs").foreign_page("videojs", "/index.m3u8", &["--latency", LATENCY_OTHERS]);
 }
 
 #[test]

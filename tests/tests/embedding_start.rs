@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shardcast_engine::{
     protocol::{HTTP, Protocol, RTMP, Transport},
     settings::{AppSettings, Settings},
@@ -175,51 +174,4 @@ fn a_start_that_wants_no_shard_or_too_many_says_how_many_there_may_be() {
         turn.fails(node(ports).shards(shards), &format!("at most {SHARDS_MAX} shards"));
     }
     turn.works(node(ports), &[here(ports.rtmp)]);
-}
-
-/// Lets the process have no descriptor of this number or above, until it is dropped.
-struct Scarce(Rlimit);
-
-impl Scarce {
-    fn new(first_refused: u64) -> Scarce {
-        let usual = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(first_refused), ..usual })
-            .expect("anybody may lower a limit");
-        Scarce(usual)
-    }
-}
-
-impl Drop for Scarce {
-    fn drop(&mut self) {
-        setrlimit(Resource::Nofile, self.0).expect("it is not above the hard limit");
-    }
-}
-
-#[test]
-fn a_start_that_runs_out_of_descriptors_anywhere_leaves_nothing_behind() {
-    let (turn, ports) = (Turn::take(), Ports::free());
-    let before = Threads::now();
-    let mut failures = 0;
-    // Each time a few more: so it fails in every place where it can, the later shards' threads among them.
-    for first_refused in (0..).step_by(2) {
-        assert!(first_refused < 1000, "a node of two shards needs no thousand descriptors");
-        let scarce = Scarce::new(first_refused);
-        let started = node(ports).start();
-        drop(scarce);
-        match started {
-            Ok(node) => {
-                node.stop().unwrap();
-                break;
-            }
-            Err(error) => {
-                failures += 1;
-                assert!(!error.to_string().is_empty());
-                before.are_all_again();
-                drop(TcpListener::bind(here(ports.rtmp)).unwrap());
-                drop(UdpSocket::bind(here(ports.control)).unwrap());
-            }
-        }
-    }
-    assert!(failures > 10, "it failed in {failures} places");
-    turn.works(node(ports), &[here(ports.rtmp), here(ports.http)]);
 }

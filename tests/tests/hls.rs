@@ -152,8 +152,7 @@ fn a_request_for_the_next_part_is_held_until_it_is_there() {
         assert_eq!(next.status, 200, "{}", next.head);
         assert!(newest(next.text()) > (number, index), "it has what was asked for:\n{}", next.text());
         // The part that has just been listed can be fetched.
-        let line =
-            next.text().lines().filter(|line| line.starts_with("#EXT-X-PART:")).next_back().expect("parts");
+        let line = next.text().lines().rfind(|line| line.starts_with("#EXT-X-PART:")).expect("parts");
         let address = attribute(line.split_once(':').expect("a tag").1, "URI").expect("an address");
         let part = web.get(&format!("/live/low/{address}"));
         assert_eq!((part.status, part.field("Content-Type")), (200, Some("video/mp4")));

@@ -202,7 +202,7 @@ impl Broken {
 
     fn remove_line(&mut self, beginning: &str) {
         let begin = self.text.find(&format!("\n{beginning}")).unwrap_or_else(|| panic!("{beginning}")) + 1;
-        let end = begin + self.text[begin..].find('\n').unwrap() + 1;
+        let end = begin + self.text[begin..].find('\n').expect("the playlist has it") + 1;
         self.text.replace_range(begin..end, "");
     }
 
@@ -228,12 +228,15 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
 
 fn set(text: &str, name: &str, value: &str) -> String {
     let (head, tail) = text.split_once(name).unwrap_or_else(|| panic!("{name} is not in {text}"));
-    let (_, tail) = tail.split_at(tail.find([',', '\n']).unwrap());
+    let (_, tail) = tail.split_at(tail.find([',', '\n']).expect("the playlist has it"));
     [head, name, value, tail].concat()
 }
 
+/// What breaks a rule.
+type Break = fn(&mut Broken, &Stream);
+
 /// For each rule, by what it demands, something that breaks it.
-const BROKEN: &[(&str, fn(&mut Broken, &Stream))] = &[
+const BROKEN: &[(&str, Break)] = &[
     ("lines end with", |case, _| case.replace("#EXT-X-VERSION:9\n", "#EXT-X-VERSION:9 \n")),
     ("lines end with", |case, _| case.text.truncate(case.text.len() - 1)),
     ("every tag is one", |case, _| case.text.push_str("#EXT-X-GAPS\n")),
@@ -293,12 +296,20 @@ const BROKEN: &[(&str, fn(&mut Broken, &Stream))] = &[
     ("three target durations", |case, _| {
         // Only the last two whole segments are left.
         let segments = case.segments();
-        let head = case.text.find("#EXT-X-PROGRAM-DATE-TIME").unwrap();
+        let head = case.text.find("#EXT-X-PROGRAM-DATE-TIME").expect("the playlist has it");
         let gone = &segments[segments.len() - 3];
-        let rest = case.text.find(gone.as_str()).unwrap() + gone.len() + 1;
+        let rest = case.text.find(gone.as_str()).expect("the playlist has it") + gone.len() + 1;
         case.text = [&case.text[..head], &case.text[rest..]].concat();
-        let first: usize =
-            case.before.split("SEQUENCE:").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+        let first: usize = case
+            .before
+            .split("SEQUENCE:")
+            .nth(1)
+            .expect("the playlist has it")
+            .lines()
+            .next()
+            .expect("the playlist has it")
+            .parse()
+            .expect("the playlist has it");
         case.set("#EXT-X-MEDIA-SEQUENCE:", &(first + segments.len() - 1).to_string());
     }),
     ("EXT-X-TARGETDURATION and PART-TARGET", |case, _| {
@@ -313,16 +324,17 @@ const BROKEN: &[(&str, fn(&mut Broken, &Stream))] = &[
         case.before = replaced(&case.before, hint, &format!("{hint}other-"));
     }),
     ("everything that is listed", |case, _| {
-        let last = case.segments().pop().unwrap();
+        let last = case.segments().pop().expect("the playlist has it");
         case.bytes.insert(last, None);
     }),
     ("what has just left", |case, _| {
-        let first = case.before.lines().find(|line| !line.starts_with('#')).unwrap().to_owned();
+        let first =
+            case.before.lines().find(|line| !line.starts_with('#')).expect("the playlist has it").to_owned();
         case.bytes.insert(first, None);
     }),
     ("segments and parts are fragments", |case, stream| {
-        let last = case.segments().pop().unwrap();
-        let mut bytes = stream.bytes(&last).unwrap();
+        let last = case.segments().pop().expect("the playlist has it");
+        let mut bytes = stream.bytes(&last).expect("the playlist has it");
         bytes.truncate(bytes.len() - 1);
         case.bytes.insert(last, Some(bytes));
     }),
@@ -351,9 +363,9 @@ const BROKEN: &[(&str, fn(&mut Broken, &Stream))] = &[
 fn good() -> (Broken, Stream) {
     let mut stream = Stream::new(|_| true);
     stream.run(Duration::from_secs(41));
-    let before = stream.text(VIDEO, "").unwrap();
+    let before = stream.text(VIDEO, "").expect("the playlist has it");
     stream.run(Duration::from_millis(2600));
-    let text = |file, query| stream.text(file, query).unwrap();
+    let text = |file, query| stream.text(file, query).expect("the playlist has it");
     let (other, update) = (text(AUDIO, ""), text(VIDEO, "_HLS_skip=YES"));
     (Broken { text: text(VIDEO, ""), before, update, other, bytes: BTreeMap::new() }, stream)
 }

@@ -106,10 +106,6 @@ fn every_seed_keeps_every_promise() {
             ("frames read from disks", sum(|report| report.frames_read)),
             ("gaps in recordings", sum(|report| report.gaps)),
             ("stalls", sum(|report| report.stalls)),
-            ("answers to players", tally.answers),
-            ("playlists", tally.playlists),
-            ("frames in segments", tally.packaged),
-            ("packaged streams that ended", tally.ended_lists),
         ] {
             assert!(number > 0, "in {count} worlds there were no {what}");
         }

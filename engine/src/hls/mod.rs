@@ -14,6 +14,9 @@ pub(crate) mod tests;
 
 use crate::segment::{Item, Text, TextForm};
 
+#[cfg(not(feature = "dash"))]
+use self::query::Query;
+#[cfg(feature = "dash")]
 pub(crate) use self::{
     measure::{bits_per_second, seconds},
     query::Query,

@@ -153,7 +153,9 @@ impl Playlist<'_> {
     /// How far the other rendition is, for who changes to it. (4.4.5.4)
     fn reports(&mut self, window: &Window) {
         let query = self.query;
-        for shelf in window.shelves().iter().filter(|shelf| shelf.rendition() != self.shelf.rendition()) {
+        let other =
+            |shelf: &&Shelf| shelf.rendition() != self.shelf.rendition() && shelf.whole().next().is_some();
+        for shelf in window.shelves().iter().filter(other) {
             let Some(last) = shelf.listed().next_back() else { continue };
             let name = name::playlist(shelf.rendition());
             let (number, part) = (last.number, last.parts.len().saturating_sub(1));

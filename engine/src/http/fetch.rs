@@ -169,8 +169,8 @@ impl Fetch {
 ///
 /// # Errors
 /// 400 for directives that make no sense.
+#[cfg(feature = "hls")]
 pub(super) fn item(file: &str, query: &str) -> Result<Option<Item>, Fault> {
-    #[cfg(feature = "hls")]
     match hls::request(file, query) {
         Ok(None) => {}
         Ok(found) => return Ok(found),
@@ -180,6 +180,12 @@ pub(super) fn item(file: &str, query: &str) -> Result<Option<Item>, Fault> {
     if let Some(item) = dash::request(file, query) {
         return Ok(Some(item));
     }
+    Ok(None)
+}
+
+/// Nothing is named in a build without HLS and DASH.
+#[cfg(not(feature = "hls"))]
+pub(super) fn item(_: &str, _: &str) -> Result<Option<Item>, Fault> {
     Ok(None)
 }
 

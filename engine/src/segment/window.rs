@@ -9,10 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{Cut, Init, Item, Part, Rendition, Terms, Text, ticks};
-use crate::{
-    canary::{self, Canary},
-    time::Now,
-};
+use crate::time::Now;
 
 /// Texts that are kept, so that a thousand clients who ask for the same have it written once.
 const TEXTS_MAX: usize = 16;
@@ -194,8 +191,7 @@ impl Shelf {
                 break;
             }
             // As long as it lasts, and as the longest list did that had it. (RFC 8216bis, 6.2.2)
-            let kept = total + first.duration();
-            let until = if canary::is_broken(Canary::SegmentForgotten) { now } else { now.after(kept) };
+            let until = now.after(total + first.duration());
             let Some(segment) = self.segments.get_mut(self.retired) else { break };
             segment.until = Some(until);
             self.retired += 1;
@@ -260,8 +256,6 @@ impl Window {
                 shelf.put(part);
                 if part.last {
                     shelf.clear(terms.window, terms.target, now);
-                } else if canary::is_broken(Canary::ListGoesBack) {
-                    shelf.retired = shelf.retired.saturating_sub(1);
                 }
             }
             Cut::Ended => self.ended = true,

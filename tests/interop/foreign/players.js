@@ -53,19 +53,6 @@ const PLAYERS = {
     },
   },
 
-  videojs: {
-    script: "/video.js",
-    start(video, url, fail) {
-      const player = window.videojs(video, {
-        errorDisplay: false,
-        html5: { vhs: { overrideNative: true }, nativeAudioTracks: false, nativeVideoTracks: false },
-      });
-      player.on("error", () => fail(player.error().message));
-      player.src({ src: url, type: "application/vnd.apple.mpegurl" });
-      return () => NaN;
-    },
-  },
-
   mpegts: {
     script: "/mpegts.js",
     start(video, url, fail) {

@@ -84,8 +84,11 @@ impl Piece {
     }
 }
 
+/// A box: its type, where it begins, what is in it.
+type Found<'a> = ([u8; 4], u64, &'a [u8]);
+
 /// The boxes of a file.
-fn boxes(bytes: &[u8]) -> Result<Vec<([u8; 4], u64, &[u8])>, String> {
+fn boxes(bytes: &[u8]) -> Result<Vec<Found<'_>>, String> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < bytes.len() {

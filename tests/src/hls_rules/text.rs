@@ -130,7 +130,7 @@ pub(super) fn first(facts: &Facts<'_>) -> Vec<String> {
     if !facts.now.lines.first().is_some_and(is_head) {
         found.push(format!("it begins with {:?}", facts.now.lines.first()));
     }
-    if facts.now.lines.iter().skip(1).any(|line| is_head(line)) {
+    if facts.now.lines.iter().skip(1).any(is_head) {
         found.push("it is there again".to_owned());
     }
     found

@@ -71,12 +71,7 @@ pub fn check(path: &str, file: &File, occasion: Occasion, judge: &Judge) -> Resu
         return Err(fault(format!("it was closed and is not sound: {report:?}")));
     }
     let valid = usize::try_from(report.valid).unwrap_or(usize::MAX);
-    let mut stamps = Vec::new();
-    for mut fragment in read(&file.bytes[..valid]).map_err(fault)? {
-        // Tracks stand one after the other; what they hold was sent in turns.
-        fragment.sort_unstable();
-        stamps.extend(fragment);
-    }
+    let stamps = read(&file.bytes[..valid]).map_err(fault)?;
     let (app, rest) = path.split_once('/').unwrap_or((path, ""));
     let stream = StreamName::new(app, rest.split('/').next().unwrap_or(""))
         .map_err(|error| fault(error.to_string()))?;
@@ -84,13 +79,10 @@ pub fn check(path: &str, file: &File, occasion: Occasion, judge: &Judge) -> Resu
     Ok(Findings { frames: stamps.len() as u64, holes })
 }
 
-/// The frames of a file, fragment by fragment, as they stand there.
-///
-/// # Errors
-/// What is wrong with a fragment.
-pub fn read(file: &[u8]) -> Result<Vec<Vec<Stamp>>, String> {
+/// The frames of a file, fragment by fragment.
+fn read(file: &[u8]) -> Result<Vec<Stamp>, String> {
     let mut movie = Movie::default();
-    let mut fragments = Vec::new();
+    let mut stamps = Vec::new();
     let mut at = 0;
     while at < file.len() {
         let head = &file[at..file.len().min(at + BOX_HEAD_BYTES_MAX)];
@@ -103,13 +95,16 @@ pub fn read(file: &[u8]) -> Result<Vec<Vec<Stamp>>, String> {
             b"moof" => {
                 let fragment =
                     Fragment::parse(&movie, content, at as u64).map_err(|error| error.to_string())?;
-                fragments.push(fragment_stamps(&movie, &fragment, file)?);
+                let mut found = fragment_stamps(&movie, &fragment, file)?;
+                // Tracks stand one after the other; what they hold was sent in turns.
+                found.sort_unstable();
+                stamps.extend(found);
             }
             _ => {}
         }
         at += length;
     }
-    Ok(fragments)
+    Ok(stamps)
 }
 
 fn fragment_stamps(movie: &Movie, fragment: &Fragment, file: &[u8]) -> Result<Vec<Stamp>, String> {

@@ -20,8 +20,6 @@ pub enum Canary {
     ClockStops,
     /// A disk acknowledges what it wrote in part.
     DiskLies,
-    /// A lane loses parts of a packaged stream and says nothing.
-    LaneLosesCuts,
     /// The engine makes a lagging viewer jump in the middle of a frame.
     Engine(shardcast_engine::canary::Canary),
 }
@@ -38,7 +36,6 @@ impl Canary {
             Canary::MoveLosesBytes,
             Canary::ClockStops,
             Canary::DiskLies,
-            Canary::LaneLosesCuts,
         ];
         all.extend(shardcast_engine::canary::Canary::ALL.iter().copied().map(Canary::Engine));
         all

@@ -2,23 +2,10 @@
 //! its peers by this trait alone.
 
 use bytes::Bytes;
-use shardcast_engine::{
-    limits::DoorLimits,
-    media::{Frame, StreamName},
-    session::Session,
-    time::Now,
-};
-
-use super::http::Exchange;
+use shardcast_engine::media::{Frame, StreamName};
 
 /// A peer's half of a conversation, without its socket.
 pub trait Client {
-    /// The door that it calls at.
-    fn door(&self) -> &'static str;
-    /// The server's half.
-    fn session(&self, limits: &DoorLimits, now: Now) -> Box<dyn Session>;
-    /// It has called, perhaps not for the first time: what was said before on another connection is said in vain.
-    fn called(&mut self) {}
     /// Asks to publish.
     fn publish(&mut self, name: &StreamName);
     /// Asks to play.
@@ -33,16 +20,6 @@ pub trait Client {
     fn heard(&mut self) -> Option<Heard>;
     /// Bytes for the server.
     fn outgoing(&mut self) -> Option<Bytes>;
-    /// Its time has come.
-    fn wake(&mut self, _: Now) {}
-    /// When it wants to say something of its own accord.
-    fn deadline(&self) -> Option<Now> {
-        None
-    }
-    /// It has asked for the last thing on its connection.
-    fn is_done(&self) -> bool {
-        false
-    }
 }
 
 /// What a peer may say beside frames.
@@ -89,8 +66,6 @@ pub enum Heard {
     Resumed,
     /// A key frame would be welcome.
     KeyframeWanted,
-    /// The answer to a request.
-    Answered(Box<Exchange>),
     /// Anything else that is well formed.
     Other,
     /// The server says goodbye.

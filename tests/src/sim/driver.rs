@@ -1,15 +1,11 @@
 //! One core's driver: what the shards do with a kernel, done with chance instead. It gives the hub its inputs and carries
 //! out what it wants, as unkindly as the contract between them allows.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use shardcast_engine::{
     hub::{ConnectionId, Hub, Input, Lost, Output},
-    media::StreamName,
     message::{CoreId, Message, Parcel},
     session::{Answer, Refusal},
     time::Now,
@@ -18,8 +14,8 @@ use shardcast_engine::{
 use super::{
     canary::Canary,
     disk::Disk,
-    inspector::Sighting,
     judge::{Policy, Verdict},
+    plain,
     socket::{Place, Receiving, Socket},
     tap::{Overheard, Tapped, What},
     world::World,
@@ -47,12 +43,6 @@ pub struct Core {
     slots: Vec<(Option<usize>, u32)>,
     /// Grants to resume that the hub has counted so far.
     resumes: u64,
-    /// Texts that players were given, to be looked at.
-    pub sightings: VecDeque<Sighting>,
-    /// When a file of a stream was last seen to be there.
-    pub probed: BTreeMap<(StreamName, String), Now>,
-    /// When it was last looked for requests that wait too long.
-    pub checked: Now,
 }
 
 impl Core {
@@ -69,13 +59,10 @@ impl Core {
             has_outputs: false,
             slots: Vec::new(),
             resumes: 0,
-            sightings: VecDeque::new(),
-            probed: BTreeMap::new(),
-            checked: Now(0),
         }
     }
 
-    pub(super) fn seat(&mut self, socket: usize) -> ConnectionId {
+    fn seat(&mut self, socket: usize) -> ConnectionId {
         let slot = self.slots.iter().position(|(held, _)| held.is_none()).unwrap_or_else(|| {
             self.slots.push((None, 0));
             self.slots.len() - 1
@@ -86,7 +73,7 @@ impl Core {
         ConnectionId { slot: u32::try_from(slot).expect("a world has few peers"), generation: *generation }
     }
 
-    pub(super) fn unseat(&mut self, id: ConnectionId) -> Option<usize> {
+    fn unseat(&mut self, id: ConnectionId) -> Option<usize> {
         let (held, generation) = self.slots.get_mut(id.slot as usize)?;
         if *generation == id.generation { held.take() } else { None }
     }
@@ -178,12 +165,11 @@ impl World {
         let core = self.random.index(self.cores.len());
         let id = self.cores[core].seat(socket);
         self.sockets[socket].place = Place::Held { core, id };
-        let client = &self.peers[self.sockets[socket].peer].client;
-        let (door, session) = (client.door(), client.session(&self.settings.doors, self.now));
+        let session = Box::new(plain::Session::new(self.now));
         let session = Box::new(Tapped::new(session, socket, &self.tap));
         let port = u16::try_from(10_000 + socket % 50_000).expect("it is below 60,000");
         let peer = ([192, 0, 2, 1], port).into();
-        self.tell(core, Input::Connected { connection: id, door, peer, session })
+        self.tell(core, Input::Connected { connection: id, door: "plain", peer, session })
     }
 
     pub(super) fn bring_bytes(&mut self, socket: usize) -> Verdict {
@@ -199,7 +185,6 @@ impl World {
             self.sockets[socket].lent = lent;
             return Ok(());
         }
-        self.sockets[socket].spoke = self.now;
         if self.canary == Some(Canary::RefusedLeaks)
             && let Some(other) = self.holder_against(socket)
             && let Place::Held { core, id } = self.sockets[other].place
@@ -333,11 +318,10 @@ impl World {
                 None => break,
             }
         }
-        self.cores[core].hub.audit()?;
-        self.inspect(core)
+        self.cores[core].hub.audit()
     }
 
-    pub(super) fn execute(&mut self, core: usize, output: Output) -> Verdict {
+    fn execute(&mut self, core: usize, output: Output) -> Verdict {
         if self.trace {
             eprintln!("             core {core}: {output:?}");
         }
@@ -392,8 +376,6 @@ impl World {
     fn close(&mut self, core: usize, id: ConnectionId) -> Verdict {
         let socket = self.cores[core].unseat(id).ok_or("a hub closes a stranger, or somebody twice")?;
         self.judge.left(socket, self.now);
-        let waits = self.judge.requests.is_waiting(socket);
-        self.judge.requests.closed(socket);
         let delay = self.up_to(self.climate.network_delay);
         let held = &mut self.sockets[socket];
         held.place = Place::Closed;
@@ -401,7 +383,7 @@ impl World {
         held.lent = None;
         held.down.end(Lost::Eof, self.now.after(delay));
         let told = held.end_told || held.broken;
-        self.closed(socket, told, waits)
+        self.closed(socket, told)
     }
 
     fn hand_over(&mut self, core: usize, id: ConnectionId, to: CoreId, mut parcel: Parcel) -> Verdict {
@@ -445,13 +427,6 @@ impl World {
             self.cores[core].undelivered.push_back((message, to));
             return Ok(());
         }
-        if self.canary == Some(Canary::LaneLosesCuts)
-            && matches!(message, Message::Cuts { .. })
-            && self.random.chance(10)
-        {
-            self.sung = true;
-            return Ok(());
-        }
         let frames = matches!(message, Message::Frames { .. });
         if self.canary == Some(Canary::LaneLosesFrames) && frames && self.random.chance(5) {
             self.sung = true;
@@ -470,7 +445,7 @@ impl World {
     }
 
     /// Tells the judge what passed between the sessions and their hub.
-    pub(super) fn listen(&mut self, core: usize) -> Verdict {
+    fn listen(&mut self, core: usize) -> Verdict {
         let heard = self.tap.take();
         if heard.is_empty() {
             return Ok(());
@@ -481,7 +456,6 @@ impl World {
         let granting = |overheard: &Overheard| matches!(overheard.what, What::Answer(Answer::Publishing));
         let mut grants = heard.iter().filter(|overheard| granting(overheard)).count() as u64;
         for overheard in heard {
-            let Some(overheard) = self.overhear_player(core, overheard)? else { continue };
             if self.trace && !matches!(overheard.what, What::Frame(_)) {
                 eprintln!("             socket {}: {:?}", overheard.socket, overheard.what);
             }

@@ -1,10 +1,6 @@
 //! What must hold. The judge hears what the sessions told their hubs, which is the truth about each stream, and what the
 //! peers understood of what came back, and compares. It knows nothing of how the engine does it.
 
-pub mod library;
-pub mod requests;
-mod truth;
-
 use std::{collections::BTreeMap, time::Duration};
 
 use shardcast_engine::{
@@ -13,7 +9,6 @@ use shardcast_engine::{
     time::Now,
 };
 
-use self::{library::Library, requests::Requests};
 use super::{
     client::Heard,
     reel::{Stamp, fingerprint},
@@ -29,10 +24,6 @@ pub struct Judge {
     sockets: BTreeMap<usize, Watched>,
     /// Jumps of viewers that lagged, per core, as the viewers saw them.
     jumps_seen: BTreeMap<usize, u64>,
-    /// What was asked of packaged streams.
-    pub requests: Requests,
-    /// What was shown of them.
-    pub library: Library,
     /// What was compared. A world in which nothing was compared proves nothing.
     pub tally: Tally,
 }
@@ -54,14 +45,6 @@ pub struct Tally {
     pub refused: u64,
     /// Viewers that saw their stream end, and had all of it.
     pub ends: u64,
-    /// Requests that were answered.
-    pub answers: u64,
-    /// Playlists that were held against the rules.
-    pub playlists: u64,
-    /// Frames that were found in segments.
-    pub packaged: u64,
-    /// Packaged streams that ended, and had all of it.
-    pub ended_lists: u64,
 }
 
 impl Tally {
@@ -74,10 +57,6 @@ impl Tally {
         self.resumes += other.resumes;
         self.refused += other.refused;
         self.ends += other.ends;
-        self.answers += other.answers;
-        self.playlists += other.playlists;
-        self.packaged += other.packaged;
-        self.ended_lists += other.ended_lists;
     }
 }
 
@@ -117,8 +96,6 @@ struct Truth {
     has_video: bool,
     known: Known,
     frames: Vec<Taken>,
-    /// Which of the frames are sound, and which are pictures.
-    kinds: [Vec<usize>; 2],
 }
 
 /// A frame that was taken.
@@ -131,9 +108,6 @@ struct Taken {
     entrance: bool,
     known: Known,
     dts_millis: i64,
-    /// Its place among those of its kind.
-    ordinal: u64,
-    bytes: usize,
 }
 
 /// A connection, as the judge sees it.
@@ -270,8 +244,7 @@ impl Judge {
                 self.sockets.entry(socket).or_default().busy = false;
                 Ok(())
             }
-            // What is fetched is looked at where it is known which core it is fetched from.
-            What::Pause(_) | What::WishToFetch(..) | What::Found(_) => Ok(()),
+            What::Pause(_) => Ok(()),
             What::Broken(why) => Err(why.to_owned()),
         }
     }
@@ -393,10 +366,7 @@ impl Judge {
             entrance,
             known: truth.known,
             dts_millis: frame.dts.as_millis(),
-            ordinal: truth.kinds[usize::from(frame.is_video())].len() as u64,
-            bytes: frame.payload_bytes(),
         };
-        truth.kinds[usize::from(frame.is_video())].push(truth.frames.len());
         let former = self.taken.insert(stamp, (name, truth.frames.len()));
         verdict(former.is_none(), || format!("{stamp:?} came out of a session twice"))?;
         truth.frames.push(taken);

@@ -5,16 +5,14 @@
 //! all, fill a lane, sleep, lose a peer without a word. A [`judge`] compares what arrives with what was sent.
 //!
 //! `scenario.rs` makes a world of a seed, `world.rs` runs it, `driver.rs` stands for one core's shard, `socket.rs` for the
-//! network, `peer.rs` for publishers and viewers. `plain/` is a protocol of this world's own, `http/` has players that speak
-//! HTTP to the engine's session, and `inspector.rs` looks at what they are told. `canary.rs` breaks what the judge must find.
+//! network, `peer.rs` for publishers and viewers. `plain/` is a protocol of this world's own. `canary.rs` breaks what the
+//! judge must find.
 
 mod archive;
 pub mod canary;
 pub mod client;
 mod disk;
 mod driver;
-pub mod http;
-mod inspector;
 pub mod judge;
 pub mod peer;
 pub mod plain;
@@ -128,12 +126,10 @@ pub fn run(seed: u64, canary: Option<Canary>, trace: bool) -> Result<Report, Fai
 fn play(scenario: &mut Scenario) -> Verdict {
     let world = &mut scenario.world;
     world.run(scenario.rough)?;
-    world.check_packages()?;
     if scenario.end != End::DrainInTheMiddle {
         world.calm = true;
         world.run(CALM)?;
         world.check_calm(CALM_AGE)?;
-        world.check_packages()?;
     }
     if scenario.end != End::Leave {
         world.drain()?;

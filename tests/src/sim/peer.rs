@@ -45,8 +45,6 @@ pub enum Role {
     Publisher(Publisher),
     /// It watches.
     Viewer(Viewer),
-    /// It fetches this stream by segments.
-    Player(StreamName),
 }
 
 /// A publisher.
@@ -106,8 +104,6 @@ pub enum Act {
     Call,
     /// Calls the server and says nothing.
     CallMutely,
-    /// Gives up whatever it was told in the middle of it, and calls anew.
-    CallAgain,
     /// Says what it wants again.
     Wish,
     /// Says a word.
@@ -163,12 +159,10 @@ impl Peer {
         self.pace == Pace::Prompt && self.room >= ROOM && !self.blamed
     }
 
-    /// The stream that it is about.
-    pub fn name(&self) -> StreamName {
+    fn name(&self) -> StreamName {
         match &self.role {
             Role::Publisher(publisher) => publisher.name.clone(),
             Role::Viewer(viewer) => viewer.name.clone(),
-            Role::Player(name) => name.clone(),
         }
     }
 }
@@ -185,7 +179,6 @@ impl World {
                 let due = Duration::from_millis(reel.next_millis()).saturating_sub(*ahead);
                 Some(began.after(due))
             }
-            Role::Player(_) if peer.socket.is_some() => peer.client.deadline(),
             _ => None,
         };
         match (scripted, film) {
@@ -212,8 +205,6 @@ impl World {
         } else if let Role::Publisher(publisher) = &mut peer.role {
             let frame = publisher.reel.take();
             peer.client.frame(&frame);
-        } else {
-            peer.client.wake(self.now);
         }
         self.flush(index);
         Ok(())
@@ -224,17 +215,12 @@ impl World {
             eprintln!("             peer {index}: {act:?}");
         }
         let now = self.now;
-        if act == Act::CallAgain {
-            self.leave(index);
-            return self.do_one(index, Act::Call);
-        }
         if matches!(act, Act::Call | Act::CallMutely) {
             if self.peers[index].socket.is_some() {
                 return;
             }
             let called = now.after(self.up_to(self.climate.network_delay));
             self.peers[index].socket = Some(self.sockets.len());
-            self.peers[index].client.called();
             self.sockets.push(Socket::new(index, called, self.peers[index].room));
             let socket = self.sockets.len() - 1;
             if let Role::Publisher(publisher) = &self.peers[index].role {
@@ -253,10 +239,7 @@ impl World {
                     }
                 }
                 Role::Viewer(_) => peer.client.play(&name),
-                // It says what it wants when it is its turn.
-                Role::Player(_) => {}
             },
-            Act::CallAgain => {}
             Act::CallMutely => peer.blamed = true,
             Act::Say(wish) => {
                 match (&mut peer.role, wish) {
@@ -314,16 +297,11 @@ impl World {
 
     /// A peer closes its side and is gone.
     pub(super) fn hang_up(&mut self, index: usize) {
-        self.leave(index);
+        self.flush(index);
         let peer = &mut self.peers[index];
         peer.blamed = true;
         peer.script.clear();
-    }
-
-    /// A peer closes its side of the connection.
-    fn leave(&mut self, index: usize) {
-        self.flush(index);
-        let Some(socket) = self.peers[index].socket.take() else { return };
+        let Some(socket) = peer.socket.take() else { return };
         let at = self.now.after(self.up_to(self.climate.network_delay));
         let held = &mut self.sockets[socket];
         held.up.end(Lost::Eof, at);
@@ -362,7 +340,6 @@ impl World {
             // The server has closed it and everything was read.
             if self.sockets[socket].down.ended().is_some_and(|(at, _)| at <= self.now) {
                 self.peers[index].socket = None;
-                self.come_back(index);
             }
             return Ok(());
         }
@@ -374,27 +351,7 @@ impl World {
         Ok(())
     }
 
-    /// A player whose connection has ended calls again after a while.
-    fn come_back(&mut self, index: usize) {
-        if self.draining || !matches!(self.peers[index].role, Role::Player(_)) {
-            return;
-        }
-        let at = self.now.after(self.up_to(Duration::from_millis(300)));
-        let script = &mut self.peers[index].script;
-        let place = script.partition_point(|(scripted, _)| *scripted <= at);
-        script.insert(place, (at, Act::Call));
-    }
-
     fn understand(&mut self, index: usize, socket: usize, heard: &Heard) -> Verdict {
-        if let Heard::Answered(exchange) = heard {
-            if self.trace {
-                eprintln!(
-                    "             peer {index} hears {} for {:?}",
-                    exchange.answer.status, exchange.request
-                );
-            }
-            return self.answered(socket, exchange);
-        }
         if self.trace {
             match heard {
                 Heard::Frame(frame) if frame.is_media() && super::reel::Stamp::read(frame).is_none() => {
@@ -459,17 +416,10 @@ impl World {
         }
     }
 
-    /// The server has closed a connection, perhaps while a request waited for its answer.
-    pub(super) fn closed(&mut self, socket: usize, told: bool, waits: bool) -> Verdict {
+    /// The server has closed a connection.
+    pub(super) fn closed(&mut self, socket: usize, told: bool) -> Verdict {
         let index = self.sockets[socket].peer;
         let peer = &self.peers[index];
-        if matches!(peer.role, Role::Player(_)) && !waits {
-            // After its last answer, or after it was silent for long.
-            let quiet = self.now.since(self.sockets[socket].spoke) >= self.settings.doors.idle;
-            if quiet || peer.client.is_done() || peer.socket != Some(socket) {
-                return Ok(());
-            }
-        }
         if told || self.draining || peer.blamed || peer.dismissed || self.judge.is_superseded(socket) {
             return Ok(());
         }
@@ -494,7 +444,7 @@ impl World {
                     self.judge.has_all(socket, until, lane_full)?;
                 }
 
-                Role::Viewer(_) | Role::Player(_) => {}
+                Role::Viewer(_) => {}
                 Role::Publisher(_) => {
                     let stuck = held.receiving != Receiving::On || held.place == Place::Moving;
                     if stuck {

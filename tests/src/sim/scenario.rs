@@ -7,7 +7,6 @@ use shardcast_engine::{
     access::{self, Authenticator, Request},
     limits::StreamLimits,
     media::StreamName,
-    segment,
     settings::{AppSettings, Settings},
     time::Now,
 };
@@ -15,7 +14,6 @@ use shardcast_engine::{
 use super::{
     client::Wish,
     disk::Temper,
-    http::{Habits, Manner, Player},
     peer::{Act, Pace, Peer, Publisher, ROOM, Role, Viewer},
     plain,
     random::Random,
@@ -71,9 +69,6 @@ pub fn of_seed(seed: u64) -> Scenario {
         settings.access = Arc::new(Elsewhere);
     }
     settings.segment = millis(random.pick(&[500, 3000, 3000, 600_000]));
-    if seed % 4 == PLAYERS {
-        settings.packaging = packaging(&mut random);
-    }
     let end = random.pick(&[End::Leave, End::Drain, End::DrainInTheMiddle]);
     if random.chance(10) {
         settings.doors.streams = usize::try_from(random.between(1, 3)).expect("it is at most 3");
@@ -99,27 +94,7 @@ pub fn of_seed(seed: u64) -> Scenario {
         let name = StreamName::new("live", &format!("cam{number}")).expect("it is a legal name");
         add_viewer(&mut world, &mut random, name, rough);
     }
-    if seed % 4 == PLAYERS {
-        for _ in 0..random.between(1, 5) {
-            let number = random.below(streams * 8 + 1) / 8;
-            let name = StreamName::new("live", &format!("cam{number}")).expect("it is a legal name");
-            add_player(&mut world, &mut random, name, rough);
-        }
-    }
     Scenario { world, rough, end }
-}
-
-/// Players come in each fourth world: they are more work than all others together.
-const PLAYERS: u64 = 1;
-
-/// How streams are packaged. Parts are so long that packets of sound, whose times are rounded, fill them well enough.
-fn packaging(random: &mut Random) -> segment::Settings {
-    segment::Settings {
-        segment: millis(random.pick(&[500, 1000, 2000])),
-        part: millis(random.pick(&[200, 200, 500])),
-        window: millis(random.pick(&[1500, 4000, 9000])),
-        linger: millis(random.pick(&[6000, 1500, 20_000])),
-    }
 }
 
 fn limits(random: &mut Random, tight: bool) -> StreamLimits {
@@ -309,60 +284,5 @@ fn add_viewer(world: &mut World, random: &mut Random, name: StreamName, rough: D
     peer.pace = pace;
     peer.room = room;
     peer.plain = !terse;
-    world.peers.push(peer);
-}
-
-fn add_player(world: &mut World, random: &mut Random, name: StreamName, rough: Duration) {
-    let begin = world.now;
-    let rough = u64::try_from(rough.as_millis()).unwrap_or(u64::MAX);
-    let came = random.between(0, rough / 2);
-    let mut script: Vec<(Now, Act)> = vec![(begin.after(millis(came)), Act::Call)];
-    let mut at = came;
-    for _ in 0..random.below(4) {
-        at += random.between(100, 5000);
-        script.push((begin.after(millis(at)), Act::CallAgain));
-    }
-    let mut room = ROOM;
-    let mut pace = Pace::Prompt;
-    match random.below(10) {
-        0 => {
-            room = random.pick(&[1000, 8000, 60_000]);
-            script.push((
-                begin.after(millis(at + random.between(100, 3000))),
-                Act::Stall(millis(random.between(500, 12_000))),
-            ));
-        }
-        1 => {
-            room = random.pick(&[1000, 8000]);
-            pace = Pace::Slow(random.pick(&[400, 4000]), millis(random.pick(&[5, 50])));
-        }
-        2 => {
-            let act = random.pick(&[
-                Act::Flood,
-                Act::Vanish,
-                Act::Reset,
-                Act::HangUp,
-                Act::HangUp,
-                Act::Say(Wish::Nonsense),
-            ]);
-            if act == Act::Vanish {
-                room = 60_000;
-            }
-            script.push((begin.after(millis(at + random.between(500, 6000))), act));
-        }
-        _ => {}
-    }
-    let habits = Habits {
-        manner: random.pick(&[Manner::Parts, Manner::Parts, Manner::Segments, Manner::Manifest]),
-        updates: random.chance(60),
-        both: random.chance(60),
-        ahead: random.chance(30),
-        query: random.pick(&["", "", "token=a%20b&c"]),
-        nonsense: random.pick(&[0, 2, 10]),
-    };
-    let client = Player::new(name.clone(), habits, random.fork());
-    let mut peer = Peer::new(Box::new(client), Role::Player(name), script);
-    peer.pace = pace;
-    peer.room = room;
     world.peers.push(peer);
 }

@@ -133,8 +133,6 @@ pub struct Socket {
     pub end_told: bool,
     /// How often it was moved.
     pub moves: u32,
-    /// When the server last had bytes of the peer.
-    pub spoke: Now,
 }
 
 impl Socket {
@@ -154,7 +152,6 @@ impl Socket {
             broken: false,
             end_told: false,
             moves: 0,
-            spoke: called,
         }
     }
 

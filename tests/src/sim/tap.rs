@@ -8,8 +8,7 @@ use bytes::BytesMut;
 use shardcast_engine::{
     error::Error,
     media::{Frame, StreamName},
-    segment::{Found, Item},
-    session::{Answer, Event, Input, Output, Refusal, Session},
+    session::{Answer, Event, Input, Output, Session},
     time::Now,
 };
 
@@ -54,12 +53,8 @@ pub enum What {
     WishToPublish(StreamName),
     /// The peer wishes to play.
     WishToPlay(StreamName),
-    /// The peer wishes for something of a packaged stream.
-    WishToFetch(StreamName, Item),
     /// The hub's answer.
     Answer(Answer),
-    /// What was found of a packaged stream, perhaps with more to follow; or nothing, and the reason.
-    Found(Result<Found, Refusal>),
     /// A frame came out of the session.
     Frame(Frame),
     /// The publisher is done.
@@ -119,8 +114,7 @@ impl Tapped {
                 self.broken("a session was given memory back that it had not lent");
             }
             Input::Answer(answer) => {
-                let asked = self.asking.take();
-                match (asked, answer) {
+                match (self.asking.take(), answer) {
                     (None, _) => self.broken("a session was answered that had asked nothing"),
                     (Some(Asked::Play | Asked::Fetch), Answer::Publishing)
                     | (Some(Asked::Publish | Asked::Fetch), Answer::Playing) => {
@@ -129,21 +123,10 @@ impl Tapped {
                     _ => {}
                 }
                 self.publishing = *answer == Answer::Publishing;
-                let what = match (asked, answer) {
-                    (Some(Asked::Fetch), Answer::Refused(refusal)) => What::Found(Err(*refusal)),
-                    _ => What::Answer(*answer),
-                };
-                self.tap.push(self.socket, what);
+                self.tap.push(self.socket, What::Answer(*answer));
             }
-            Input::Fetched(_) if self.asking != Some(Asked::Fetch) => {
+            Input::Fetched(_) if self.asking.take() != Some(Asked::Fetch) => {
                 self.broken("a session was given what it had not asked for");
-            }
-            Input::Fetched(found) => {
-                // What is open goes on later, and its wish with it.
-                if !matches!(found, Found::Open(..)) {
-                    self.asking = None;
-                }
-                self.tap.push(self.socket, What::Found(Ok(found.clone())));
             }
             Input::KeyframeWanted if !self.publishing => {
                 self.broken("a key frame was asked of a session that does not publish");
@@ -211,9 +194,9 @@ impl Session for Tapped {
             }
             Event::Stop => What::Stop,
             Event::Pause(paused) => What::Pause(*paused),
-            Event::Fetch { name, item, .. } => {
+            Event::Fetch { .. } => {
                 self.asking = Some(Asked::Fetch);
-                What::WishToFetch(name.clone(), (**item).clone())
+                return output;
             }
             Event::Remark(_) => return output,
         };

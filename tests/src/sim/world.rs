@@ -3,7 +3,7 @@
 //! Whatever is ready at an instant is done in an order that chance decides; only a connection's bytes and a lane's words
 //! keep theirs. When nothing is ready the clock goes on to the next instant at which something will be.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use shardcast_engine::{
     hub::{Census, Hub},
@@ -19,7 +19,6 @@ use super::{
     canary::Canary,
     disk::Temper,
     driver::Core,
-    inspector::Shown,
     judge::{Judge, Verdict},
     peer::Peer,
     random::Random,
@@ -63,8 +62,6 @@ pub struct World {
     pub peers: Vec<Peer>,
     pub tap: Tap,
     pub judge: Judge,
-    /// What each peer was last shown of a playlist: by peer, stream and address.
-    pub shown: BTreeMap<(usize, StreamName, String), Shown>,
     pub canary: Option<Canary>,
     /// The canary has done its work at least once.
     pub sung: bool,
@@ -157,7 +154,6 @@ impl World {
             peers: Vec::new(),
             tap: Tap::default(),
             judge: Judge::default(),
-            shown: BTreeMap::new(),
             canary: None,
             sung: false,
             lane_full: vec![vec![None; usize::from(cores)]; usize::from(cores)],

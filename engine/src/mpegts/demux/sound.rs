@@ -226,12 +226,12 @@ impl Head {
 fn adts(bytes: &[u8]) -> Result<Head, Error> {
     const SAMPLE_RATES: [u32; 13] =
         [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
-    let [a, b, c, d, e, f, g] = Reader::new(bytes).array("ADTS header").or_else(|error| {
+    let [a, b, c, d, e, f, g] = Reader::new(bytes).array("ADTS header").map_err(|error| {
         // Two bytes that are none are enough to tell.
         match bytes {
-            [0xff] | [] => Err(error),
-            [0xff, second, ..] if second & 0xf6 == 0xf0 => Err(error),
-            _ => Err(NO_ADTS),
+            [0xff] | [] => error,
+            [0xff, second, ..] if second & 0xf6 == 0xf0 => error,
+            _ => NO_ADTS,
         }
     })?;
     if a != 0xff || b & 0xf6 != 0xf0 {

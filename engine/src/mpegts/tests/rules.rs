@@ -103,7 +103,7 @@ struct Judge {
 /// Judges a stream. Whether each PID of the map is there at all is asked by `complete`.
 pub fn judge(bytes: &[u8], complete: bool) -> Vec<Fault> {
     let mut judge = Judge::default();
-    if bytes.len() % 188 != 0 {
+    if !bytes.len().is_multiple_of(188) {
         judge.fault(Rule::Sync, "the last packet is not whole".into());
     }
     for (number, packet) in bytes.chunks_exact(188).enumerate() {

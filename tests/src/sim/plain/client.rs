@@ -1,14 +1,9 @@
 //! The peer's half of the plain protocol.
 
 use bytes::{Bytes, BytesMut};
-use shardcast_engine::{
-    limits::DoorLimits,
-    media::{Frame, StreamName},
-    session,
-    time::Now,
-};
+use shardcast_engine::media::{Frame, StreamName};
 
-use super::{Messages, Session, frame_of, message, put, put_frame, word};
+use super::{Messages, frame_of, message, put, put_frame, word};
 use crate::sim::client::{self, Heard, Wish};
 
 /// A publisher or a viewer.
@@ -28,14 +23,6 @@ impl Client {
 }
 
 impl client::Client for Client {
-    fn door(&self) -> &'static str {
-        "plain"
-    }
-
-    fn session(&self, _: &DoorLimits, now: Now) -> Box<dyn session::Session> {
-        Box::new(Session::new(now))
-    }
-
     fn publish(&mut self, name: &StreamName) {
         put(&mut self.outgoing, word::PUBLISH, name.as_str().as_bytes());
     }
