@@ -110,7 +110,7 @@ pub fn run(
 
 /// The variables with the sizes of the files that a replaying floor has, and with the file that names them.
 const SIZES: &str = "sizes";
-/// See [`SIZES`].
+/// See `SIZES`.
 pub const TRACE: &str = "trace";
 
 /// What viewers of a server are to repeat that knows no stream.

@@ -11,7 +11,7 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use shardcast_engine::{
     flv::{Demuxer, TagReader},
-    media::{Frame, StreamName},
+    media::Frame,
     record::{
         Fault, Output, Recorder, SegmentId, Settings,
         scan::{self, Depth, FINDINGS_MAX, Repair, Report},

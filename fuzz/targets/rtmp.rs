@@ -1,6 +1,6 @@
 //! An RTMP peer, from its first byte or from behind its handshake, against our server and our client. The first byte
-//! says which of these, the second what the hub does, the third in what pieces the bytes come: whole or in pieces, and into
-//! memory of its own or not, a session tells its hub the same.
+//! says which of these, the second what the hub does, the third in what pieces the bytes come: whole or in pieces, a
+//! session tells its hub the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -17,7 +17,7 @@ use shardcast_engine::{
 fuzz_target!(|input: &[u8]| {
     let [mode, hub, piece, bytes @ ..] = input else { return };
     let whole = Plan { lends: false, ..Plan::of([0, *hub, 0]) };
-    let cut = Plan { piece: usize::from(*piece), lends: true, ..whole };
+    let cut = Plan { piece: usize::from(*piece), ..whole };
     let (mut one, mut other) = (open(*mode), open(*mode));
     let before = one.received();
     let first = fuzz::converse(&mut *one, bytes, &whole);

@@ -46,7 +46,7 @@ pub fn write(options: &Options) -> io::Result<()> {
 /// Writes the files and becomes the web server. Comes back only when that cannot be started.
 ///
 /// # Errors
-/// As [`write`]; or there is no such program.
+/// As [`write()`]; or there is no such program.
 pub fn run(options: &Options) -> io::Result<()> {
     write(options)?;
     let (program, words) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;

@@ -3,7 +3,7 @@
 //! Publishers are paced to the microsecond and say how late they were. Every viewer parses what it is sent up to its
 //! first key frame. Then a few go on parsing, and are woken for each byte; the others leave the ring, and the kernel is
 //! told fifteen to fifty times a second to throw away what has come for them, which costs next to nothing.
-//! Viewers that ask for one piece after the other stay on the ring, see [`asking`].
+//! Viewers that ask for one piece after the other stay on the ring, see `asking`.
 
 mod asking;
 mod drain;

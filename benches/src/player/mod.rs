@@ -5,7 +5,7 @@
 //! when it wants something though nothing came ([`deadline`](Player::deadline)). It has a connection for each rendition and
 //! asks for one thing at a time by each, as a browser's player over HTTP/1.1 does.
 //!
-//! - [`hls`] and [`dash`] are the players, [`fetch`] what both do with a rendition's pieces, [`replay`] the third.
+//! - [`hls`] and [`dash`] are the players, `fetch` what both do with a rendition's pieces, [`replay`] the third.
 //! - [`m3u8`] and [`mpd`] read what they are told to fetch, and [`shelf`] keeps that, so that a thousand viewers of one stream
 //!   read each text once. [`uri`] is where an address leads.
 //! - [`http`] is requests and answers. [`media`] takes pieces apart, by [`fmp4`] and [`ts`].
