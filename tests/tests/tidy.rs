@@ -168,7 +168,7 @@ fn word(text: &str) -> &str {
 
 const BASE: &[&str] = &["bits", "canary", "error", "limits", "slab", "time"];
 const MEDIA: &[&str] = &["codec", "media"];
-const CONTAINERS: &[&str] = &["flv", "fmp4"];
+const CONTAINERS: &[&str] = &["flv", "fmp4", "mpegts"];
 
 /// What each room of the engine may name, beside itself.
 fn may_name(room: &str) -> Option<Vec<&'static str>> {
