@@ -20,7 +20,7 @@ use std::{
 use crate::{
     codec::Shape,
     hls::{Query, bits_per_second, name, seconds},
-    segment::{Cut, Init, Item, Segment, Shelf, Terms, Text, TextForm, Window, ticks},
+    segment::{Init, Item, Segment, Shelf, Terms, Text, TextForm, Window, ticks},
     time::Wall,
 };
 
@@ -127,11 +127,6 @@ struct Set<'a> {
 
 /// The listed segments by period.
 fn periods(window: &Window) -> Vec<Period<'_>> {
-    let inits: Vec<_> = window
-        .cuts()
-        .into_iter()
-        .filter_map(|cut| if let Cut::Init(init) = cut { Some(init) } else { None })
-        .collect();
     let mut periods: Vec<Period<'_>> = Vec::new();
     for shelf in window.shelves() {
         for segment in shelf.listed() {
@@ -145,10 +140,8 @@ fn periods(window: &Window) -> Vec<Period<'_>> {
             match known {
                 Some(set) => set.segments.push(segment),
                 None => {
-                    let named = |init: &&Arc<Init>| {
-                        init.rendition == shelf.rendition() && init.version == segment.init
-                    };
-                    let Some(init) = inits.iter().find(named).cloned() else { continue };
+                    let needed = shelf.inits().find(|init| init.version == segment.init);
+                    let Some(init) = needed.cloned() else { continue };
                     sets.push(Set { shelf, init, segments: vec![segment] });
                 }
             }

@@ -142,6 +142,11 @@ impl Shelf {
         self.listed().next().map_or(0, |first| first.period - u64::from(first.discontinuity))
     }
 
+    /// The initialisation segments that some of its segments need, or will.
+    pub fn inits(&self) -> impl Iterator<Item = &Arc<Init>> {
+        self.inits.iter()
+    }
+
     /// The newest initialisation segment.
     pub fn init(&self) -> Option<&Arc<Init>> {
         self.inits.back()
