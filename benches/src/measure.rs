@@ -278,7 +278,7 @@ impl Run<'_> {
         }
         let Report { seconds, traffic, viewers, first_key, first_byte, latency, checks, requests, .. } =
             report;
-        let Report { mut load, trouble, .. } = report;
+        let Report { mut load, trouble, due_bytes, .. } = report;
         load.others_share = others.as_secs_f64() / seconds;
         load.softirq_share = softirq.as_secs_f64() / seconds;
         let mut outcome = Outcome {
@@ -307,12 +307,12 @@ impl Run<'_> {
             series,
             ..Outcome::default()
         };
-        outcome.void = self.reasons_to_doubt(&outcome);
+        outcome.void = self.reasons_to_doubt(&outcome, due_bytes);
         outcome.trouble = trouble;
         Ok(outcome)
     }
 
-    fn reasons_to_doubt(&self, outcome: &Outcome) -> Vec<String> {
+    fn reasons_to_doubt(&self, outcome: &Outcome, due_bytes: u64) -> Vec<String> {
         let mut void = Vec::new();
         let LoadSide { publisher_lateness, cpu_share, others_share, .. } = outcome.load;
         if publisher_lateness.p99 > LATENESS_P99_MAX_MS || publisher_lateness.max > LATENESS_MAX_MS {
@@ -327,16 +327,11 @@ impl Run<'_> {
         if others_share > OTHERS_SHARE_MAX * self.cores.len() as f64 && !self.shares_cores {
             void.push(format!("other programs took {:.0} % of the server's cores", others_share * 100.0));
         }
-        let clip_bits = self.scenario.publish.bitrate as f64 * self.scenario.publish.streams as f64;
-        let wanted = clip_bits / 8.0 * outcome.seconds;
-        if outcome.traffic.publishers > 0
-            && (outcome.traffic.published_bytes as f64) < wanted * PUBLISHED_SHARE_MIN
-            // The clip's pictures have different sizes, so a short window may fall on a thin part of it.
-            && outcome.load.publisher_held > 0
-        {
+        let published = outcome.traffic.published_bytes as f64;
+        if published < due_bytes as f64 * PUBLISHED_SHARE_MIN {
             void.push(format!(
                 "publishers could send only {:.0} % of what was due",
-                100.0 * outcome.traffic.published_bytes as f64 / wanted
+                100.0 * published / due_bytes as f64
             ));
         }
         if outcome.viewers.asked > 0 && outcome.viewers.playing == 0 {

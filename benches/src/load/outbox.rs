@@ -30,6 +30,11 @@ impl Outbox {
         if self.sending.is_empty() { self.next() } else { Some(self.sending.clone()) }
     }
 
+    /// Bytes that the socket has not taken.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.sending.len()
+    }
+
     /// Whether nothing waits and nothing is on its way.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.sending.is_empty()
@@ -55,8 +60,8 @@ mod tests {
         assert_eq!(out.next(), None);
         assert_eq!(out.sent(2).as_deref(), Some(&b"cdef"[..]));
         assert_eq!(out.sent(4).as_deref(), Some(&b"gh"[..]));
-        assert!(out.is_sending());
+        assert!(out.is_sending() && out.len() == 2);
         assert_eq!(out.sent(2), None);
-        assert!(!out.is_sending() && out.is_empty());
+        assert_eq!((out.is_sending(), out.is_empty(), out.len()), (false, true, 0));
     }
 }

@@ -108,6 +108,11 @@ impl Publisher {
         self.out.is_empty()
     }
 
+    /// Bytes that were due and that the kernel has not taken.
+    pub fn waiting(&self) -> u64 {
+        self.out.len() as u64
+    }
+
     /// Muxes every frame that is due by `now`.
     pub fn work(&mut self, now: Now, lateness: &mut Histogram) {
         while let Some(due) = self.due().filter(|due| *due <= now) {

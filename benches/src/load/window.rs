@@ -21,6 +21,7 @@ pub(super) struct Window {
     delivered: u64,
     published_frames: u64,
     published_bytes: u64,
+    due_bytes: u64,
     held: u64,
     cpu: u64,
     disconnected: u64,
@@ -32,6 +33,8 @@ pub(super) struct Window {
 pub struct Report {
     /// Length of the window.
     pub seconds: f64,
+    /// Bytes that publishers would have sent to a server that takes all at once.
+    pub due_bytes: u64,
     /// What was published and delivered.
     pub traffic: Traffic,
     /// Who watched.
@@ -73,6 +76,7 @@ impl Load {
             delivered: self.delivered,
             published_frames: self.published(|publisher| publisher.frames),
             published_bytes: self.published(|publisher| publisher.bytes),
+            due_bytes: self.published(|publisher| publisher.bytes + publisher.waiting()),
             held: self.published(|publisher| publisher.held),
             cpu: clock::thread_cpu(),
             disconnected: self.disconnected,
@@ -97,6 +101,7 @@ impl Load {
         let requests = self.books.end(seconds);
         Report {
             seconds,
+            due_bytes: self.published(|publisher| publisher.bytes + publisher.waiting()) - window.due_bytes,
             traffic: Traffic {
                 publishers: self.publishers.iter().filter(|(publisher, _)| publisher.is_publishing()).count()
                     as u64,
