@@ -31,6 +31,16 @@ pub fn raise_nofile() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// How many descriptors this process may still open, as things stand.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn nofile_left() -> io::Result<u64> {
+    let limit = read_limit(libc::RLIMIT_NOFILE)?.rlim_cur;
+    let open = std::fs::read_dir("/proc/self/fd")?.count() as u64;
+    Ok(limit.saturating_sub(open))
+}
+
 /// Fails when the kernel lacks an operation that a ring uses, and says which.
 pub(crate) fn require_operations(submitter: &Submitter<'_>) -> io::Result<()> {
     let mut probe = Probe::new();

@@ -15,7 +15,7 @@ use shardcast_engine::{
     settings::Settings,
 };
 use shardcast_io::{
-    cpu,
+    cpu, probe,
     tcp::{self, SocketOptions},
     udp,
 };
@@ -34,6 +34,9 @@ use crate::{
 const UNSENT_BYTES_MAX: u32 = 512 << 10;
 /// Shards at most. Lanes go from every shard to every other, so their memory grows with the square of this.
 pub const SHARDS_MAX: u16 = 256;
+/// Descriptors that a shard opens before its first connection, beside a listener for each door: the executor's three rings
+/// and its eventfd, the ring of sockets and that of files with theirs, and some to breathe.
+const SHARD_DESCRIPTORS: u64 = 16;
 
 /// What a node is started with.
 pub struct NodeOptions {
@@ -60,7 +63,7 @@ pub struct NodeOptions {
 ///
 /// # Errors
 /// More shards than [`SHARDS_MAX`], an address that is in use or may not be used, a directory of recordings that cannot be
-/// made, or a shard that could not be started; the text says which.
+/// made, too few descriptors, or a shard that could not be started; the text says which.
 pub fn start(options: NodeOptions) -> io::Result<Started> {
     assert!(options.shards > 0, "a node has at least one shard");
     if options.shards > SHARDS_MAX {
@@ -68,6 +71,7 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     ensure_free(&options.doors)?;
+    ensure_descriptors(&options)?;
     let socket_options = SocketOptions { notsent_bytes: Some(UNSENT_BYTES_MAX), ..SocketOptions::default() };
     let demo_owner = options.demo.as_ref().map(|(name, _)| owner_of(name, options.shards));
     let mut links = Vec::new();
@@ -147,6 +151,19 @@ fn ensure_free(doors: &[(Protocol, SocketAddr)]) -> io::Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Looks whether all shards can open what they need: an executor that cannot panics.
+fn ensure_descriptors(options: &NodeOptions) -> io::Result<()> {
+    let needed = u64::from(options.shards) * (SHARD_DESCRIPTORS + options.doors.len() as u64);
+    let left = probe::nofile_left()?;
+    if left >= needed {
+        return Ok(());
+    }
+    let shards = options.shards;
+    let why =
+        format!("{shards} shards open {needed} descriptors at their start, and {left} are left (ulimit -n)");
+    Err(io::Error::new(io::ErrorKind::QuotaExceeded, why))
 }
 
 /// Whether two listeners of one transport meet: they have a port in common and an address, or one of them has all of the
