@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use shardcast_engine::{
-    codec::{Codec, Parameters, Shape, av1, h264, h265, h266, is_key, nal, nal::LengthSize, opus},
+    codec::{Codec, Parameters, Shape, ac3, av1, h264, h265, h266, is_key, nal, nal::LengthSize, opus},
     error::Error,
     limits,
 };
@@ -27,6 +27,12 @@ fuzz_target!(|input: &[u8]| {
         }
         12 => configuration(Codec::H266, bytes),
         13 => check_place(h266::Sps::parse(bytes), bytes),
+        // The last places, so that no other moves.
+        254 => configuration(Codec::Ac3, bytes),
+        255 => match ac3::Header::parse(bytes) {
+            Ok(header) => assert!((1..=ac3::FRAME_BYTES_MAX).contains(&header.frame_bytes)),
+            Err(error) => assert!(error.at <= bytes.len() as u64, "{error}"),
+        },
         access_unit => {
             let codec = CODECS[(access_unit - 14) % CODECS.len()];
             for length_size in [LengthSize::One, LengthSize::Two, LengthSize::Four] {

@@ -1,6 +1,6 @@
 //! An RTMP peer, from its first byte or from behind its handshake, against our server and our client. The first byte
-//! says which of these, the second what the hub does, the third in what pieces the bytes come: whole or in pieces, a
-//! session tells its hub the same.
+//! says which of these, the second what the hub does, the third in what pieces the bytes come: whole or in pieces, or received
+//! into its own memory, a session tells its hub the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use shardcast_engine::{
     error::{Error, ErrorKind},
     limits::DoorLimits,
     media::StreamName,
-    protocol::fuzz::{self, Plan},
+    protocol::fuzz::{self, Last, Plan},
     rtmp::{Client, Session, client::Target},
     session::{self, Input, Output},
     time::Now,
@@ -29,8 +29,19 @@ fuzz_target!(|input: &[u8]| {
     let too_large = |end: &Option<Result<(), Error>>| matches!(end, Some(Err(Error { kind: ErrorKind::TooLarge, why, .. })) if why.contains("answers"));
     if !too_large(&first.end) {
         assert_eq!(first, second);
+        same_when_lent(*mode, bytes, &cut);
     }
 });
+
+/// What is received into memory of the session is told in the same order, and not more of it: a message that is pushed into the
+/// midst of another waits for as many bytes as the other has.
+fn same_when_lent(mode: u8, bytes: &[u8], plan: &Plan) {
+    let plan = Plan { last: Last::Silence, ..*plan };
+    let copied = fuzz::converse(&mut *open(mode), bytes, &plan);
+    let lent = fuzz::converse(&mut *open(mode), bytes, &Plan { lends: true, ..plan });
+    assert!(copied.events.starts_with(&lent.events), "{copied:?}\n{lent:?}");
+    assert!(lent.end.is_none() || lent == copied, "{copied:?}\n{lent:?}");
+}
 
 /// Bytes of C1, C2, S1 and S2.
 const PACKET_BYTES: usize = 1536;
