@@ -11,9 +11,11 @@ use std::{
 use shardcast_tests::clients::{
     Folder,
     media::{Clip, Kind},
-    process::{Process, run},
+    process::Process,
     program,
     server::Setup,
+    wait_for,
+    web::{get, get_when_there},
 };
 
 #[test]
@@ -46,63 +48,145 @@ fn mpv_shows_every_picture_by_http_and_by_rtmp() {
     }
 }
 
-#[test]
-fn vlc_plays_by_http() {
-    let clip = Clip::of(Kind::H264, 12);
+/// Every form of a stream that a player takes by its address, and what its address ends with. DASH as VLC 3 and GStreamer 1.22 read it
+/// is not played well: they look for segments as if each period began with the presentation.
+const FORMS: [(&str, &str); 4] =
+    [("flv", ".flv"), ("ts", ".ts"), ("hls", "/index.m3u8"), ("dash", "/manifest.mpd")];
+/// How long is published, in seconds.
+const SECONDS: u32 = 24;
+/// Some players of segments want more of them before they begin than a young stream has.
+const SEGMENTS_FIRST: usize = 4;
+/// Pictures that each shows at least, of some four hundred that it could: each takes a moment to start, begins where it likes, and
+/// drops late pictures where the machine is busy.
+const SHOWN_MIN: usize = 150;
+/// How long a player may look for more after the stream is over.
+const LINGER: Duration = Duration::from_secs(12);
+
+/// What came of one player.
+struct Played {
+    form: &'static str,
+    /// A folder of its own.
+    folder: Folder,
+    /// What it said while the stream was there. What players say of its end is another matter.
+    said: String,
+}
+
+/// Plays a stream in every form at once `but` these, to its end, by a command that `player` makes of an address and a folder.
+fn play_all(name: &str, but: &[&str], player: impl Fn(&str, &Path) -> Command) -> Vec<Played> {
+    let clip = Clip::of(Kind::H264, SECONDS);
     let server = Setup::new().start();
-    let publisher = clip.publish(&server.rtmp_url("live/vlc"));
-    // VLC refuses to run as root, and whoever it runs as instead must be able to write its pictures.
-    let folder = PublicFolder::new();
-    let mut command = if rustix::process::geteuid().is_root() {
-        let mut command = Command::new(program("setpriv"));
-        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(program("vlc"));
+    let stream = format!("live/{name}");
+    let publisher = clip.publish(&server.rtmp_url(&stream));
+    // A player that asks before there is a stream gives up where another waits.
+    get_when_there(&server, &format!("/{stream}/index.m3u8"));
+    let list = format!("/{stream}/video.m3u8");
+    let full = || (get(&server, &list).text().matches("#EXTINF").count() >= SEGMENTS_FIRST).then_some(());
+    wait_for(Duration::from_secs(20), full).expect("the list grows");
+    let page = server.page_url(&stream);
+    let base = page.trim_end_matches('/');
+    let mut addresses: Vec<_> = FORMS.iter().map(|(form, end)| (*form, format!("{base}{end}"))).collect();
+    addresses.push(("rtmp", server.rtmp_url(&stream)));
+    addresses.retain(|(form, _)| !but.contains(form));
+    let mut playing: Vec<_> = addresses
+        .iter()
+        .map(|(form, address)| {
+            let folder = Folder::new(&format!("{name}-{form}"));
+            // Not everybody may be who we are.
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a folder of ours");
+            let process = Process::start(form, &mut player(address, folder.path()));
+            (*form, folder, process)
+        })
+        .collect();
+    publisher.succeed(Duration::from_secs(60));
+    let said: Vec<String> = playing.iter().map(|(_, _, process)| process.said()).collect();
+    let all_ended = || playing.iter_mut().all(|(_, _, process)| process.ended().is_some()).then_some(());
+    // Some look for more for ever.
+    let _ = wait_for(LINGER, all_ended);
+    playing
+        .into_iter()
+        .zip(said)
+        .map(|((form, folder, mut process), said)| {
+            process.terminate();
+            process.finish(Duration::from_secs(20));
+            Played { form, folder, said }
+        })
+        .collect()
+}
+
+#[test]
+fn vlc_plays_every_form_but_dash() {
+    // Each fifth picture that is shown is saved.
+    const SAVED: usize = 5;
+    let played = play_all("vlc", &["dash"], |address, folder| {
+        // VLC refuses to run as root.
+        let mut command = if rustix::process::geteuid().is_root() {
+            let mut command = Command::new(program("setpriv"));
+            command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(program("vlc"));
+            command
+        } else {
+            Command::new(program("vlc"))
+        };
+        command.env("HOME", folder).current_dir(folder);
+        command.args(["-I", "dummy", "--no-dbus", "--play-and-exit", "-V", "vdummy", "-A", "adummy"]);
+        command.args(["--video-filter=scene", "--scene-format=png", "--scene-width=160"]);
+        command.arg(format!("--scene-ratio={SAVED}")).arg(format!("--scene-path={}", folder.display()));
+        command.args([address, "vlc://quit"]);
         command
-    } else {
-        Command::new(program("vlc"))
-    };
-    command.env("HOME", folder.path()).current_dir(folder.path());
-    command.args(["-I", "dummy", "--no-dbus", "--play-and-exit", "-V", "vdummy", "-A", "adummy"]);
-    // Each 25th picture that is shown is saved.
-    command.args(["--video-filter=scene", "--scene-format=png", "--scene-ratio=25"]);
-    command.arg(format!("--scene-path={}", folder.path().display()));
-    command.args([server.flv_url("live/vlc").as_str(), "vlc://quit"]);
-    let ended = Process::start("vlc", &mut command).succeed(Duration::from_secs(60));
-    publisher.succeed(Duration::from_secs(30));
-    let shown = pictures(folder.path());
-    // It drops late pictures on a busy machine, so not all twelve are asked for.
-    assert!(shown.len() >= 6, "VLC showed {} pictures of 12:\n{}", shown.len(), ended.errors);
-    let mut different: Vec<Vec<u8>> =
-        shown.iter().map(|path| fs::read(path).expect("a saved picture")).collect();
-    different.sort();
-    different.dedup();
-    assert_eq!(different.len(), shown.len(), "the picture moves");
+    });
+    for Played { form, folder, said } in played {
+        let shown = pictures(folder.path());
+        assert!(
+            shown.len() * SAVED >= SHOWN_MIN,
+            "{form}: VLC showed {} times {SAVED} pictures:\n{said}",
+            shown.len()
+        );
+        let mut different: Vec<Vec<u8>> =
+            shown.iter().map(|path| fs::read(path).expect("a saved picture")).collect();
+        different.sort();
+        different.dedup();
+        // A picture that is shown for long is saved again.
+        assert!(
+            different.len() * 2 >= shown.len(),
+            "{form}: {} of {} pictures",
+            different.len(),
+            shown.len()
+        );
+    }
+}
+
+#[test]
+fn mpv_plays_every_form() {
+    let played = play_all("mpv", &[], |address, folder| {
+        let mut command = Command::new(program("mpv"));
+        command.args(["--no-config", "--ao=null", "--untimed=no", "--msg-level=all=warn", "--vo=image"]);
+        command.args(["--vo-image-format=jpg", &format!("--vo-image-outdir={}", folder.display()), address]);
+        command
+    });
+    for Played { form, folder, said } in played {
+        let shown = pictures(folder.path()).len();
+        assert!(shown >= SHOWN_MIN, "{form}: mpv showed {shown} pictures:\n{said}");
+        assert!(!said.to_lowercase().contains("error"), "{form}: {said}");
+    }
+}
+
+#[test]
+fn gstreamer_plays_every_form_but_dash() {
+    let played = play_all("gst", &["dash"], |address, _| {
+        let mut command = Command::new(program("gst-launch-1.0"));
+        command.args(["-v", "playbin3", &format!("uri={address}")]);
+        command.args(["video-sink=fakesink name=pictures sync=true silent=false", "audio-sink=fakesink"]);
+        command
+    });
+    for Played { form, said, .. } in played {
+        let shown = said.lines().filter(|line| line.contains("(pictures:sink)")).count();
+        let errors: Vec<&str> = said.lines().filter(|line| line.contains("ERROR")).collect();
+        assert!(shown >= SHOWN_MIN, "{form}: GStreamer showed {shown} pictures; {errors:?}");
+        assert!(errors.is_empty(), "{form}: {errors:?}");
+    }
 }
 
 fn pictures(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("an own folder").flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension == "png")).collect()
-}
-
-/// A folder that every user may write to, outside of folders that only root may enter.
-struct PublicFolder {
-    path: PathBuf,
-}
-
-impl PublicFolder {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("shardcast-vlc-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("the folder for temporary files takes one more");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("a folder of ours");
-        PublicFolder { path }
-    }
-    fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for PublicFolder {
-    fn drop(&mut self) {
-        // `nobody` made what lies in it; without root it is our own.
-        drop(run("rm", Command::new(program("rm")).arg("-rf").arg(&self.path), Duration::from_secs(10)));
-    }
+    let is_picture = |path: &PathBuf| path.extension().is_some_and(|end| end == "png" || end == "jpg");
+    entries.filter(is_picture).collect()
 }
