@@ -99,6 +99,7 @@ fn every_viewer_of_the_sender_gets_the_bit_rate() {
         flush: Duration::from_millis(20),
         clip: None,
         bytes_per_send: 20_000,
+        seal: false,
     };
     let sender = send::Sender::open(&options).unwrap();
     let address = sender.address().unwrap();
@@ -128,6 +129,7 @@ fn a_viewer_who_takes_nothing_delays_no_other() {
         flush: Duration::from_millis(10),
         clip: None,
         bytes_per_send: 0,
+        seal: false,
     };
     let sender = send::Sender::open(&options).unwrap();
     let address = sender.address().unwrap();

@@ -81,7 +81,7 @@ fn bench(name: &str, words: &[&str]) -> (Output, String, String) {
 
 fn own_ports() -> Vec<String> {
     let mut words = Vec::new();
-    for name in ["rtmp_port", "http_port", "control_port"] {
+    for name in ["rtmp_port", "rtmps_port", "http_port", "control_port"] {
         words.extend(["--set".to_owned(), format!("{name}={}", free_port())]);
     }
     words.extend(["--set".to_owned(), format!("binary={}", server().display())]);
@@ -156,6 +156,27 @@ fn viewers_by_every_other_door_find_the_stream_whole() {
             _ => assert!(requests.is_some_and(|(pieces, held)| pieces > 0 && held == 0), "{requests:?}"),
         }
     }
+}
+
+#[test]
+fn viewers_inside_tls_find_the_stream_whole_and_a_floor_seals_as_much() {
+    let _alone = alone();
+    let ports = own_ports();
+    for by in ["rtmp", "http-flv"] {
+        let by = format!("watch.by={by}");
+        let words = ["run", "smoke", "shardcast-tls", "--set", &by];
+        let words: Vec<&str> = words.into_iter().chain(ports.iter().map(String::as_str)).collect();
+        let (out, json, _) = bench("smoke-tls", &words);
+        let outcome: Outcome =
+            serde_json::from_str(&json).unwrap_or_else(|error| panic!("{by}: {error}: {}", said(&out)));
+        judge(&out, std::slice::from_ref(&outcome));
+        assert!(outcome.checks.passed() && outcome.latency.count > 0, "{by}: {:?}", outcome.checks);
+    }
+    let words = ["run", "smoke", "floor-seal"].into_iter().chain(ports.iter().map(String::as_str));
+    let (out, json, _) = bench("smoke-seal", &words.collect::<Vec<_>>());
+    let outcome: Outcome =
+        serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {}", said(&out)));
+    judge(&out, std::slice::from_ref(&outcome));
 }
 
 #[test]

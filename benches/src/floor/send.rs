@@ -19,7 +19,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::Serialize;
 use shardcast_io::{
     clock,
@@ -48,6 +49,9 @@ pub struct Options {
     /// to them
     #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=SEND_BYTES_MAX))]
     pub bytes_per_send: u64,
+    /// Seal what each viewer gets with AES-256-GCM, in records of 16 KiB as TLS has them: what TLS cannot do without
+    #[arg(long)]
+    pub seal: bool,
 }
 
 impl Options {
@@ -163,6 +167,7 @@ pub struct Report {
 pub struct Sender {
     listener: TcpListener,
     schedule: Schedule,
+    seal: bool,
 }
 
 impl Sender {
@@ -172,7 +177,7 @@ impl Sender {
     /// The port is taken, or the clip cannot be read or has a higher rate by itself.
     pub fn open(options: &Options) -> io::Result<Sender> {
         let schedule = options.schedule().map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-        Ok(Sender { listener: bind(options.listen)?, schedule })
+        Ok(Sender { listener: bind(options.listen)?, schedule, seal: options.seal })
     }
 
     /// Where it listens.
@@ -188,10 +193,10 @@ impl Sender {
     /// # Errors
     /// The ring failed.
     pub fn run(self, stop: &AtomicBool, mut report: impl FnMut(&Report)) -> io::Result<()> {
-        let Sender { listener, schedule } = self;
+        let Sender { listener, schedule, seal } = self;
         let mut ring = Ring::new(&RingConfig::default())?;
         ring.listen(listener, VIEWERS);
-        let mut crowd = Crowd::new();
+        let mut crowd = Crowd::new(seal);
         let began = clock::monotonic();
         let (mut seconds, mut next) = (Seconds::from(0), 0);
         while !stop.load(Ordering::Relaxed) {
@@ -225,6 +230,7 @@ struct Crowd {
     content: Bytes,
     count: u64,
     left_out: u64,
+    seal: Option<Seal>,
 }
 
 struct Viewer {
@@ -239,14 +245,51 @@ enum Sending {
     Nothing,
     /// The response's head, which is no part of the stream.
     Greeting,
-    /// So many bytes of the stream.
-    Stream(u64),
+    /// So many bytes of the stream, which are so many on the wire.
+    Stream(u64, u64),
+}
+
+/// What TLS 1.3 does to every byte, and nothing else of it. (RFC 8446, 5.2)
+struct Seal {
+    key: LessSafeKey,
+    /// Counts records, for nonces.
+    records: u64,
+}
+
+impl Seal {
+    fn new() -> Self {
+        let key = UnboundKey::new(&AES_256_GCM, &[0x5a; 32]).expect("a key of AES-256 has 32 bytes");
+        Seal { key: LessSafeKey::new(key), records: 0 }
+    }
+
+    fn seal(&mut self, mut content: &[u8]) -> Bytes {
+        let records = content.len().div_ceil(RECORD_BYTES_MAX);
+        let mut out = BytesMut::with_capacity(content.len() + records * RECORD_MORE_BYTES);
+        while !content.is_empty() {
+            let (record, rest) = content.split_at(content.len().min(RECORD_BYTES_MAX));
+            content = rest;
+            self.records += 1;
+            let mut nonce = [0; NONCE_LEN];
+            nonce[NONCE_LEN - 8..].copy_from_slice(&self.records.to_be_bytes());
+            let sealed = record.len() + 1 + AES_256_GCM.tag_len();
+            let head = [23, 3, 3, (sealed >> 8) as u8, sealed as u8];
+            out.extend_from_slice(&head);
+            let begin = out.len();
+            out.extend_from_slice(record);
+            out.extend_from_slice(&[23]);
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(head), &mut out[begin..]);
+            out.extend_from_slice(tag.expect("a record is not too long").as_ref());
+        }
+        out.freeze()
+    }
 }
 
 impl Crowd {
-    fn new() -> Crowd {
+    fn new(seal: bool) -> Crowd {
         let content = Bytes::from(vec![0x5a; SEND_BYTES_MAX as usize]);
-        Crowd { viewers: Vec::new(), ready: VecDeque::new(), head: 0, content, count: 0, left_out: 0 }
+        let seal = seal.then(Seal::new);
+        Crowd { viewers: Vec::new(), ready: VecDeque::new(), head: 0, content, count: 0, left_out: 0, seal }
     }
 
     /// The stream has made `head` bytes: everyone who has less and waits for nothing gets a send.
@@ -288,8 +331,10 @@ impl Crowd {
     fn send(&mut self, place: usize, ring: &mut Ring) {
         let Some(Some(viewer)) = self.viewers.get_mut(place) else { return };
         let owed = (self.head - viewer.cursor).min(SEND_BYTES_MAX);
-        viewer.sending = Sending::Stream(owed);
-        ring.send(viewer.id, self.content.slice(..owed as usize));
+        let content = self.content.slice(..owed as usize);
+        let content = self.seal.as_mut().map_or(content.clone(), |seal| seal.seal(&content));
+        viewer.sending = Sending::Stream(owed, content.len() as u64);
+        ring.send(viewer.id, content);
     }
 
     fn complete(&mut self, completion: Completion, ring: &mut Ring) {
@@ -318,12 +363,13 @@ impl Crowd {
     fn sent(&mut self, id: SocketId, taken: u64, ring: &mut Ring) {
         let Some(Some(viewer)) = self.viewers.get_mut(id.index()) else { return };
         match viewer.sending {
-            Sending::Stream(_) => viewer.cursor += taken,
+            // Of a sealed send that was cut short as much of the stream as of the wire.
+            Sending::Stream(owed, wire) => viewer.cursor += owed * taken / wire.max(1),
             // A new socket has room for a head, or something is wrong with it.
             Sending::Greeting if taken < RESPONSE_HEAD.len() as u64 => return self.leave(id, ring),
             Sending::Greeting | Sending::Nothing => {}
         }
-        let short = matches!(viewer.sending, Sending::Stream(owed) if taken < owed);
+        let short = matches!(viewer.sending, Sending::Stream(_, wire) if taken < wire);
         viewer.sending = Sending::Nothing;
         if short {
             self.ready.push_back(id.index());
@@ -360,6 +406,9 @@ const VIDEO_HEAD_BYTES: u64 = 5;
 const AUDIO_HEAD_BYTES: u64 = 2;
 /// The longest send. A viewer who is owed more gets the rest with the next flush.
 const SEND_BYTES_MAX: u64 = 1 << 20;
+/// What a record of TLS 1.3 holds, and what it has beside that: its head, its content's type and the tag. (RFC 8446, 5.2)
+const RECORD_BYTES_MAX: usize = 1 << 14;
+const RECORD_MORE_BYTES: usize = 5 + 1 + 16;
 
 #[cfg(test)]
 mod tests {
@@ -431,6 +480,30 @@ mod tests {
     fn with_no_flush_each_moment_with_frames_is_a_send() {
         let schedule = Schedule::of_frames([(0, 10), (5, 20), (5, 30), (9, 1)], 10, 0);
         assert_eq!(flushes(&schedule, 20), [(0, 10), (5, 50), (9, 1), (10, 10), (15, 50), (19, 1)]);
+    }
+
+    #[test]
+    fn what_is_sealed_is_records_that_can_be_opened() {
+        let content: Vec<u8> = (0..40_000_u32).map(|number| number as u8).collect();
+        let (mut seal, mut plain, mut number) = (Seal::new(), Vec::new(), 0_u64);
+        let mut sealed = seal.seal(&content).to_vec();
+        assert_eq!(sealed.len(), content.len() + 3 * RECORD_MORE_BYTES);
+        let mut rest = &mut sealed[..];
+        while !rest.is_empty() {
+            number += 1;
+            let (head, more) = rest.split_at_mut(5);
+            let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
+            let (record, more) = more.split_at_mut(length);
+            let mut nonce = [0; NONCE_LEN];
+            nonce[4..].copy_from_slice(&number.to_be_bytes());
+            let head: [u8; 5] = (&*head).try_into().unwrap();
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let opened = seal.key.open_in_place(nonce, Aad::from(head), record).unwrap();
+            assert_eq!(opened.last(), Some(&23), "application data");
+            plain.extend_from_slice(&opened[..opened.len() - 1]);
+            rest = more;
+        }
+        assert_eq!(plain, content);
     }
 
     #[test]

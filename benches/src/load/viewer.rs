@@ -10,7 +10,7 @@ use shardcast_engine::{
     time::{Now, Unwrapper},
 };
 
-use super::target_of;
+use super::{secure::Secure, target_of};
 use crate::{
     player::{
         http::{self, Responses, Terms},
@@ -21,7 +21,13 @@ use crate::{
 };
 
 /// A viewer's conversation without its socket.
-pub enum Talk {
+pub struct Talk {
+    words: Words,
+    /// Around it all, where the URL's scheme says so.
+    secure: Option<Box<Secure>>,
+}
+
+enum Words {
     /// By RTMP.
     Rtmp(Box<Client>),
     /// FLV by HTTP.
@@ -36,17 +42,22 @@ impl Talk {
     /// # Errors
     /// The URL is none that can be played by that door.
     pub fn new(url: &Url, door: Door, now: Now) -> Result<(Talk, Bytes), String> {
-        match (door, url.scheme.as_str()) {
-            (Door::Rtmp, "rtmp") => {
+        let (words, first) = match (door, url.scheme.as_str()) {
+            (Door::Rtmp, "rtmp" | "rtmps") => {
                 let (target, name) = target_of(url)?;
                 let mut client = Box::new(Client::pull(target, name, &DoorLimits::default(), now));
                 let first = listen(&mut client, now, &mut |_, _| {})?;
-                Ok((Talk::Rtmp(client), first))
+                (Words::Rtmp(client), first)
             }
-            (Door::HttpFlv, "http") => Ok((Talk::HttpFlv(Box::default()), request(url))),
-            (Door::HttpTs, "http") => Ok((Talk::HttpTs(Box::default()), request(url))),
-            (door, scheme) => Err(format!("nothing is played by {} from {scheme}://", door.name())),
+            (Door::HttpFlv, "http" | "https") => (Words::HttpFlv(Box::default()), request(url)),
+            (Door::HttpTs, "http" | "https") => (Words::HttpTs(Box::default()), request(url)),
+            (door, scheme) => return Err(format!("nothing is played by {} from {scheme}://", door.name())),
+        };
+        if !matches!(url.scheme.as_str(), "rtmps" | "https") {
+            return Ok((Talk { words, secure: None }, first));
         }
+        let (secure, hello) = Secure::new(&url.address, &first)?;
+        Ok((Talk { words, secure: Some(Box::new(secure)) }, hello))
     }
 
     /// The server has sent something, which came at `now`. Gives each frame that is whole with when it was, and what is to be
@@ -60,13 +71,29 @@ impl Talk {
         now: Now,
         emit: &mut dyn FnMut(&Frame, Now),
     ) -> Result<Bytes, String> {
+        let Some(secure) = &mut self.secure else { return self.words.received(bytes, now, emit) };
+        let mut plain = BytesMut::new();
+        secure.received(bytes, &mut plain)?;
+        let answer = self.words.received(&plain, now, emit)?;
+        secure.say(&answer)?;
+        secure.written()
+    }
+}
+
+impl Words {
+    fn received(
+        &mut self,
+        bytes: &[u8],
+        now: Now,
+        emit: &mut dyn FnMut(&Frame, Now),
+    ) -> Result<Bytes, String> {
         match self {
-            Talk::Rtmp(client) => {
+            Words::Rtmp(client) => {
                 client.handle(Input::Received(bytes), now).map_err(|error| error.to_string())?;
                 listen(client, now, emit)
             }
-            Talk::HttpFlv(http) => http.received(bytes, now, emit).map(|()| Bytes::new()),
-            Talk::HttpTs(http) => http.received(bytes, now, emit).map(|()| Bytes::new()),
+            Words::HttpFlv(http) => http.received(bytes, now, emit).map(|()| Bytes::new()),
+            Words::HttpTs(http) => http.received(bytes, now, emit).map(|()| Bytes::new()),
         }
     }
 }
