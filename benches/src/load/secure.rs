@@ -21,7 +21,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// One connection.
 pub struct Secure {
     connection: ClientConnection,
-    /// What is to be said as soon as hands are shaken goes through here, too.
+    /// Where what was opened is read to.
     plain: Vec<u8>,
 }
 
