@@ -2,8 +2,9 @@
 # Builds every fuzz target and runs each for a bounded time, starting from the committed corpus. What is found goes
 # below target/ and the tree stays clean; an input that crashes a target is kept in artifacts/ and fails the run.
 #   fuzz/run.sh SECONDS [TARGET...]
+#   fuzz/run.sh build                only builds them
 set -eu
-seconds=${1:?usage: fuzz/run.sh SECONDS [TARGET...]}
+seconds=${1:?usage: fuzz/run.sh SECONDS [TARGET...], or fuzz/run.sh build}
 shift
 cd "$(dirname "$0")"
 targets=${*:-$(ls targets | sed 's/\.rs$//')}
@@ -15,6 +16,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 host=$(rustc -vV | sed -n 's/^host: //p')
 # With --target the flags spare build scripts and macros, which libFuzzer is not linked to.
 cargo build --quiet --locked --release --target "$host"
+[ "$seconds" = build ] && exit
 built=${CARGO_TARGET_DIR:-target}/$host/release
 
 failed=

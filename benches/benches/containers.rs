@@ -10,7 +10,7 @@ use shardcast_engine::{
     codec::{Codec, Parameters},
     media::{Frame, Payload, TrackId},
     mpegts,
-    segment::{Cut, Packager, Settings},
+    segment::{Cut, Numbering, Packager, Settings},
     session::Opening,
     time::{MediaTime, Wall},
 };
@@ -129,7 +129,7 @@ fn packets(opening: &Opening, frames: &[Frame]) {
 fn parts(opening: &Opening, frames: &[Frame]) {
     let package = || {
         let group = Some(std::time::Duration::from_secs(2));
-        let mut packager = Packager::new(Settings::default(), 1, group, opening);
+        let mut packager = Packager::new(Settings::default(), 1, group, opening, Numbering::default());
         let mut parts = Vec::new();
         for frame in frames {
             packager.frame(frame, Wall(1_795_333_500_000_000_000));

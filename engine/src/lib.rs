@@ -21,6 +21,8 @@ pub mod fmp4;
 pub mod hls;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "http2")]
+pub mod http2;
 pub mod hub;
 pub mod limits;
 pub mod media;

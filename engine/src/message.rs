@@ -6,7 +6,7 @@ use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 
 #[cfg(feature = "segment")]
-use crate::segment::Cut;
+use crate::segment::{Cut, Packaging};
 use crate::{
     media::StreamName,
     session::{Refusal, Session},
@@ -78,6 +78,8 @@ pub enum Message {
     Follow {
         /// The stream.
         name: StreamName,
+        /// In which form.
+        packaging: Packaging,
         /// The asking core's number for this; every answer carries it.
         following: u64,
     },
@@ -86,6 +88,8 @@ pub enum Message {
     Unfollow {
         /// The stream.
         name: StreamName,
+        /// In which form.
+        packaging: Packaging,
         /// As in `Follow`.
         following: u64,
     },
@@ -94,18 +98,25 @@ pub enum Message {
     Cuts {
         /// The stream.
         name: StreamName,
+        /// In which form.
+        packaging: Packaging,
         /// As in `Follow`.
         following: u64,
         /// In order.
         cuts: Arc<[Cut]>,
     },
-    /// The answer to `Follow` when nobody publishes the stream.
+    /// The answer to `Follow` when nobody publishes the stream, or it has nothing that this form can say.
     #[cfg(feature = "segment")]
     NotFollowed {
         /// The stream.
         name: StreamName,
+        /// In which form.
+        packaging: Packaging,
         /// As in `Follow`.
         following: u64,
+        /// The stream is there, but your core did not take what was cut: from here on it is told nothing, and what it has
+        /// ends somewhere. It may ask again.
+        lagged: bool,
     },
     /// A viewer waits for a key frame; asked of the owner, who asks the publisher.
     KeyframeWanted {

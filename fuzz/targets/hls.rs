@@ -8,7 +8,7 @@ use shardcast_engine::{
     codec::{Codec, Parameters},
     dash, hls,
     media::{Frame, Payload, TrackId},
-    segment::{Item, Packager, Settings, Text, Window},
+    segment::{Item, Numbering, Packager, Rendition, Settings, Text, Transport, Window},
     session::Opening,
     time::{MediaTime, Now, Wall},
 };
@@ -38,11 +38,14 @@ fuzz_target!(|input: &[u8]| {
 /// A query stands in a text as it is, changes nothing else of it, and is taken for the same when a player brings it back.
 fn written(file: &str, text: &Text) {
     assert!(text.query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'), "{}", text.query);
-    let again = hls::request(file, &text.query).ok().flatten().or(dash::request(file, &text.query));
+    let transport = text.rendition == Some(Rendition::Transport);
+    // What chose the container is not carried: what is named is of that container.
+    let chosen = if transport { format!("format=ts&{}", text.query) } else { text.query.clone() };
+    let again = hls::request(file, &chosen).ok().flatten().or(dash::request(file, &chosen));
     let plain = Text { skip: false, until: None, ..text.clone() };
     assert_eq!(again, Some(Item::Text(plain.clone())));
 
-    let window = window();
+    let window = if transport { transported() } else { fragmented() };
     let bare = (text.form.write)(window, &Text { query: String::new(), ..plain.clone() });
     let whole = (text.form.write)(window, &plain);
     assert_eq!(bare.lines().count(), whole.lines().count(), "{whole}");
@@ -61,24 +64,48 @@ fn written(file: &str, text: &Text) {
     }
 }
 
-/// Three seconds of sound.
-fn window() -> &'static Window {
+fn fragmented() -> &'static Window {
     static WINDOW: OnceLock<Window> = OnceLock::new();
     WINDOW.get_or_init(|| {
-        let of = |payload, ticks| {
-            let time = MediaTime { ticks, rate: 48_000 };
-            Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
-        };
+        let (opening, numbering) = (Opening::default(), Numbering::default());
+        let mut packager = Packager::new(Settings::default(), 0xabc, None, &opening, numbering);
         let mut window = Window::new();
-        let mut packager = Packager::new(Settings::default(), 0xabc, None, &Opening::default());
-        packager.frame(&of(Payload::Parameters(Arc::new(Parameters::of_opus(2))), 0), Wall(0));
-        for number in 0..150 {
-            let sound = Payload::Audio { codec: Codec::Opus, data: vec![0xfc; 80].into() };
-            packager.frame(&of(sound, number * 960), Wall(number as u64 * 20_000_000));
+        for (frame, wall) in sound() {
+            packager.frame(&frame, wall);
             while let Some(cut) = packager.poll() {
                 window.take(&cut, Now(0));
             }
         }
         window
     })
+}
+
+fn transported() -> &'static Window {
+    static WINDOW: OnceLock<Window> = OnceLock::new();
+    WINDOW.get_or_init(|| {
+        let (opening, numbering) = (Opening::default(), Numbering::default());
+        let mut transport = Transport::new(Settings::default(), 0xabc, None, &opening, numbering);
+        let mut window = Window::new();
+        for (frame, wall) in sound() {
+            transport.frame(&frame, wall);
+            while let Some(cut) = transport.poll() {
+                window.take(&cut, Now(0));
+            }
+        }
+        window
+    })
+}
+
+/// Five seconds of sound.
+fn sound() -> impl Iterator<Item = (Frame, Wall)> {
+    let of = |payload, ticks| {
+        let time = MediaTime { ticks, rate: 48_000 };
+        Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+    };
+    let packet = move |number: i64| {
+        let sound = Payload::Audio { codec: Codec::Opus, data: vec![0xfc; 80].into() };
+        (of(sound, number * 960), Wall(number as u64 * 20_000_000))
+    };
+    let parameters = Payload::Parameters(Arc::new(Parameters::of_opus(2)));
+    std::iter::once((of(parameters, 0), Wall(0))).chain((0..250).map(packet))
 }

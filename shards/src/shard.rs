@@ -9,6 +9,10 @@ mod doors;
 mod guests;
 mod harvest;
 mod secure;
+#[cfg(not(feature = "http"))]
+mod single;
+#[cfg(feature = "http")]
+mod trunks;
 mod turns;
 
 use std::{
@@ -128,8 +132,11 @@ pub struct Shard {
     guests: Option<Guests>,
     /// What the doors that speak TLS prove who they are with.
     certificate: Option<Certificate>,
-    /// Counts the connections whose TLS could not go on, which the hub has no fault of.
-    tls_faults: ShardStats,
+    /// Counts the connections whose TLS or HTTP/2 could not go on, which the hub has no fault of.
+    faults: ShardStats,
+    /// Who speaks HTTP/2.
+    #[cfg(feature = "http")]
+    trunks: trunks::Trunks,
     resting_doors: Vec<(Now, usize)>,
     refused: u64,
     profile: LoopStats,
@@ -184,7 +191,9 @@ impl Shard {
             lingering: VecDeque::new(),
             guests,
             certificate: secured.map(|secured| secured.certificate),
-            tls_faults: ShardStats::default(),
+            faults: ShardStats::default(),
+            #[cfg(feature = "http")]
+            trunks: trunks::Trunks::default(),
             resting_doors: Vec::new(),
             refused: 0,
             profile: LoopStats::default(),
@@ -221,7 +230,7 @@ impl Shard {
             self.take_due(now);
             let done = self.pump().await? && all;
             self.mesh.ring();
-            if self.draining && self.hub.is_drained() && self.lingering.is_empty() {
+            if self.draining && self.hub.is_drained() && self.is_alone() {
                 return Ok(());
             }
             let now = self.clock();
@@ -351,6 +360,8 @@ impl Shard {
                     }
                     self.resting_doors.clear();
                     self.hub.handle(Input::Drain, now);
+                    #[cfg(feature = "http")]
+                    self.shut_trunks_down(now);
                 }
             }
         }
@@ -359,7 +370,9 @@ impl Shard {
     fn report(&self) -> Report {
         let mut stats = self.hub.stats();
         stats.connections_refused += self.refused + self.doors.iter().map(|door| door.refused).sum::<u64>();
-        stats.merge(&self.tls_faults);
+        stats.merge(&self.faults);
+        #[cfg(feature = "http")]
+        self.trunks.correct(&mut stats);
         stats.rounds = self.profile.rounds.count();
         stats.sleeps_ring = self.profile.sleeps_ring;
         stats.sleeps_time = self.profile.sleeps_time;
@@ -411,6 +424,8 @@ impl Shard {
         if self.hub.deadline().is_some_and(|deadline| deadline <= now) {
             self.hub.handle(Input::Timeout, now);
         }
+        #[cfg(feature = "http")]
+        self.time_out_trunks(now);
         while let Some((_, id)) = self.lingering.front().copied().filter(|(due, _)| *due <= now) {
             self.lingering.pop_front();
             self.forget(id);
@@ -431,7 +446,20 @@ impl Shard {
         let lingering = self.lingering.front().map(|(due, _)| *due);
         let resting = self.resting_doors.iter().map(|(due, _)| *due).min();
         let waiting = self.mesh.is_waiting().then(|| self.clock().after(WAITING_LANE_RETRY));
-        [self.hub.deadline(), lingering, resting, waiting].into_iter().flatten().min()
+        #[cfg(feature = "http")]
+        let trunks = self.trunks.deadline();
+        #[cfg(not(feature = "http"))]
+        let trunks = None;
+        [self.hub.deadline(), lingering, resting, waiting, trunks].into_iter().flatten().min()
+    }
+
+    /// No peer is left that the hub has forgotten.
+    fn is_alone(&self) -> bool {
+        #[cfg(feature = "http")]
+        if !self.trunks.is_empty() {
+            return false;
+        }
+        self.lingering.is_empty()
     }
 
     /// Gives the ring what the hub wants done and the hub what the ring says, until neither has more. False when they have,
@@ -451,6 +479,8 @@ impl Shard {
                 self.fetch(self.hub.in_line(FETCH_AHEAD));
                 self.act(output, now);
             }
+            #[cfg(feature = "http")]
+            (sends += self.serve_trunks(now));
             let enters = self.ring.stats().enters;
             self.ring.submit()?;
             if self.ring.stats().enters > enters {
@@ -504,7 +534,11 @@ impl Shard {
     fn act(&mut self, output: Output, now: Now) {
         match output {
             Output::Send { connection, bytes } => {
-                let Some(peer) = self.peer(connection) else { return };
+                let Some(peer) = self.peer(connection) else {
+                    #[cfg(feature = "http")]
+                    self.answer(connection, &bytes, now);
+                    return;
+                };
                 let (id, receives) = (peer.id, peer.receives);
                 if peer.channel.is_some() {
                     self.seal(connection, &bytes, now);
@@ -586,7 +620,7 @@ impl Shard {
                     return self.unseal(connection, &bytes, now);
                 }
                 let pooled = peer.receives == Receives::Pool;
-                self.hub.handle(Input::Received { connection, bytes: &bytes }, now);
+                self.heard(connection, &bytes, now);
                 if pooled && self.hub.lends(connection) {
                     self.leave_pool(connection);
                 }
@@ -603,7 +637,7 @@ impl Shard {
                 }
                 let result = result.map_err(|error| Lost::Failed(word_for(&error)));
                 if self.peer(connection).is_some_and(|peer| peer.stage != Stage::Lingering) {
-                    self.hub.handle(Input::Sent { connection, result }, now);
+                    self.gone(connection, result, now);
                 }
             }
             Completion::Written { .. } | Completion::Synced { .. } | Completion::Allocated { .. } => {

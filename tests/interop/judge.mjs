@@ -28,20 +28,26 @@ const LAUNCH = [
  *
  * - `origins`: whom the page may ask for something, beside its own origin
  * - `asks`: a kind of file that the page has to ask for, as `kindOf` has it
+ * - `protocol`: what all of it has to come by, as ALPN names it
  * - `latencyMax`: seconds from the clock in the picture to the wall, in the median
  * - `screenshot`: a file to write
  * - `prepare`: a function for the page before it has loaded anything
  * - `then`: a function that looks at the page afterwards and gives back problems
  */
-export async function judge({ url, seconds, origins = [], asks, latencyMax, screenshot, prepare, then }) {
+export async function judge({ url, seconds, origins = [], asks, protocol, latencyMax, screenshot, prepare, then }) {
   const found = { url, ok: false, problems: [], console: [], asked: {}, foreign: [], failed: [] };
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: LAUNCH });
   try {
-    const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+    // The server's certificate is of its own making.
+    const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, ignoreHTTPSErrors: true });
     listen(page, found, [new URL(url).origin, ...origins]);
     await page.addInitScript(witness);
     if (prepare) await page.addInitScript(prepare);
     await watch(page, found, { url, seconds, latencyMax });
+    found.protocols = await page.evaluate(
+      () => [...new Set(performance.getEntries().map((entry) => entry.nextHopProtocol).filter(Boolean))],
+    );
+    if (protocol && found.protocols.join() !== protocol) found.problems.push(`it came by ${found.protocols}`);
     if (asks && !found.asked[asks]) found.problems.push(`nobody asked for ${asks}`);
     if (screenshot) await page.screenshot({ path: screenshot });
     if (then) found.problems.push(...await then(page, found));

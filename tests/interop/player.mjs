@@ -1,8 +1,8 @@
 // Opens the server's own page and judges what a viewer would see.
 //
-//   node player.mjs URL [--seconds 6] [--asks KIND] [--latency SECONDS] [--key KEY --then KIND] [--no-mse] [--screenshot FILE]
+//   node player.mjs URL [--seconds 6] [--asks KIND] [--protocol NAME] [--latency SECONDS] [--key KEY --then KIND] [--no-mse] [--screenshot FILE]
 //
-// --asks is the kind of file that the page has to ask for: `.#.m4s` for parts of segments, `.flv`. --key is pressed
+// --protocol is what all of it has to come by, `h2`. --asks is the kind of file that the page has to ask for: `.#.m4s` for parts of segments, `.flv`. --key is pressed
 // afterwards, and the page has to ask for --then and play on. --no-mse hides Media Source Extensions from the page, as some
 // phones have none.
 //
@@ -16,6 +16,7 @@ report(await judge({
   url,
   seconds: Number(values.seconds),
   asks: values.asks,
+  protocol: values.protocol,
   latencyMax: values.latency && Number(values.latency),
   screenshot: values.screenshot,
   prepare: values["no-mse"] ? hide : undefined,
@@ -57,7 +58,7 @@ function arguments_() {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
       options: {
-        seconds: { ...text, default: "6" }, asks: text, latency: text, key: text, then: text, screenshot: text,
+        seconds: { ...text, default: "6" }, asks: text, protocol: text, latency: text, key: text, then: text, screenshot: text,
         "no-mse": { type: "boolean" },
       },
     });

@@ -1,5 +1,5 @@
 //! What a media playlist has to keep to, as a table: the rules of draft-pantos-hls-rfc8216bis (RFC 8216bis) for a live
-//! playlist of fragmented MP4 with parts. Each row names its section and says what it demands.
+//! playlist of fragmented MP4 with parts, or of MPEG-TS without. Each row names its section and says what it demands.
 //!
 //! [`check`] holds one answer against them: its text, what the same address answered before, an update of the same moment,
 //! the playlists of the other renditions, and the bytes behind the addresses. It does not know where they come from, so it
@@ -10,6 +10,7 @@ mod list;
 mod media;
 pub mod playlist;
 mod text;
+mod transport;
 
 use std::fmt;
 
@@ -145,7 +146,11 @@ pub static RULES: &[Rule] = &[
         check: list::control,
     },
     Rule { section: "4.4.4.1", what: "every segment has one EXTINF", check: list::extinf },
-    Rule { section: "4.4.4.5", what: "EXT-X-MAP stands before the first segment and part", check: list::map },
+    Rule {
+        section: "4.4.4.5",
+        what: "EXT-X-MAP stands before the first segment and part of fragmented MP4",
+        check: list::map,
+    },
     Rule {
         section: "4.4.4.6",
         what: "EXT-X-PROGRAM-DATE-TIME is a date and goes on as durations say",
@@ -223,7 +228,7 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         section: "4.4.4.1",
-        what: "EXTINF is how long the samples of the segment are",
+        what: "EXTINF is how long the samples of the segment are, and what its track had nothing for",
         check: media::segment_length,
     },
     Rule {
@@ -239,7 +244,23 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         section: "4.4.4.3",
-        what: "decoding times go on from segment to segment where no discontinuity is said",
+        what: "decoding times go on from segment to segment where no discontinuity and no gap is said",
         check: media::continuity,
+    },
+    // The media, where it is MPEG-TS.
+    Rule {
+        section: "3.1.1",
+        what: "a segment of MPEG-TS begins with its tables and a key frame and can be read by itself",
+        check: transport::form,
+    },
+    Rule {
+        section: "4.4.4.1",
+        what: "EXTINF of a segment of MPEG-TS is how much later the next one begins",
+        check: transport::length,
+    },
+    Rule {
+        section: "4.4.4.3",
+        what: "counters of MPEG-TS go on from segment to segment where no discontinuity is said",
+        check: transport::continuity,
     },
 ];

@@ -29,6 +29,13 @@ fn the_page_plays_flv_where_its_address_says_so() {
 }
 
 #[test]
+fn the_page_plays_by_http2_inside_tls() {
+    let scene = Scene::of("page-http2", Setup::new().secure());
+    let keys = ["--protocol", "h2", "--key", "l", "--then", ".flv"];
+    scene.own_page("", &[&["--asks", ".#.m4s", "--latency", LATENCY][..], &keys].concat());
+}
+
+#[test]
 fn hls_js_plays_low_latency_hls_in_a_page_of_another_origin() {
     Scene::new("hls").foreign_page("hls", "/index.m3u8", &["--asks", ".#.m4s", "--latency", LATENCY]);
 }
@@ -56,6 +63,7 @@ const LATENCY_OTHERS: &str = "10";
 /// A server, a publisher, and the only browser at the time: decoding in software takes a core.
 struct Scene {
     name: &'static str,
+    secure: bool,
     _publisher: Process,
     server: Server,
     _alone: MutexGuard<'static, ()>,
@@ -63,15 +71,22 @@ struct Scene {
 
 impl Scene {
     fn new(name: &'static str) -> Self {
+        Self::of(name, Setup::new())
+    }
+
+    fn of(name: &'static str, setup: Setup) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = Setup::new().start();
+        let secure = setup.secure;
+        let server = setup.start();
         let publisher = publish_clock(&server.rtmp_url("live/page"));
-        Scene { name, _publisher: publisher, server, _alone: alone }
+        Scene { name, secure, _publisher: publisher, server, _alone: alone }
     }
 
     fn own_page(&self, query: &str, arguments: &[&str]) {
-        let url = self.server.page_url("live/page") + query;
+        let page =
+            if self.secure { self.server.https_url("live/page/") } else { self.server.page_url("live/page") };
+        let url = page + query;
         self.judge("player.mjs", &[&url], 6, arguments);
     }
 

@@ -75,13 +75,113 @@ fn ffmpeg_reads_what_was_published_vp9() {
     ffmpeg_reads(Kind::Vp9, 12);
 }
 
+/// What MPEG-TS in segments holds, as ffmpeg reads it: every packet, and it says not a word.
+fn ffmpeg_reads_transport(kind: Kind, seconds: u32) {
+    let clip = Clip::of(kind, seconds);
+    let server = Setup::new().start();
+    let publisher = clip.publish(&server.rtmp_url("live/ts"));
+    let page = get_when_there(&server, "/live/ts/index.m3u8?format=ts");
+    assert_eq!(page.field("Content-Type"), Some("application/vnd.apple.mpegurl"));
+    assert_eq!(addresses(page.text()), ["ts.m3u8"]);
+    let mut command = std::process::Command::new(program(clip.ffmpeg));
+    command.args(["-nostdin", "-v", "warning", "-copyts", "-i", &transport_index(&server, "live/ts")]);
+    command.args(["-map", "0:v?", "-map", "0:a?"]).args(kind.of_transport());
+    command.args(["-c", "copy", "-copyinkf", "-f", "framehash", "-hash", "md5", "-"]);
+    let player = Process::start("ffmpeg-player", &mut command);
+    publisher.succeed(Duration::from_secs(60));
+    let ended = player.succeed(Duration::from_secs(30));
+    assert_eq!(ended.errors, "", "ffmpeg complains");
+    let source = clip.transport();
+    let (video, audio) = Packets::parse(&ended.output).assert_run(&source, 0);
+    for (run, source) in [(video, &source.video), (audio, &source.audio)] {
+        assert_eq!(run.is_some(), !source.is_empty());
+        if let Some(run) = run {
+            assert_eq!(run.first + run.count, source.len(), "to the very end");
+            assert!(run.count * 2 > source.len(), "{run:?} of {}", source.len());
+        }
+    }
+}
+
+fn transport_index(server: &Server, name: &str) -> String {
+    format!("{}?format=ts", index(server, name))
+}
+
+#[test]
+fn ffmpeg_reads_mpeg_ts_of_h264() {
+    ffmpeg_reads_transport(Kind::H264, 14);
+}
+
+#[test]
+fn ffmpeg_reads_mpeg_ts_of_sound_alone() {
+    ffmpeg_reads_transport(Kind::Sound, 12);
+}
+
+#[test]
+fn ffmpeg_reads_mpeg_ts_of_hevc() {
+    ffmpeg_reads_transport(Kind::Hevc, 12);
+}
+
+#[test]
+fn each_segment_of_mpeg_ts_is_a_stream_with_pictures_and_sound() {
+    let clip = Clip::of(Kind::H264, 14);
+    let server = Setup::new().start();
+    let publisher = clip.publish(&server.rtmp_url("live/alone"));
+    let page = get_when_there(&server, "/live/alone/index.m3u8?format=ts");
+    let stream = tag(page.text(), "#EXT-X-STREAM-INF").expect("a variant");
+    let said = ["RESOLUTION", "FRAME-RATE", "CODECS"].map(|name| attribute(stream, name).unwrap_or_default());
+    assert_eq!(said[..2], ["320x180", "25.000"]);
+    assert!(said[2].starts_with("avc1.") && said[2].ends_with(",mp4a.40.2"), "{stream}");
+    let list = wait_for(Duration::from_secs(20), || {
+        let list = get(&server, "/live/alone/ts.m3u8");
+        (addresses(list.text()).len() >= 4).then_some(list)
+    })
+    .expect("four segments");
+    for address in addresses(list.text()) {
+        let segment = get(&server, &format!("/live/alone/{address}"));
+        assert_eq!((segment.status, segment.field("Content-Type")), (200, Some("video/mp2t")));
+        assert!(segment.body.len() > 188 * 10 && segment.body.chunks(188).all(|packet| packet[0] == 0x47));
+        let url = format!("http://127.0.0.1:{}/live/alone/{address}", server.ports().http);
+        let mut command = std::process::Command::new(program("ffprobe"));
+        command.args(["-v", "warning", "-count_packets", "-show_entries"]);
+        command.args(["stream=codec_name,nb_read_packets,start_time", "-of", "csv=p=0"]);
+        let ended = run("ffprobe", command.arg(url), Duration::from_secs(30));
+        assert_eq!(ended.errors, "");
+        let pictures = ended.output.lines().find(|line| line.starts_with("h264,")).unwrap_or_default();
+        assert!(pictures.ends_with(",50"), "two seconds: {}", ended.output);
+        assert!(ended.output.lines().any(|line| line.starts_with("aac,")), "{}", ended.output);
+    }
+    drop(publisher);
+}
+
+#[test]
+fn of_what_mpeg_ts_has_no_place_for_the_rest_is_offered() {
+    let clip = Clip::of(Kind::Vp9, 12);
+    let server = Setup::new().start();
+    let publisher = clip.publish(&server.rtmp_url("live/half"));
+    let page = get_when_there(&server, "/live/half/index.m3u8?format=ts");
+    let stream = tag(page.text(), "#EXT-X-STREAM-INF").expect("a variant");
+    assert_eq!((attribute(stream, "CODECS"), attribute(stream, "RESOLUTION")), (Some("opus"), None));
+    drop(publisher);
+}
+
 #[test]
 fn gstreamer_and_mpv_play_it() {
     let clip = Clip::of(Kind::H264, 16);
     let server = Setup::new().start();
     let publisher = clip.publish(&server.rtmp_url("live/players"));
     get_when_there(&server, "/live/players/index.m3u8");
-    let url = index(&server, "live/players");
+    get_when_there(&server, "/live/players/index.m3u8?format=ts");
+    let urls = [index(&server, "live/players"), transport_index(&server, "live/players")];
+    let players = urls.each_ref().map(|url| play(url));
+    publisher.succeed(Duration::from_secs(60));
+    for player in players.into_iter().flatten() {
+        let ended = player.succeed(Duration::from_secs(60));
+        let said = ended.output + &ended.errors;
+        assert!(!said.to_lowercase().contains("error"), "{said}");
+    }
+}
+
+fn play(url: &str) -> [Process; 2] {
     let mut gstreamer = std::process::Command::new(program("gst-launch-1.0"));
     gstreamer.args([
         "-q",
@@ -91,14 +191,8 @@ fn gstreamer_and_mpv_play_it() {
         "audio-sink=fakesink",
     ]);
     let mut mpv = std::process::Command::new(program("mpv"));
-    mpv.args(["--no-config", "--ao=null", "--vo=null", "--msg-level=all=warn", "--untimed=no", &url]);
-    let players = [Process::start("gst", &mut gstreamer), Process::start("mpv", &mut mpv)];
-    publisher.succeed(Duration::from_secs(60));
-    for player in players {
-        let ended = player.succeed(Duration::from_secs(60));
-        let said = ended.output + &ended.errors;
-        assert!(!said.to_lowercase().contains("error"), "{said}");
-    }
+    mpv.args(["--no-config", "--ao=null", "--vo=null", "--msg-level=all=warn", "--untimed=no", url]);
+    [Process::start("gst", &mut gstreamer), Process::start("mpv", &mut mpv)]
 }
 
 #[test]
@@ -221,6 +315,7 @@ fn a_publisher_that_comes_back_goes_on_behind_a_discontinuity() {
     let server = Setup::new().stream("reconnect_window = \"10s\"\n").start();
     let first = clip.publish(&server.rtmp_url("live/back"));
     get_when_there(&server, "/live/back/index.m3u8");
+    get_when_there(&server, "/live/back/ts.m3u8");
     first.succeed(Duration::from_secs(30));
     let (before, _) = newest(get(&server, "/live/back/video.m3u8").text());
     let second = clip.publish(&server.rtmp_url("live/back"));
@@ -229,7 +324,7 @@ fn a_publisher_that_comes_back_goes_on_behind_a_discontinuity() {
         (newest(playlist.text()).0 >= before + 3).then_some(playlist)
     })
     .expect("numbers go on");
-    for rendition in ["video", "audio"] {
+    for rendition in ["video", "audio", "ts"] {
         let playlist = get(&server, &format!("/live/back/{rendition}.m3u8"));
         let marks = playlist.text().lines().filter(|line| *line == "#EXT-X-DISCONTINUITY").count();
         assert_eq!(marks, 1, "{}", playlist.text());
@@ -312,11 +407,18 @@ fn nobody_asks_and_so_nothing_is_kept() {
     let publisher = clip.publish(&server.rtmp_url("live/idle"));
     get_when_there(&server, "/live/idle/index.m3u8");
     assert!(server.metric("shardcast_packaged_bytes").is_some_and(|bytes| bytes > 0.0));
+    let (before, _) = newest(get(&server, "/live/idle/video.m3u8").text());
     let gone = wait_for(Duration::from_secs(12), || {
         server.metric("shardcast_packaged_bytes").is_some_and(|bytes| bytes == 0.0).then_some(())
     });
     assert!(gone.is_some(), "it is let go of");
     assert_eq!(get_when_there(&server, "/live/idle/index.m3u8").status, 200, "and made again");
+    // Whoever paused meanwhile finds a list that goes on.
+    let after = get(&server, "/live/idle/video.m3u8");
+    let first: u64 =
+        tag(after.text(), "#EXT-X-MEDIA-SEQUENCE").and_then(|text| text.parse().ok()).unwrap_or(0);
+    assert!(first >= before, "{first} after {before}");
+    assert!(after.text().contains("\n#EXT-X-DISCONTINUITY\n"), "{}", after.text());
     drop(publisher);
 }
 

@@ -7,7 +7,7 @@ use shardcast_engine::{
     demo::{CLIP, Demo},
     hls,
     media::{Frame, Payload, TrackId},
-    segment::{Found, Item, Packager, Settings, Window},
+    segment::{Cut, Found, Item, Numbering, Packager, Settings, Transport, Window},
     session::Opening,
     time::{MediaTime, Now, Wall},
 };
@@ -15,6 +15,7 @@ use shardcast_tests::hls_rules::{Case, RULES, are_of_one_moment, check, demand};
 
 const VIDEO: &str = "video.m3u8";
 const AUDIO: &str = "audio.m3u8";
+const TRANSPORT: &str = "ts.m3u8";
 /// The clip's clock and the wall's.
 const START: Wall = Wall(1_795_333_500_000_000_000);
 const MILLI: u64 = 1_000_000;
@@ -23,7 +24,7 @@ const MILLI: u64 = 1_000_000;
 struct Stream {
     demo: Demo,
     now: Now,
-    packager: Packager,
+    maker: Maker,
     window: RefCell<Window>,
     /// Which frames the publisher sends.
     sends: fn(&Frame) -> bool,
@@ -31,11 +32,51 @@ struct Stream {
     shift: i64,
 }
 
+/// What cuts it.
+enum Maker {
+    Fragments(Packager),
+    Transport(Transport),
+}
+
+impl Maker {
+    fn frame(&mut self, frame: &Frame, wall: Wall) {
+        match self {
+            Maker::Fragments(packager) => packager.frame(frame, wall),
+            Maker::Transport(transport) => transport.frame(frame, wall),
+        }
+    }
+
+    fn finish(&mut self) {
+        match self {
+            Maker::Fragments(packager) => packager.finish(),
+            Maker::Transport(transport) => transport.finish(),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Cut> {
+        match self {
+            Maker::Fragments(packager) => packager.poll(),
+            Maker::Transport(transport) => transport.poll(),
+        }
+    }
+}
+
 impl Stream {
     fn new(sends: fn(&Frame) -> bool) -> Self {
+        let (settings, opening, numbering) = (Settings::default(), Opening::default(), Numbering::default());
+        let packager = Packager::new(settings, 0xabc, None, &opening, numbering);
+        Stream::of(Maker::Fragments(packager), sends)
+    }
+
+    fn of_transport(sends: fn(&Frame) -> bool) -> Self {
+        let (settings, opening, numbering) = (Settings::default(), Opening::default(), Numbering::default());
+        let transport = Transport::new(settings, 0xabc, None, &opening, numbering);
+        Stream::of(Maker::Transport(transport), sends)
+    }
+
+    fn of(maker: Maker, sends: fn(&Frame) -> bool) -> Self {
         let demo = Demo::new(CLIP).expect("the clip is whole");
-        let packager = Packager::new(Settings::default(), 0xabc, None, &Opening::default());
-        Stream { demo, now: Now(0), packager, window: RefCell::default(), sends, shift: 0 }
+        Stream { demo, now: Now(0), maker, window: RefCell::default(), sends, shift: 0 }
     }
 
     /// Lets so much time pass.
@@ -61,18 +102,18 @@ impl Stream {
     }
 
     fn finish(&mut self) {
-        self.packager.finish();
+        self.maker.finish();
         self.drain();
     }
 
     fn give(&mut self, frame: &Frame) {
         let wall = Wall(START.0 + self.now.0 + self.shift as u64 * MILLI);
-        self.packager.frame(frame, wall);
+        self.maker.frame(frame, wall);
         self.drain();
     }
 
     fn drain(&mut self) {
-        while let Some(cut) = self.packager.poll() {
+        while let Some(cut) = self.maker.poll() {
             self.window.borrow_mut().take(&cut, self.now);
         }
     }
@@ -109,10 +150,10 @@ fn watch(stream: &mut Stream, seconds: u64, before: &mut BTreeMap<&'static str, 
 
 fn look(stream: &Stream, before: &mut BTreeMap<&'static str, String>) -> (usize, usize) {
     let mut looks = (0, 0);
-    for (file, other) in [(VIDEO, AUDIO), (AUDIO, VIDEO)] {
+    for (file, other) in [(VIDEO, Some(AUDIO)), (AUDIO, Some(VIDEO)), (TRANSPORT, None)] {
         let Some(text) = stream.text(file, "") else { continue };
         let others: Vec<(&str, String)> =
-            stream.text(other, "").map(|text| (other, text)).into_iter().collect();
+            other.and_then(|other| Some((other, stream.text(other, "")?))).into_iter().collect();
         let others: Vec<(&str, &str)> = others.iter().map(|(uri, text)| (*uri, text.as_str())).collect();
         let update = stream.text(file, "_HLS_skip=YES").filter(|update| update.contains("EXT-X-SKIP"));
         demand(&Case {
@@ -176,6 +217,36 @@ fn sound_with_gaps_keeps_to_them() {
     let mut before = BTreeMap::new();
     watch(&mut stream, 44, &mut before);
     assert!(before[AUDIO].contains("#EXT-X-GAP\n"), "{}", before[AUDIO]);
+}
+
+#[test]
+fn a_stream_in_mpeg_ts_keeps_to_them() {
+    for sends in [
+        (|_: &Frame| true) as fn(&Frame) -> bool,
+        |frame: &Frame| frame.is_video() || frame.track == TrackId::VIDEO,
+        |frame: &Frame| frame.is_audio() || frame.track == TrackId::AUDIO,
+    ] {
+        let mut stream = Stream::of_transport(sends);
+        let mut before = BTreeMap::new();
+        let (looks, updates) = watch(&mut stream, 60, &mut before);
+        assert!(looks > 200 && updates == 0, "{looks} {updates}");
+        stream.finish();
+        assert_eq!(look(&stream, &mut before).0, 1);
+        assert!(before.values().all(|text| text.ends_with("#EXT-X-ENDLIST\n")));
+        assert_eq!(look(&stream, &mut before).0, 1, "nothing follows");
+    }
+}
+
+#[test]
+fn a_publisher_in_mpeg_ts_that_comes_and_goes_keeps_to_them() {
+    let mut stream = Stream::of_transport(|_| true);
+    let mut before = BTreeMap::new();
+    for round in 0..8 {
+        let (looks, _) = watch(&mut stream, 3 + round, &mut before);
+        assert!(looks > 0 || round == 0);
+        stream.pause(Duration::from_millis(2500));
+    }
+    assert!(!before[TRANSPORT].contains("#EXT-X-DISCONTINUITY-SEQUENCE:0\n"), "some have left");
 }
 
 /// A good case that can be broken.
@@ -341,7 +412,12 @@ const BROKEN: &[(&str, Break)] = &[
     ("segments and parts are fragments", |case, _| {
         case.bytes.insert("video-abc-0.mp4".to_owned(), Some(b"\0\0\0\x08free".to_vec()));
     }),
-    ("EXTINF is how long", |case, _| case.set("#EXTINF:", "2.001")),
+    ("EXTINF is how long", |case, _| case.set("#EXTINF:", "1.999")),
+    ("EXTINF is how long", |case, _| {
+        // Of the second: what was before the first nobody knows.
+        let (head, tail) = case.text.split_once("#EXTINF:").expect("the playlist has it");
+        case.text = format!("{head}#EXTINF:{}", set(tail, "#EXTINF:", "2.005"));
+    }),
     ("DURATION is how long", |case, _| case.set("#EXT-X-PART:DURATION=", "0.198")),
     ("the parts of a segment are its bytes", |case, stream| {
         let segments = case.segments();
@@ -359,6 +435,35 @@ const BROKEN: &[(&str, Break)] = &[
     }),
 ];
 
+/// The same for rules about MPEG-TS alone.
+const BROKEN_TRANSPORT: &[(&str, Break)] = &[
+    ("a segment of MPEG-TS begins with", |case, stream| {
+        let last = case.segments().pop().expect("the playlist has it");
+        let bytes = stream.bytes(&last).expect("the playlist has it");
+        case.bytes.insert(last, Some(bytes[188..].to_vec()));
+    }),
+    ("EXTINF of a segment of MPEG-TS", |case, _| case.set("#EXTINF:", "2.001")),
+    ("counters of MPEG-TS go on", |case, stream| {
+        let segments = case.segments();
+        case.bytes.insert(segments[2].clone(), stream.bytes(&segments[4]));
+    }),
+    ("EXT-X-VERSION is there once", |case, _| case.set("#EXT-X-VERSION:", "2")),
+    ("one part is hinted at", |case, _| {
+        case.text.push_str("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"ts-abc-30.ts\"\n");
+    }),
+];
+
+/// A playlist of MPEG-TS that has had to let segments go, and its predecessor.
+fn good_transport() -> (Broken, Stream) {
+    let mut stream = Stream::of_transport(|_| true);
+    stream.run(Duration::from_secs(41));
+    let before = stream.text(TRANSPORT, "").expect("it is there");
+    stream.run(Duration::from_millis(2600));
+    let text = stream.text(TRANSPORT, "").expect("it is there");
+    let (update, other) = Default::default();
+    (Broken { text, before, update, other, bytes: BTreeMap::new() }, stream)
+}
+
 /// A playlist of pictures that has had to let segments go, its predecessor of two seconds before, and all that is around it.
 fn good() -> (Broken, Stream) {
     let mut stream = Stream::new(|_| true);
@@ -375,11 +480,12 @@ fn faults(case: &Broken, stream: &Stream) -> Vec<&'static str> {
         Some(instead) => instead.clone(),
         None => hls::name::parse(uri).and_then(|_| stream.bytes(uri)),
     };
+    let others = [(AUDIO, &*case.other)];
     let faults = check(&Case {
         text: &case.text,
         before: Some(&case.before),
-        update: Some(&case.update),
-        others: &[(AUDIO, &case.other)],
+        update: Some(&*case.update).filter(|update| !update.is_empty()),
+        others: if case.other.is_empty() { &[] } else { &others },
         fetch: &fetch,
     });
     faults.into_iter().map(|fault| fault.what).collect()
@@ -387,16 +493,21 @@ fn faults(case: &Broken, stream: &Stream) -> Vec<&'static str> {
 
 #[test]
 fn each_rule_finds_what_breaks_it() {
-    let (good, stream) = good();
-    assert_eq!(faults(&good, &stream), Vec::<&str>::new());
-    for (what, break_it) in BROKEN {
-        let mut case = good.clone();
-        break_it(&mut case, &stream);
-        let found = faults(&case, &stream);
-        assert!(found.iter().any(|found| found.starts_with(what)), "{what}: only {found:?} in {}", case.text);
+    for ((good, stream), broken) in [(good(), BROKEN), (good_transport(), BROKEN_TRANSPORT)] {
+        assert_eq!(faults(&good, &stream), Vec::<&str>::new());
+        for (what, break_it) in broken {
+            let mut case = good.clone();
+            break_it(&mut case, &stream);
+            let found = faults(&case, &stream);
+            assert!(
+                found.iter().any(|found| found.starts_with(what)),
+                "{what}: only {found:?} in {}",
+                case.text
+            );
+        }
     }
     for rule in RULES {
-        let broken = BROKEN.iter().any(|(what, _)| rule.what.starts_with(what));
+        let broken = BROKEN.iter().chain(BROKEN_TRANSPORT).any(|(what, _)| rule.what.starts_with(what));
         assert!(broken, "nothing breaks {} {}", rule.section, rule.what);
     }
 }

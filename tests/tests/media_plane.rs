@@ -7,7 +7,7 @@ use std::{
 };
 
 use shardcast_tests::clients::{
-    flv::{self, AUDIO, Tag},
+    flv::{self, AUDIO, Tag, VIDEO},
     forms::{Expected, Form, Player, follow},
     media::{Clip, Kind},
     rtmp::Peer,
@@ -137,6 +137,31 @@ fn sound_that_begins_three_seconds_late_and_unannounced_comes_back() {
     let parameters = tags.remove(announced);
     tags.insert(first - 1, Tag { time, ..parameters });
     late_sound_comes_back(&clip, &server, || send(&server, &tags, |time| time));
+}
+
+#[test]
+fn sound_and_pictures_that_pause_come_back_when_they_were() {
+    let clip = Clip::of(Kind::H264, 12);
+    let server = Setup::new().start();
+    let mut tags = media_of(&clip);
+    // Sound is missing over the border of two segments and more than one of them, pictures up to a key frame.
+    let keys = tags.iter().filter(|tag| tag.kind == VIDEO && tag.body[0] >> 4 == 1 && tag.is_media());
+    let key = keys.map(|tag| tag.time).find(|time| *time > 2500).expect("groups are of two seconds");
+    let (pictures, sound) = (key - 700..key, 5300..9700);
+    let missing = |tag: &Tag| match tag.kind {
+        VIDEO => tag.is_media() && pictures.contains(&tag.time),
+        AUDIO => tag.is_media() && sound.contains(&tag.time),
+        _ => false,
+    };
+    let before = tags.len();
+    tags.retain(|tag| !missing(tag));
+    assert!(before - tags.len() > 150, "they are missing");
+    let micros = |times: &std::ops::Range<u32>| i64::from(times.start) * 1000..i64::from(times.end) * 1000;
+    let expected = Expected::of(&clip).without(&micros(&pictures), &micros(&sound));
+    // Not ffmpeg's reader of DASH, which loses pictures behind a hole of several segments in the sound.
+    let players = [Player::of(Form::Hls, &clip), Player::own(Form::Dash, &clip)];
+    let readings = follow(&server, "live/cam", &players, || send(&server, &tags, |time| time));
+    expected.assert_all_read(&readings);
 }
 
 /// Who comes before the sound does may have to do without it, where a player is told at the beginning what there is; who comes

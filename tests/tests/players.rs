@@ -50,8 +50,13 @@ fn mpv_shows_every_picture_by_http_and_by_rtmp() {
 
 /// Every form of a stream that a player takes by its address, and what its address ends with. DASH as VLC 3 and GStreamer 1.22 read it
 /// is not played well: they look for segments as if each period began with the presentation.
-const FORMS: [(&str, &str); 4] =
-    [("flv", ".flv"), ("ts", ".ts"), ("hls", "/index.m3u8"), ("dash", "/manifest.mpd")];
+const FORMS: [(&str, &str); 5] = [
+    ("flv", ".flv"),
+    ("ts", ".ts"),
+    ("hls", "/index.m3u8"),
+    ("hls-ts", "/index.m3u8?format=ts"),
+    ("dash", "/manifest.mpd"),
+];
 /// How long is published, in seconds.
 const SECONDS: u32 = 24;
 /// Some players of segments want more of them before they begin than a young stream has.
@@ -79,7 +84,7 @@ fn play_all(name: &str, but: &[&str], player: impl Fn(&str, &Path) -> Command) -
     let publisher = clip.publish(&server.rtmp_url(&stream));
     // A player that asks before there is a stream gives up where another waits.
     get_when_there(&server, &format!("/{stream}/index.m3u8"));
-    let list = format!("/{stream}/video.m3u8");
+    let list = format!("/{stream}/ts.m3u8");
     let full = || (get(&server, &list).text().matches("#EXTINF").count() >= SEGMENTS_FIRST).then_some(());
     wait_for(Duration::from_secs(20), full).expect("the list grows");
     let page = server.page_url(&stream);

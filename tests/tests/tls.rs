@@ -113,7 +113,7 @@ fn openssl_and_curl_and_ffmpeg_trust_the_certificate_that_the_program_made() {
     }
 
     let mut curl = Command::new(program("curl"));
-    curl.args(["--silent", "--show-error", "--include", "--cacert"]).arg(&certificate);
+    curl.args(["--silent", "--show-error", "--http1.1", "--include", "--cacert"]).arg(&certificate);
     curl.arg(format!("https://localhost:{}/live/cam/", server.ports().http));
     let page = run("curl", &mut curl, PATIENCE).output;
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("<!doctype html>"), "{page}");

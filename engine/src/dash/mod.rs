@@ -7,6 +7,14 @@
 //!
 //! The segment that is being made is in the timeline already, as long as others are: who asks for it is sent its parts as
 //! they are cut (`availabilityTimeComplete="false"`).
+//!
+//! Segments have numbers, which count all that are in the timeline. So one that a track has nothing for is left out at an end
+//! of it alone. In its middle it stays, and is a fragment without samples: to wait for a segment, and to pass over a hole in
+//! the media, is something that players know; a hole in the timeline keeps dash.js waiting for ever.
+//!
+//! A stream that is over is a presentation of what is left of it, and that begins with zero. Who has followed it while it was
+//! live is told the same in the times that it knows, for those may not change (5.4.1): its requests are marked
+//! (`Location`, 5.3.1.2).
 
 #[cfg(test)]
 mod tests;
@@ -42,9 +50,14 @@ pub fn request(file: &str, query: &str) -> Option<Item> {
     if file != NAME {
         return name::parse(file);
     }
-    let query = Query::parse(query).ok()?.carried;
-    Some(Item::Text(Text { form: &MANIFEST, rendition: None, skip: false, until: None, query }))
+    let carried = Query::parse(query).ok()?.carried;
+    let (marks, query): (Vec<&str>, Vec<&str>) = carried.split('&').partition(|pair| *pair == FOLLOWS);
+    let (skip, query) = (!marks.is_empty(), query.join("&"));
+    Some(Item::Text(Text { form: &MANIFEST, rendition: None, skip, until: None, query }))
 }
+
+/// Stands in the query of who has a manifest of the stream already.
+const FOLLOWS: &str = "_DASH_follows=YES";
 
 /// A manifest is fetched anew as often as this at least: each segment is in one soon after it began.
 const UPDATE_MAX: Duration = Duration::from_secs(1);
@@ -53,7 +66,10 @@ const PARTS_BEHIND: u32 = 3;
 
 fn write(window: &Window, text: &Text) -> String {
     let Some(terms) = window.terms() else { return String::new() };
-    let periods = periods(window);
+    let mut periods = periods(window);
+    if window.ended() && !text.skip {
+        rewind(&mut periods);
+    }
     let mut out = Xml { text: String::with_capacity(4096) };
     out.line(0, format_args!(r#"<?xml version="1.0" encoding="utf-8"?>"#));
     let profiles = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019";
@@ -66,7 +82,7 @@ fn write(window: &Window, text: &Text) -> String {
         seconds(longest.max(target))
     );
     if window.ended() {
-        let end = periods.iter().map(Period::end).max().unwrap_or_default();
+        let end = periods.last().map(Period::end).unwrap_or_default();
         out.line(
             0,
             format_args!(
@@ -89,6 +105,9 @@ fn write(window: &Window, text: &Text) -> String {
                 seconds(behind),
             ),
         );
+        let query = text.query.replace('&', "&amp;");
+        let joint = if query.is_empty() { "" } else { "&amp;" };
+        out.line(1, format_args!("<Location>{NAME}?{query}{joint}{FOLLOWS}</Location>"));
         out.line(1, format_args!(r#"<ServiceDescription id="0">"#));
         let (latency, part) = (behind.as_millis(), terms.part.as_millis());
         let (min, max) = (latency.min(part * 3), latency * 3);
@@ -113,7 +132,7 @@ fn write(window: &Window, text: &Text) -> String {
 /// A run of segments without a discontinuity.
 struct Period<'a> {
     number: u64,
-    /// Since 1970.
+    /// Since 1970, or since the beginning of a stream that is over.
     start: Duration,
     sets: Vec<Set<'a>>,
 }
@@ -122,6 +141,8 @@ struct Period<'a> {
 struct Set<'a> {
     shelf: &'a Shelf,
     init: Arc<Init>,
+    /// The media time that was when the period began.
+    offset: u64,
     segments: Vec<&'a Segment>,
 }
 
@@ -130,10 +151,11 @@ fn periods(window: &Window) -> Vec<Period<'_>> {
     let mut periods: Vec<Period<'_>> = Vec::new();
     for shelf in window.shelves() {
         for segment in shelf.listed() {
+            let Some(origin) = segment.parts.first().map(|part| part.origin) else { continue };
             let place = periods.partition_point(|period| period.number < segment.period);
             if periods.get(place).is_none_or(|period| period.number != segment.period) {
-                let period = Period { number: segment.period, start: Duration::ZERO, sets: Vec::new() };
-                periods.insert(place, period);
+                let start = Duration::from_nanos(origin.wall.0);
+                periods.insert(place, Period { number: segment.period, start, sets: Vec::new() });
             }
             let sets = &mut periods[place].sets;
             let known = sets.iter_mut().find(|set| set.shelf.rendition() == shelf.rendition());
@@ -142,22 +164,33 @@ fn periods(window: &Window) -> Vec<Period<'_>> {
                 None => {
                     let needed = shelf.inits().find(|init| init.version == segment.init);
                     let Some(init) = needed.cloned() else { continue };
-                    sets.push(Set { shelf, init, segments: vec![segment] });
+                    sets.push(Set { shelf, init, offset: origin.time, segments: vec![segment] });
                 }
             }
         }
     }
     for period in &mut periods {
+        period.sets.iter_mut().for_each(Set::trim);
         // A track that has had nothing is not there.
-        period.sets.retain(|set| set.segments.iter().any(|segment| !segment.is_gap()));
+        period.sets.retain(|set| !set.segments.is_empty());
     }
     periods.retain(|period| !period.sets.is_empty());
-    for place in 0..periods.len() {
-        let floor = place.checked_sub(1).map(|before| periods[before].start + Duration::from_millis(1));
-        let start = periods[place].begins(place == 0);
-        periods[place].start = start.max(floor.unwrap_or_default());
-    }
     periods
+}
+
+/// Has what is left of a stream that is over begin with zero, and its periods follow each other.
+fn rewind(periods: &mut [Period<'_>]) {
+    let mut start = Duration::ZERO;
+    for (place, period) in periods.iter_mut().enumerate() {
+        if place == 0 {
+            let left = period.sets.iter().map(Set::begins).min().unwrap_or_default();
+            for set in &mut period.sets {
+                set.offset += nearest(left, set.init.rate);
+            }
+        }
+        period.start = start;
+        start = period.end();
+    }
 }
 
 fn segments<'a>(periods: &'a [Period<'a>]) -> impl Iterator<Item = &'a Segment> {
@@ -165,29 +198,43 @@ fn segments<'a>(periods: &'a [Period<'a>]) -> impl Iterator<Item = &'a Segment> 
 }
 
 impl Period<'_> {
-    /// When it begins. The beginning of the oldest may not be in the list any more: it has always begun when its media
-    /// time was zero.
-    fn begins(&self, oldest: bool) -> Duration {
-        let begins = |set: &Set<'_>| {
-            let part = set.segments.first()?.parts.first()?;
-            let wall = Duration::from_nanos(part.wall.0);
-            Some(if oldest { wall.saturating_sub(ticks(part.start, part.rate)) } else { wall })
-        };
-        self.sets.iter().filter_map(begins).min().unwrap_or_default()
-    }
-
     /// A track has not come to its end yet, though another is past it.
     fn is_open(&self) -> bool {
         self.sets.iter().flat_map(|set| &set.segments).any(|segment| !segment.whole)
     }
 
-    /// When the last of its segments ends.
+    /// How long it is: until the last of its segments ends.
+    fn length(&self) -> Duration {
+        self.sets.iter().map(Set::ends).max().unwrap_or_default()
+    }
+
     fn end(&self) -> Duration {
-        let end = |set: &Set<'_>| {
-            let segment = set.segments.last()?;
-            Some(Duration::from_nanos(segment.parts.first()?.wall.0) + segment.duration())
-        };
-        self.sets.iter().filter_map(end).max().unwrap_or_default()
+        self.start + self.length()
+    }
+}
+
+impl Set<'_> {
+    /// Leaves out what it has nothing for, at both ends.
+    fn trim(&mut self) {
+        let first = self.segments.iter().position(|segment| !segment.is_gap());
+        let last = self.segments.iter().rposition(|segment| !segment.is_gap());
+        self.segments.truncate(last.map_or(0, |last| last + 1));
+        self.segments.drain(..first.unwrap_or(0));
+    }
+
+    /// When the first of its segments begins, since the beginning of its period.
+    fn begins(&self) -> Duration {
+        self.segments.first().map_or(Duration::ZERO, |segment| self.place_of(segment))
+    }
+
+    /// When the last ends.
+    fn ends(&self) -> Duration {
+        self.segments.last().map_or(Duration::ZERO, |segment| self.place_of(segment) + segment.duration())
+    }
+
+    fn place_of(&self, segment: &Segment) -> Duration {
+        let start = segment.parts.first().map_or(0, |part| part.start);
+        ticks(start.saturating_sub(self.offset), self.init.rate)
     }
 }
 
@@ -206,19 +253,16 @@ impl Xml {
     fn period(&mut self, terms: &Terms, period: &Period<'_>, open: bool, query: &str) {
         let start = seconds(period.start);
         // Between two periods nothing was there: a player that knows when the first ends does not wait for more of it.
-        let duration = if open {
-            String::new()
-        } else {
-            format!(r#" duration="PT{}S""#, seconds(period.end().saturating_sub(period.start)))
-        };
+        let duration =
+            if open { String::new() } else { format!(r#" duration="PT{}S""#, seconds(period.length())) };
         self.line(1, format_args!(r#"<Period id="{}" start="PT{start}S"{duration}>"#, period.number));
         for set in &period.sets {
-            self.set(terms, period, set, open, query);
+            self.set(terms, set, open, query);
         }
         self.line(1, format_args!("</Period>"));
     }
 
-    fn set(&mut self, terms: &Terms, period: &Period<'_>, set: &Set<'_>, open: bool, query: &str) {
+    fn set(&mut self, terms: &Terms, set: &Set<'_>, open: bool, query: &str) {
         let rendition = set.shelf.rendition();
         let kind = rendition.name();
         let id = rendition as usize;
@@ -227,20 +271,14 @@ impl Xml {
             2,
             format_args!(r#"<AdaptationSet id="{id}" contentType="{kind}" mimeType="{kind}/mp4" segmentAlignment="true">"#),
         );
-        self.template(terms, period, set, open, query);
+        self.template(terms, set, open, query);
         self.representation(terms, set);
         self.line(2, format_args!("</AdaptationSet>"));
     }
 
-    fn template(&mut self, terms: &Terms, period: &Period<'_>, set: &Set<'_>, open: bool, query: &str) {
-        let Some((first, part)) = set.segments.first().and_then(|first| Some((first, first.parts.first()?)))
-        else {
-            return;
-        };
-        let (rate, number) = (part.rate, first.number);
-        // The media time that was when the period began.
-        let since = Duration::from_nanos(part.wall.0).saturating_sub(period.start);
-        let offset = part.start.saturating_sub(nearest(since, rate));
+    fn template(&mut self, terms: &Terms, set: &Set<'_>, open: bool, query: &str) {
+        let Some(number) = set.segments.first().map(|first| first.number) else { return };
+        let (rate, offset) = (set.init.rate, set.offset);
         let (id, rendition) = (terms.id, set.shelf.rendition());
         let initialization = name::init(id, rendition, set.init.version);
         // The name of a segment with its number left open.

@@ -1,6 +1,6 @@
 //! Manifests of whole streams, against texts that a person has looked at and against when the media was there.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ use crate::{
         },
     },
     media::TrackId,
-    segment::{Item, Rendition, Text},
+    segment::{Item, Rendition, Segment, Shelf, Text},
     time::Wall,
 };
 
@@ -24,6 +24,11 @@ fn both(millis: i64) -> Stream {
 
 fn manifest(stream: &Stream) -> String {
     stream.text(&MANIFEST, NAME)
+}
+
+/// What is answered to who has had one already.
+fn followed(stream: &Stream) -> String {
+    stream.text_for(&MANIFEST, NAME, "", true)
 }
 
 /// The elements of this name: what stands in each head.
@@ -90,7 +95,7 @@ fn read(text: &str) -> Vec<Known> {
 
 /// Demands that the manifest says of each listed segment what the window knows of it.
 fn agrees(stream: &Stream) {
-    let text = manifest(stream);
+    let text = followed(stream);
     let known = read(&text);
     for one in &known {
         let Some(Item::Segment { rendition, number, .. }) = name::parse(&one.name) else {
@@ -109,15 +114,24 @@ fn agrees(stream: &Stream) {
         );
     }
     for shelf in stream.window.shelves() {
-        for segment in shelf.listed().filter(|segment| !segment.is_gap()) {
+        for segment in shelf.listed() {
             let name = name::segment(ID, shelf.rendition(), segment.number);
             let times = known.iter().filter(|known| known.name == name).count();
-            assert_eq!(times, 1, "{name} is there once: {text}");
+            let wanted = if is_between(shelf, segment) { 1 } else { 0 };
+            assert_eq!(times, wanted, "{name}: {text}");
         }
     }
     let starts: Vec<Duration> =
         elements(&text, "Period").iter().map(|period| duration(period, "start")).collect();
     assert!(starts.is_sorted_by(|one, next| one < next), "{starts:?}");
+}
+
+/// It has media, or there are segments of its period with media on both sides of it.
+fn is_between(shelf: &Shelf, segment: &Segment) -> bool {
+    let mut before =
+        shelf.listed().filter(|one| one.period == segment.period && one.number <= segment.number);
+    let mut after = shelf.listed().filter(|one| one.period == segment.period && one.number >= segment.number);
+    before.any(|one| !one.is_gap()) && after.any(|one| !one.is_gap())
 }
 
 #[test]
@@ -132,6 +146,99 @@ fn an_ended_manifest_says_how_long_it_is() {
     let stream = both(9000).finish();
     assert_eq!(manifest(&stream), include_str!("tests/ended.mpd"));
     agrees(&stream);
+}
+
+#[test]
+fn what_is_left_of_a_stream_that_is_over_begins_with_zero() {
+    let frames = [
+        woven(&[pictures(0, 30_000), sounds(0, 30_000)]),
+        vec![discontinuity(33_000)],
+        woven(&[pictures(34_000, 43_000), sounds(34_000, 43_000)]),
+    ];
+    let stream = Stream::new(&[h264(), aac()]).give(&frames.concat()).finish();
+    let text = manifest(&stream);
+    assert!(!text.contains("availabilityStartTime") && !text.contains("UTCTiming"), "{text}");
+    let known = read(&text);
+    let of = |rendition| {
+        let is_of = move |known: &&Known| match name::parse(&known.name) {
+            Some(Item::Segment { rendition: found, .. }) => found == rendition,
+            _ => false,
+        };
+        known.iter().filter(is_of).collect::<Vec<_>>()
+    };
+    let (video, audio) = (of(Rendition::Video), of(Rendition::Audio));
+    assert_eq!(video[0].start, Duration::ZERO);
+    assert!(audio[0].start < Duration::from_millis(30), "{audio:?}");
+    // One follows the other, across the pause as well.
+    let hole = Duration::from_millis(50);
+    for pair in video.windows(2).chain(audio.windows(2)) {
+        assert!((pair[0].start + pair[0].length).abs_diff(pair[1].start) < hole, "{pair:?}");
+    }
+    let whole: Duration = video.iter().map(|known| known.length).sum();
+    let said = duration(elements(&text, "MPD")[0], "mediaPresentationDuration");
+    assert!(said.abs_diff(whole) < hole, "{said:?} {whole:?}");
+    assert!((12..20).contains(&said.as_secs()), "what is listed: {said:?}");
+}
+
+#[test]
+fn who_has_followed_a_stream_finds_its_end_in_the_same_times() {
+    let stream = both(41_000);
+    let before = read(&followed(&stream));
+    let stream = stream.finish();
+    agrees(&stream);
+    let text = followed(&stream);
+    assert!(text.contains("type=\"static\""), "{text}");
+    let known = read(&text);
+    let same = known.iter().filter(|known| {
+        before
+            .iter()
+            .any(|one| one.name == known.name && one.start.abs_diff(known.start) < Duration::from_micros(100))
+    });
+    assert!(same.count() + 2 >= known.len(), "{text}");
+}
+
+#[test]
+fn a_live_manifest_says_where_it_is_fetched_again() {
+    let live = both(9000);
+    assert!(manifest(&live).contains("<Location>manifest.mpd?_DASH_follows=YES</Location>"));
+    let text = live.text_for(&MANIFEST, NAME, "a=1&b='%22", false);
+    assert!(
+        text.contains("<Location>manifest.mpd?a=1&amp;b='%22&amp;_DASH_follows=YES</Location>"),
+        "{text}"
+    );
+    assert!(!manifest(&live.finish()).contains("Location"));
+}
+
+#[test]
+fn a_segment_of_nothing_is_left_out_at_an_end_and_stays_between_others() {
+    let gone = woven(&[pictures(0, 13_000), sounds(0, 5000)]);
+    let stream = Stream::new(&[h264(), aac()]).give(&gone);
+    agrees(&stream);
+    let names = |stream: &Stream| -> Vec<String> {
+        let known = read(&manifest(stream));
+        known.into_iter().map(|known| known.name).filter(|name| name.starts_with("audio")).collect()
+    };
+    let audio = |numbers: std::ops::RangeInclusive<u64>| -> Vec<String> {
+        numbers.map(|number| name::segment(ID, Rendition::Audio, number)).collect()
+    };
+    assert_eq!(names(&stream), audio(0..=2));
+    // Numbers count all that are in a timeline.
+    let stream = stream.give(&woven(&[pictures(13_000, 19_000), sounds(13_000, 19_000)]));
+    agrees(&stream);
+    let listed = |stream: &Stream| -> Vec<u64> {
+        let shelf = stream.window.shelf(Rendition::Audio).unwrap();
+        shelf.listed().map(|segment| segment.number).collect()
+    };
+    assert_eq!(names(&stream), audio(listed(&stream)[0]..=9));
+    assert!(listed(&stream)[0] <= 2);
+    // Those that the list begins with are left out again.
+    let stream = stream.give(&woven(&[pictures(19_000, 25_000), sounds(19_000, 25_000)]));
+    agrees(&stream);
+    assert_eq!(
+        (names(&stream), listed(&stream)[0]),
+        (audio(6..=12), 3),
+        "three that the list begins with are gaps"
+    );
 }
 
 #[test]
@@ -165,6 +272,7 @@ fn times_stay_the_same_while_the_list_moves_on() {
     let frames = [pictures(0, 9000), vec![discontinuity(12_000)], pictures(12_000, 60_000)].concat();
     let mut stream = Stream::new(&[h264()]);
     let mut before: Vec<Known> = Vec::new();
+    let mut starts: BTreeMap<String, String> = BTreeMap::new();
     for frames in frames.chunks(25) {
         stream = stream.give(frames);
         if stream.window.shelf(Rendition::Video).is_none_or(|shelf| shelf.whole().next().is_none()) {
@@ -178,8 +286,14 @@ fn times_stay_the_same_while_the_list_moves_on() {
             }
         }
         before = now;
+        // The beginning of a period stays when its first segment goes. (5.4.1)
+        let text = manifest(&stream);
+        for period in elements(&text, "Period") {
+            let [id, start] = ["id", "start"].map(|name| attribute(period, name).unwrap().to_owned());
+            assert_eq!(*starts.entry(id).or_insert_with(|| start.clone()), start, "{text}");
+        }
     }
-    assert!(before.len() > 5);
+    assert!(before.len() > 5 && starts.len() == 2);
 }
 
 #[test]
@@ -220,6 +334,8 @@ fn a_manifest_is_asked_for_by_its_name() {
         Some(Item::Text(Text { form: &MANIFEST, rendition: None, skip: false, until: None, query }))
     };
     assert_eq!(request(NAME, "token=a&_HLS_msn=3"), manifest("token=a"));
+    let Some(Item::Text(text)) = request(NAME, "token=a&_DASH_follows=YES&b") else { panic!("it is one") };
+    assert!(text.skip && text.query == "token=a&b", "{text:?}");
     assert_eq!(request(NAME, "token=\n"), None);
     let init = Item::Init { id: ID, rendition: Rendition::Audio, version: 2 };
     assert_eq!(request("audio-5ca7-2.mp4", ""), Some(init));

@@ -50,7 +50,7 @@ pub struct Run<'a> {
     pub base_decode_time: u64,
     /// All samples can be entered at, as those of sound can: their flags then stand once for all.
     pub all_key: bool,
-    /// The samples; not empty.
+    /// The samples. A run without any says that there is nothing.
     pub samples: &'a [Sample],
 }
 

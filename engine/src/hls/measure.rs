@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use crate::{
     fmp4::demux::{BoxHead, Fragment, Movie},
-    segment::{Init, Segment, Shelf},
+    segment::{Init, Segment, Shelf, Transport},
 };
 
 /// Bits per second of a rendition.
@@ -50,12 +50,27 @@ fn rate(bits: u64, length: Duration) -> u64 {
 /// Pictures in a thousand seconds, counted in the whole segments that need `init`; `None` when there are none.
 pub(super) fn pictures_per_1000_seconds(shelf: &Shelf, init: &Init) -> Option<u64> {
     let movie = Movie::parse(content(&init.bytes, b"moov")?).ok()?;
-    let (mut pictures, mut ticks) = (0, 0);
-    for segment in shelf.whole().filter(|segment| segment.init == init.version && !segment.is_gap()) {
-        pictures += samples(segment, &movie)?;
-        ticks += segment.parts.iter().map(|part| u128::from(part.duration)).sum::<u128>();
+    let segments = shelf.whole().filter(|segment| segment.init == init.version);
+    per_1000_seconds(segments, |segment| samples(segment, &movie))
+}
+
+/// The same of a transport stream, all of whose segments that are listed are counted.
+pub(super) fn pictures_per_1000_seconds_of_transport(shelf: &Shelf) -> Option<u64> {
+    per_1000_seconds(shelf.whole(), |segment| {
+        segment.parts.iter().map(|part| u64::try_from(Transport::pictures(part)).ok()).sum()
+    })
+}
+
+fn per_1000_seconds<'a>(
+    segments: impl Iterator<Item = &'a Segment>,
+    pictures: impl Fn(&Segment) -> Option<u64>,
+) -> Option<u64> {
+    let (mut count, mut time) = (0, Duration::ZERO);
+    for segment in segments.filter(|segment| !segment.is_gap()) {
+        count += u128::from(pictures(segment)?);
+        time += segment.duration();
     }
-    let rate = (u128::from(pictures) * u128::from(init.rate) * 1000 + ticks / 2).checked_div(ticks)?;
+    let rate = (count * 1_000_000_000_000 + time.as_nanos() / 2).checked_div(time.as_nanos())?;
     u64::try_from(rate).ok().filter(|rate| *rate > 0)
 }
 
@@ -64,7 +79,7 @@ fn samples(segment: &Segment, movie: &Movie) -> Option<u64> {
         let fragment = Fragment::parse(movie, content(bytes, b"moof")?, 0).ok()?;
         u64::try_from(fragment.samples.len()).ok()
     };
-    segment.parts.iter().map(|part| count(&part.bytes)).sum()
+    segment.parts.iter().filter(|part| !part.gap).map(|part| count(&part.bytes)).sum()
 }
 
 /// What the first box of this type holds.

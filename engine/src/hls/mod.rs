@@ -1,6 +1,8 @@
 //! HTTP Live Streaming (draft-pantos-hls-rfc8216bis, called RFC 8216bis here): what the names in a stream's folder ask for
 //! ([`name`], [`request`]), and the playlists that name them ([`MULTIVARIANT`], [`MEDIA`]).
 //!
+//! Each stream is offered in two forms: fragmented MP4 with parts, and by `index.m3u8?format=ts` whole segments of MPEG-TS.
+//!
 //! Everything that is fetched stands in one folder, `APP/STREAM/`, and every address in a playlist is relative to it. What is
 //! listed and for how long is the window's business ([`segment`](crate::segment)); nothing here keeps state.
 
@@ -12,7 +14,7 @@ mod query;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::segment::{Item, Text, TextForm};
+use crate::segment::{Item, Rendition, Text, TextForm};
 
 #[cfg(not(feature = "dash"))]
 use self::query::Query;
@@ -49,8 +51,11 @@ pub fn request(file: &str, query: &str) -> Result<Option<Item>, &'static str> {
         (_, Some(rendition)) => (&MEDIA, Some(rendition)),
         _ => return Ok(None),
     };
-    let Query { msn, part, skip, carried } = Query::parse(query)?;
-    // Directives are about media playlists.
-    let (skip, until) = if rendition.is_some() { (skip, msn.map(|msn| (msn, part))) } else { (false, None) };
+    let Query { msn, part, skip, transport, carried } = Query::parse(query)?;
+    // Directives are about media playlists, and the container is chosen before.
+    let (rendition, skip, until) = match rendition {
+        Some(_) => (rendition, skip, msn.map(|msn| (msn, part))),
+        None => (transport.then_some(Rendition::Transport), false, None),
+    };
     Ok(Some(Item::Text(Text { form, rendition, skip, until, query: carried })))
 }

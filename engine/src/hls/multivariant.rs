@@ -1,9 +1,10 @@
-//! The multivariant playlist: one variant, with the sound as a rendition of its own where there are pictures.
+//! The multivariant playlist: one variant, with the sound as a rendition of its own where there are pictures. Of MPEG-TS, one
+//! variant with everything.
 
 use std::fmt::Write;
 
 use super::{
-    measure::{BitRate, bits_per_second, pictures_per_1000_seconds},
+    measure::{BitRate, bits_per_second, pictures_per_1000_seconds, pictures_per_1000_seconds_of_transport},
     name,
 };
 use crate::{
@@ -13,6 +14,8 @@ use crate::{
 
 /// EXT-X-MAP in the playlists that are named here. (RFC 8216bis, 8)
 const VERSION: u32 = 6;
+/// Decimals in the playlist of MPEG-TS. (8)
+const VERSION_OF_TRANSPORT: u32 = 3;
 /// The one group of renditions.
 const GROUP: &str = "audio";
 
@@ -21,6 +24,13 @@ const GROUP: &str = "audio";
 pub(super) fn write(window: &Window, text: &Text) -> String {
     let target = window.terms().map_or(1, |terms| terms.target);
     let query = if text.query.is_empty() { String::new() } else { format!("?{}", text.query) };
+    match text.rendition {
+        Some(rendition) => write_transport(window, rendition, target, &query),
+        None => write_fragments(window, target, &query),
+    }
+}
+
+fn write_fragments(window: &Window, target: u32, query: &str) -> String {
     let found = |rendition| {
         let shelf = playable(window).find(|shelf| shelf.rendition() == rendition)?;
         Some((shelf, shelf.init()?))
@@ -29,18 +39,16 @@ pub(super) fn write(window: &Window, text: &Text) -> String {
     let Some((main, _)) = video.or(audio) else { return String::new() };
 
     let mut out = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n");
-    let group = video.and(audio).map(|(shelf, init)| media(shelf, init, &query, &mut out));
+    let group = video.and(audio).map(|(shelf, init)| media(shelf, init, query, &mut out));
     let named = || [video, audio].into_iter().flatten();
     let rates = named().map(|(shelf, _)| bits_per_second(shelf, target));
     let rate = rates.fold(BitRate::default(), |sum, rate| BitRate {
         peak: sum.peak.saturating_add(rate.peak),
         average: sum.average.saturating_add(rate.average),
     });
-    let codecs: Vec<&str> = named().map(|(_, init)| init.parameters.codec_string.as_str()).collect();
-    let mut variant =
-        format!("BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\"", rate.peak, rate.average, codecs.join(","));
+    let mut variant = variant(rate, named().map(|(_, init)| &*init.parameters));
     if let Some((shelf, init)) = video {
-        picture(shelf, init, &mut variant);
+        picture(&init.parameters, pictures_per_1000_seconds(shelf, init), &mut variant);
     }
     if let Some(group) = group {
         variant.push_str(&format!(",AUDIO=\"{group}\""));
@@ -48,6 +56,24 @@ pub(super) fn write(window: &Window, text: &Text) -> String {
     let uri = name::playlist(main.rendition());
     push(&mut out, format_args!("#EXT-X-STREAM-INF:{variant}\n{uri}{query}\n"));
     out
+}
+
+fn write_transport(window: &Window, rendition: Rendition, target: u32, query: &str) -> String {
+    let Some(shelf) = window.shelf(rendition) else { return String::new() };
+    let tracks = || window.tracks().iter().map(|parameters| &**parameters);
+    let mut variant = variant(bits_per_second(shelf, target), tracks());
+    if let Some(pictures) = tracks().find(|parameters| parameters.codec.is_video()) {
+        picture(pictures, pictures_per_1000_seconds_of_transport(shelf), &mut variant);
+    }
+    let uri = name::playlist(rendition);
+    format!("#EXTM3U\n#EXT-X-VERSION:{VERSION_OF_TRANSPORT}\n#EXT-X-STREAM-INF:{variant}\n{uri}{query}\n")
+}
+
+/// What a variant says of its bytes. (4.4.6.2)
+fn variant<'a>(rate: BitRate, tracks: impl Iterator<Item = &'a Parameters>) -> String {
+    let codecs: Vec<&str> = tracks.map(|parameters| parameters.codec_string.as_str()).collect();
+    let BitRate { peak, average } = rate;
+    format!("BANDWIDTH={peak},AVERAGE-BANDWIDTH={average},CODECS=\"{}\"", codecs.join(","))
 }
 
 /// The renditions that a player can begin with. One that has had nothing for as long as the list goes back would keep it
@@ -79,15 +105,15 @@ fn media(shelf: &Shelf, init: &Init, query: &str, out: &mut String) -> &'static 
     GROUP
 }
 
-/// What a variant says of its pictures. (4.4.6.2)
-fn picture(shelf: &Shelf, init: &Init, out: &mut String) {
-    if let Some((width, height)) = init.parameters.width_height() {
+/// What a variant says of its pictures, of which there are so many in a thousand seconds. (4.4.6.2)
+fn picture(parameters: &Parameters, per_1000_seconds: Option<u64>, out: &mut String) {
+    if let Some((width, height)) = parameters.width_height() {
         push(out, format_args!(",RESOLUTION={width}x{height}"));
     }
-    if let Some(rate) = pictures_per_1000_seconds(shelf, init) {
+    if let Some(rate) = per_1000_seconds {
         push(out, format_args!(",FRAME-RATE={}.{:03}", rate / 1000, rate % 1000));
     }
-    if let Some(range) = colour(&init.parameters).and_then(video_range) {
+    if let Some(range) = colour(parameters).and_then(video_range) {
         push(out, format_args!(",VIDEO-RANGE={range}"));
     }
 }

@@ -7,10 +7,12 @@
 //! | `video-ID-0.mp4` | its first initialisation segment |
 //! | `video-ID-17.m4s` | its segment 17 |
 //! | `video-ID-17.3.m4s` | the fourth part of that |
+//! | `ts.m3u8` | the media playlist of MPEG-TS |
+//! | `ts-ID-17.ts` | its segment 17 |
 //!
 //! `ID` is [`Terms::id`](crate::segment::Terms::id) in lower-case hexadecimal digits: a name is never used for anything else.
 
-use crate::segment::{Item, Rendition};
+use crate::segment::{Item, Packaging, Rendition};
 
 /// The multivariant playlist.
 pub const MULTIVARIANT: &str = "index.m3u8";
@@ -20,6 +22,7 @@ pub const fn playlist(rendition: Rendition) -> &'static str {
     match rendition {
         Rendition::Video => "video.m3u8",
         Rendition::Audio => "audio.m3u8",
+        Rendition::Transport => "ts.m3u8",
     }
 }
 
@@ -35,7 +38,11 @@ pub fn init(id: u64, rendition: Rendition, version: u32) -> String {
 
 /// A whole segment.
 pub fn segment(id: u64, rendition: Rendition, number: u64) -> String {
-    format!("{}-{id:x}-{number}.m4s", rendition.name())
+    let extension = match rendition.packaging() {
+        Packaging::Fragments => "m4s",
+        Packaging::Transport => "ts",
+    };
+    format!("{}-{id:x}-{number}.{extension}", rendition.name())
 }
 
 /// A part.
@@ -50,16 +57,17 @@ pub fn parse(file: &str) -> Option<Item> {
     let (name, id, place) = (words.next()?, words.next()?, words.next()?);
     let rendition = RENDITIONS.into_iter().find(|rendition| rendition.name() == name)?;
     let id = u64::from_str_radix(id, 16).ok()?;
+    let fragments = rendition.packaging() == Packaging::Fragments;
     let (item, written) = match (extension, place.split_once('.')) {
-        ("mp4", None) => {
+        ("mp4", None) if fragments => {
             let version = place.parse().ok()?;
             (Item::Init { id, rendition, version }, init(id, rendition, version))
         }
-        ("m4s", None) => {
+        ("m4s" | "ts", None) => {
             let number = place.parse().ok()?;
             (Item::Segment { id, rendition, number, from: None }, segment(id, rendition, number))
         }
-        ("m4s", Some((number, index))) => {
+        ("m4s", Some((number, index))) if fragments => {
             let (number, index) = (number.parse().ok()?, index.parse().ok()?);
             (Item::Part { id, rendition, number, index }, part(id, rendition, number, index))
         }
@@ -69,7 +77,7 @@ pub fn parse(file: &str) -> Option<Item> {
     (written == file).then_some(item)
 }
 
-const RENDITIONS: [Rendition; 2] = [Rendition::Video, Rendition::Audio];
+const RENDITIONS: [Rendition; 3] = [Rendition::Video, Rendition::Audio, Rendition::Transport];
 
 #[cfg(test)]
 mod tests {
@@ -82,7 +90,9 @@ mod tests {
         assert_eq!(init(0xabc, video, 0), "video-abc-0.mp4");
         assert_eq!(segment(0xabc, audio, 17), "audio-abc-17.m4s");
         assert_eq!(part(0xabc, video, 17, 3), "video-abc-17.3.m4s");
+        assert_eq!(segment(0xabc, Rendition::Transport, 17), "ts-abc-17.ts");
         assert_eq!([rendition_of("video.m3u8"), rendition_of("audio.m3u8")], [Some(video), Some(audio)]);
+        assert_eq!(rendition_of("ts.m3u8"), Some(Rendition::Transport));
         assert_eq!(rendition_of(MULTIVARIANT), None);
     }
 
@@ -112,6 +122,10 @@ mod tests {
             "video-abc-4294967296.mp4",
             "Video-abc-1.m4s",
             "text-abc-1.m4s",
+            "ts-abc-1.m4s",
+            "ts-abc-1.2.ts",
+            "ts-abc-1.2.m4s",
+            "ts-abc-1.mp4",
             "video-abc-\u{661}.m4s",
         ] {
             assert_eq!(parse(file), None, "{file}");
@@ -124,8 +138,10 @@ mod tests {
             let rendition = if of_sound { Rendition::Audio } else { Rendition::Video };
             let version = index;
             prop_assert_eq!(parse(&init(id, rendition, version)), Some(Item::Init { id, rendition, version }));
-            let whole = Item::Segment { id, rendition, number, from: None };
-            prop_assert_eq!(parse(&segment(id, rendition, number)), Some(whole));
+            for rendition in [rendition, Rendition::Transport] {
+                let whole = Item::Segment { id, rendition, number, from: None };
+                prop_assert_eq!(parse(&segment(id, rendition, number)), Some(whole));
+            }
             let named = parse(&part(id, rendition, number, index));
             prop_assert_eq!(named, Some(Item::Part { id, rendition, number, index }));
         }

@@ -3,11 +3,13 @@
 use std::{fmt::Write, time::Duration};
 
 use super::{measure::seconds, name};
-use crate::segment::{Part, Segment, Shelf, Terms, Text, Window};
+use crate::segment::{Packaging, Part, Segment, Shelf, Terms, Text, Window};
 
 /// What delta updates ask for (RFC 8216bis, 8). Everything else that is used here would do with 6, but a playlist that can be
 /// asked for its updates says so from the beginning.
 const VERSION: u32 = 9;
+/// Decimals, all that is used where segments are MPEG-TS. (8)
+const VERSION_OF_TRANSPORT: u32 = 3;
 /// Parts are listed as far from the end as this, in target durations. (6.2.2)
 const PARTS_LISTED: u32 = 3;
 /// How far a delta update reaches back, in target durations. (4.4.3.8)
@@ -22,13 +24,14 @@ pub(super) fn write(window: &Window, text: &Text) -> String {
     let shelf = text.rendition.and_then(|rendition| window.shelf(rendition));
     let (Some(terms), Some(shelf)) = (window.terms(), shelf) else { return String::new() };
     let query = if text.query.is_empty() { String::new() } else { format!("?{}", text.query) };
+    let parts = shelf.rendition().packaging() == Packaging::Fragments;
     let out = String::with_capacity(OUT_BYTES);
-    let mut playlist = Playlist { terms, shelf, ended: window.ended(), query: &query, out };
+    let mut playlist = Playlist { terms, shelf, parts, ended: window.ended(), query: &query, out };
     playlist.head();
     playlist.segments(text.skip);
     if playlist.ended {
         playlist.line(format_args!("#EXT-X-ENDLIST"));
-    } else {
+    } else if parts {
         playlist.hint();
         playlist.reports(window);
     }
@@ -38,6 +41,9 @@ pub(super) fn write(window: &Window, text: &Text) -> String {
 struct Playlist<'a> {
     terms: &'a Terms,
     shelf: &'a Shelf,
+    /// Its segments have parts and initialisation segments, and the list its updates. Transport streams have neither: who
+    /// asks for them knows of nothing newer.
+    parts: bool,
     ended: bool,
     /// What addresses end with.
     query: &'a str,
@@ -53,12 +59,22 @@ impl Playlist<'_> {
     /// What stands before the first segment. EXT-X-INDEPENDENT-SEGMENTS does not: a segment without a key frame is possible
     /// at any time, and a playlist cannot take the tag back. (4.4.2.1, 6.2.1)
     fn head(&mut self) {
+        self.line(format_args!("#EXTM3U"));
+        let version = if self.parts { VERSION } else { VERSION_OF_TRANSPORT };
+        self.line(format_args!("#EXT-X-VERSION:{version}"));
+        self.line(format_args!("#EXT-X-TARGETDURATION:{}", self.terms.target));
+        if self.parts {
+            self.control();
+        }
+        let first = self.shelf.listed().next().map_or(0, |segment| segment.number);
+        self.line(format_args!("#EXT-X-MEDIA-SEQUENCE:{first}"));
+        self.line(format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.shelf.discontinuities()));
+    }
+
+    /// What can be asked of the server, and how far behind players are to be. (4.4.3.7, 4.4.3.8)
+    fn control(&mut self) {
         let target = self.target();
         let part = round_up(self.terms.part);
-        let first = self.shelf.listed().next().map_or(0, |segment| segment.number);
-        self.line(format_args!("#EXTM3U"));
-        self.line(format_args!("#EXT-X-VERSION:{VERSION}"));
-        self.line(format_args!("#EXT-X-TARGETDURATION:{}", self.terms.target));
         let mut control = format!(
             "CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={},HOLD-BACK={}",
             seconds(part * HOLD_BACK),
@@ -69,8 +85,6 @@ impl Playlist<'_> {
         }
         self.line(format_args!("#EXT-X-SERVER-CONTROL:{control}"));
         self.line(format_args!("#EXT-X-PART-INF:PART-TARGET={}", seconds(part)));
-        self.line(format_args!("#EXT-X-MEDIA-SEQUENCE:{first}"));
-        self.line(format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.shelf.discontinuities()));
     }
 
     fn target(&self) -> Duration {
@@ -79,7 +93,7 @@ impl Playlist<'_> {
 
     /// A list that is no longer than what a delta update has is asked for whole.
     fn can_skip(&self) -> bool {
-        self.terms.window > self.target() * SKIP_UNTIL
+        self.parts && self.terms.window > self.target() * SKIP_UNTIL
     }
 
     fn segments(&mut self, skip: bool) {
@@ -92,11 +106,12 @@ impl Playlist<'_> {
             let begins = left;
             left = left.saturating_sub(segment.duration());
             if skips && segment.whole && left >= self.target() * SKIP_UNTIL {
-                // Whoever asks for an update has what applies to a skipped segment and to those behind it. (6.2.5.1)
-                (skipped, init) = (skipped + 1, Some(segment.init));
+                skipped += 1;
                 continue;
             }
             if std::mem::take(&mut skips) && skipped > 0 {
+                // Whoever asks for an update has what applied to the skipped segments. The EXT-X-MAP in force is said again
+                // all the same, which it may be anywhere (4.4.4.5): Shaka Player forgets it otherwise, and plays no further.
                 self.line(format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}"));
             }
             self.segment(segment, init, begins);
@@ -111,7 +126,7 @@ impl Playlist<'_> {
         if segment.discontinuity {
             self.line(format_args!("#EXT-X-DISCONTINUITY"));
         }
-        if init != Some(segment.init) {
+        if self.parts && init != Some(segment.init) {
             let name = name::init(id, rendition, segment.init);
             self.line(format_args!("#EXT-X-MAP:URI=\"{name}{query}\""));
         }
@@ -119,14 +134,15 @@ impl Playlist<'_> {
         if let Some(first) = segment.parts.first() {
             self.line(format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", first.wall));
         }
-        if begins <= self.target() * PARTS_LISTED && !segment.is_gap() {
+        let is_gap = segment.whole && segment.is_gap();
+        if self.parts && begins <= self.target() * PARTS_LISTED && !is_gap {
             segment.parts.iter().for_each(|part| self.part(part));
         }
         if !segment.whole && !self.ended {
             return;
         }
         // A gap is one part, as long as its segment and so longer than parts may be. It is not listed as a part.
-        if segment.is_gap() {
+        if is_gap {
             self.line(format_args!("#EXT-X-GAP"));
         }
         let name = name::segment(id, rendition, segment.number);
@@ -138,7 +154,10 @@ impl Playlist<'_> {
         let name = name::part(self.terms.id, part.rendition, part.segment, part.index);
         let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
         let gap = if part.gap { ",GAP=YES" } else { "" };
-        let (lasts, query) = (seconds(part.lasts()), self.query);
+        // A picture that stays may last longer than a part may be. What is said of its segment has all of it. A gap behind it
+        // would add up, but there is none: browsers and hls.js take no picture behind one before a key frame.
+        let lasts = seconds(part.lasts().min(self.terms.part));
+        let query = self.query;
         self.line(format_args!("#EXT-X-PART:DURATION={lasts},URI=\"{name}{query}\"{independent}{gap}"));
     }
 

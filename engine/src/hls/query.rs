@@ -13,6 +13,8 @@ pub(crate) struct Query {
     pub part: Option<u32>,
     /// `_HLS_skip`: what is old may be left out.
     pub skip: bool,
+    /// `format=ts`: by MPEG-TS.
+    pub transport: bool,
     /// The rest, such that it can stand in a line and between double quotes.
     pub carried: String,
 }
@@ -24,15 +26,15 @@ impl Query {
     /// Why it is answered 400.
     pub(crate) fn parse(query: &str) -> Result<Self, &'static str> {
         let (mut msn, mut part, mut skip) = (None, None, None);
-        let mut carried = String::new();
+        let (mut transport, mut carried) = (false, String::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
                 "_HLS_msn" => set(&mut msn, number(value)?)?,
                 "_HLS_part" => set(&mut part, number(value)?)?,
                 "_HLS_skip" => set(&mut skip, matches!(value, "YES" | "v2"))?,
-                // Chooses the container. It is about this request alone.
-                "format" => {}
+                // Chooses the container. It is about this request alone: what it is answered names what it chose.
+                "format" => transport = value == "ts",
                 // Reserved for directives; one that is not known is passed over. (RFC 8216bis, 6.2.5)
                 _ if name.starts_with("_HLS_") => {}
                 _ => carry(pair, &mut carried)?,
@@ -42,7 +44,7 @@ impl Query {
             return Err("_HLS_part says nothing without _HLS_msn");
         }
         let part = part.map(|part: u64| u32::try_from(part).map_err(|_| ABSURD)).transpose()?;
-        Ok(Query { msn, part, skip: skip.unwrap_or(false), carried })
+        Ok(Query { msn, part, skip: skip.unwrap_or(false), transport, carried })
     }
 }
 
@@ -95,7 +97,7 @@ mod tests {
     fn directives_are_taken_out_and_the_rest_is_carried() {
         let query = Query::parse("token=a%20b&_HLS_msn=17&x&_HLS_part=3&&_HLS_skip=v2&y=1=2&").unwrap();
         let carried = "token=a%20b&x&y=1=2".to_owned();
-        assert_eq!(query, Query { msn: Some(17), part: Some(3), skip: true, carried });
+        assert_eq!(query, Query { msn: Some(17), part: Some(3), skip: true, transport: false, carried });
         assert_eq!(Query::parse(""), Ok(Query::default()));
         assert_eq!(Query::parse("_HLS_skip=YES").map(|query| query.skip), Ok(true));
     }
@@ -103,6 +105,9 @@ mod tests {
     #[test]
     fn what_is_reserved_is_not_carried() {
         assert_eq!(carried("_HLS_primary_id=7&format=ts&_HLS_skip=maybe&token=a"), Ok("token=a".to_owned()));
+        let transport = |query| Query::parse(query).map(|query| query.transport);
+        assert_eq!([transport("format=ts"), transport("a=1&format=ts&b")], [Ok(true); 2]);
+        assert_eq!([transport("format=fmp4"), transport("a=ts"), transport("format")], [Ok(false); 3]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     request::{Fault, Method, Range, Request, Version},
-    response::{self, After, Head, Status},
+    response::{self, After, Framing, Head, Status},
 };
 #[cfg(feature = "dash")]
 use crate::dash;
@@ -32,16 +32,18 @@ pub(super) struct Fetch {
     with_body: bool,
     gzip: bool,
     range: Option<Range>,
+    framing: Framing,
     /// The answer has begun, in chunks: more of it is to come.
     pub(super) begun: bool,
 }
 
 impl Fetch {
     /// How to answer `request` for `item`.
-    pub(super) fn new(item: &Item, request: &Request, with_body: bool) -> Self {
+    pub(super) fn new(item: &Item, request: &Request, with_body: bool, framing: Framing) -> Self {
         let media = |rendition: &Rendition| match rendition {
             Rendition::Video => "video/mp4",
             Rendition::Audio => "audio/mp4",
+            Rendition::Transport => "video/mp2t",
         };
         let (content_type, cache) = match item {
             Item::Init { rendition, .. } | Item::Segment { rendition, .. } | Item::Part { rendition, .. } => {
@@ -53,7 +55,8 @@ impl Fetch {
             }
             Item::Clock => ("text/plain; charset=utf-8", "no-store"),
         };
-        Fetch { content_type, cache, with_body, gzip: request.gzip, range: request.range, begun: false }
+        let (gzip, range) = (request.gzip, request.range);
+        Fetch { content_type, cache, with_body, gzip, range, framing, begun: false }
     }
 
     /// Whether a client of this kind takes a segment while it is made: by chunks, and all of it.
@@ -62,23 +65,31 @@ impl Fetch {
     }
 
     /// The next chunks of an answer that is made while it is sent (RFC 9112, 7.1), each before bytes that are shared. What
-    /// ends a chunk stands before the next.
+    /// ends a chunk stands before the next. A carried answer has its head before the first of them, and nothing before others.
     pub(super) fn chunks(&mut self, pieces: &[Bytes], after: After, mut put: impl FnMut(Bytes, Bytes)) {
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
             let length = format!("{:x}\r\n", piece.len());
-            let before = if std::mem::replace(&mut self.begun, true) {
-                format!("\r\n{length}").into()
-            } else {
-                let head = Head::new(Status::Ok, after)
-                    .field("Content-Type", self.content_type)
-                    .field("Cache-Control", self.cache)
-                    .field("Transfer-Encoding", "chunked");
-                let mut head = BytesMut::from(head.end());
-                head.extend_from_slice(length.as_bytes());
-                head.freeze()
+            let begun = std::mem::replace(&mut self.begun, true);
+            let before = match (self.framing, begun) {
+                (Framing::Own, true) => format!("\r\n{length}").into(),
+                (Framing::Carried, true) => Bytes::new(),
+                (Framing::Carried, false) => self.open_head(after).end(),
+                (Framing::Own, false) => {
+                    let head = self.open_head(after).field("Transfer-Encoding", "chunked");
+                    let mut head = BytesMut::from(head.end());
+                    head.extend_from_slice(length.as_bytes());
+                    head.freeze()
+                }
             };
             put(before, piece.clone());
         }
+    }
+
+    /// The head of an answer whose length is not known yet.
+    fn open_head(&self, after: After) -> Head {
+        Head::new(Status::Ok, after)
+            .field("Content-Type", self.content_type)
+            .field("Cache-Control", self.cache)
     }
 
     /// Whether an answer to it has a body.
@@ -191,7 +202,8 @@ pub(super) fn item(_: &str, _: &str) -> Result<Option<Item>, Fault> {
 
 /// The query without what directs this one request: the same for all requests of a player.
 pub(super) fn credentials(query: &str) -> String {
-    let lasting = |pair: &&str| !pair.starts_with("_HLS_") && !pair.is_empty();
+    let directs = |pair: &str| pair.starts_with("_HLS_") || pair.starts_with("format=");
+    let lasting = |pair: &&str| !directs(pair) && !pair.is_empty();
     query.split('&').filter(lasting).collect::<Vec<_>>().join("&")
 }
 
@@ -212,6 +224,7 @@ mod tests {
             with_body: true,
             gzip: false,
             range,
+            framing: Framing::Own,
             begun: false,
         }
     }
@@ -266,7 +279,7 @@ mod tests {
 
     #[test]
     fn credentials_are_the_query_without_directives() {
-        assert_eq!(credentials("_HLS_msn=3&token=a&_HLS_part=1&b=c"), "token=a&b=c");
+        assert_eq!(credentials("_HLS_msn=3&token=a&_HLS_part=1&format=ts&b=c"), "token=a&b=c");
         assert_eq!(credentials(""), "");
     }
 

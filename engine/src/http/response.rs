@@ -71,6 +71,15 @@ pub enum After {
     Upgrade,
 }
 
+/// Who tells where the body of an answer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// The answer itself: by its length, by chunks, or by the connection's end (RFC 9112, 6.3).
+    Own,
+    /// Whoever carries it, in a stream that it has alone (RFC 9113, 8.1).
+    Carried,
+}
+
 /// The head of an answer in the making.
 #[derive(Debug)]
 pub struct Head {

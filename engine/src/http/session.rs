@@ -2,6 +2,9 @@
 //!
 //! Requests are answered in the order they come, as many as a connection brings, until one of them becomes a stream:
 //! an endless body, or a WebSocket. From then on the bytes are the hub's, and the session only listens.
+//!
+//! HTTP/2 carries each exchange in a stream of its own, and so each has a session of its own ([`Session::carried`]), which is
+//! asked once, as HTTP/1.1 asks, and leaves the framing to whoever carries it.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,7 +15,7 @@ use super::fetch::{self, Fetch};
 use super::{
     page::{self, Asset},
     request::{self, Fault, Method, Request, Upgrade, Version},
-    response::{self, After, Head, Status},
+    response::{self, After, Framing, Head, Status},
     route::{Route, route},
     websocket::{self, Code, Heard},
     wire::Streamed,
@@ -27,9 +30,10 @@ use crate::{
     time::Now,
 };
 
-/// One connection of the HTTP door.
+/// One connection of the HTTP door, or one exchange of a connection that carries many.
 #[derive(Debug)]
 pub struct Session {
+    framing: Framing,
     handshake: Duration,
     idle: Duration,
     /// Bytes taken from the peer.
@@ -107,7 +111,20 @@ impl Manner {
 impl Session {
     /// A connection that was accepted at `now`.
     pub fn new(limits: &DoorLimits, now: Now) -> Self {
+        Self::framed(Framing::Own, limits, now)
+    }
+
+    /// One exchange of a connection that carries many (RFC 9113, 8.1), which begins at `now`. The request's head is given to
+    /// it at once, as HTTP/1.1 writes it, and none of the request's body. The answer begins with its head, in one piece that
+    /// may have more behind it; what follows is the body as it is. [`is_end`] knows the piece that says that the answer is
+    /// whole: one that is closed without it was cut off.
+    pub fn carried(limits: &DoorLimits, now: Now) -> Self {
+        Self::framed(Framing::Carried, limits, now)
+    }
+
+    fn framed(framing: Framing, limits: &DoorLimits, now: Now) -> Self {
         Session {
+            framing,
             handshake: limits.handshake,
             idle: limits.idle,
             received: 0,
@@ -249,7 +266,8 @@ impl Session {
     }
 
     fn answer(&mut self, request: Request) {
-        let after = if request.keep_alive { After::KeepAlive } else { After::Close };
+        let goes_on = request.keep_alive && self.framing == Framing::Own;
+        let after = if goes_on { After::KeepAlive } else { After::Close };
         let with_body = request.method == Method::Get;
         match request.method {
             Method::Options => return self.send(response::options(after), after),
@@ -265,7 +283,7 @@ impl Session {
             Ok(Route::Unslashed(name)) => self.send(redirect(&name, &request.query, after), after),
             Ok(Route::Stream(name, kind)) => match request.upgrade {
                 None => {
-                    let chunked = request.version >= Version::Http11;
+                    let chunked = request.version >= Version::Http11 && self.framing == Framing::Own;
                     let manner = if with_body {
                         Manner::Stream { chunked, kind }
                     } else {
@@ -299,7 +317,7 @@ impl Session {
         if let Item::Segment { from, .. } = &mut item {
             *from = Fetch::takes_chunks(request).then_some(0);
         }
-        let manner = Manner::Fetch(Fetch::new(&item, request, with_body));
+        let manner = Manner::Fetch(Fetch::new(&item, request, with_body, self.framing));
         let (query, item) = (fetch::credentials(&request.query), Box::new(item));
         self.outbox.push_back(Output::Event(Event::Fetch { name, query, item }));
         self.state = State::Asking(Wish { manner, after });
@@ -325,7 +343,9 @@ impl Session {
                     self.outbox_bytes += before.len();
                     self.outbox.extend([Output::Send(before), Output::Share(piece)]);
                 });
-                self.push(Bytes::from_static(b"\r\n0\r\n\r\n"));
+                if self.framing == Framing::Own {
+                    self.push(Bytes::from_static(b"\r\n0\r\n\r\n"));
+                }
             }
             // Half of an answer cannot be taken back; whoever has it must not take it for the whole.
             _ if fetch.begun => {
@@ -339,7 +359,7 @@ impl Session {
             }
         }
         if after == After::Close {
-            self.close();
+            self.finish();
         }
         self.requests(now)
     }
@@ -348,20 +368,29 @@ impl Session {
         let fresh = request.held.as_deref().is_some_and(|held| names_tag(held, asset.tag()));
         let status = if fresh { Status::NotModified } else { Status::Ok };
         // The binary may be another one tomorrow: keep the copy, but ask each time.
-        let mut head = Head::new(status, after).field("ETag", asset.tag()).field("Cache-Control", "no-cache");
+        let mut head = Head::new(status, after)
+            .field("ETag", &format!("W/{}", asset.tag()))
+            .field("Cache-Control", "no-cache")
+            .field("Vary", "Accept-Encoding");
         if let Some(policy) = asset.policy() {
             head = head.field("Content-Security-Policy", policy).field("Referrer-Policy", "no-referrer");
         }
         if fresh {
             return self.send(head.end(), after);
         }
+        let body = if request.gzip {
+            head = head.field("Content-Encoding", "gzip");
+            asset.packed()
+        } else {
+            asset.body()
+        };
         let head = head
             .field("Content-Type", asset.content_type())
-            .field("Content-Length", &asset.body().len().to_string())
+            .field("Content-Length", &body.len().to_string())
             .end();
         if request.method == Method::Get {
             self.push(head);
-            self.send(Bytes::from_static(asset.body()), after);
+            self.send(Bytes::from_static(body), after);
         } else {
             self.send(head, after);
         }
@@ -473,7 +502,7 @@ impl Session {
                 if chunked {
                     self.push(Bytes::from_static(b"0\r\n\r\n"));
                 }
-                self.close();
+                self.finish();
             }
             State::Socket(_) => self.send(websocket::close(Some(code as u16)), After::Close),
             State::Idle { .. } | State::Request { .. } | State::Asking(_) | State::Closed => {}
@@ -523,6 +552,7 @@ impl Session {
             _ => ErrorKind::Malformed,
         };
         self.push(response::text(fault.status, fault.why, After::Close, true));
+        self.say_end();
         self.state = State::Closed;
         Error { kind, why: fault.why, at: self.place() }
     }
@@ -535,7 +565,7 @@ impl Session {
     fn send(&mut self, bytes: Bytes, after: After) {
         self.push(bytes);
         if after == After::Close {
-            self.close();
+            self.finish();
         }
     }
 
@@ -544,12 +574,34 @@ impl Session {
         self.outbox.push_back(Output::Send(bytes));
     }
 
+    /// The answer is whole, and there will be no other.
+    fn finish(&mut self) {
+        self.say_end();
+        self.close();
+    }
+
+    fn say_end(&mut self) {
+        if self.framing == Framing::Carried {
+            self.push(Bytes::from_static(&END));
+        }
+    }
+
     fn close(&mut self) {
         self.outbox.push_back(Output::Close);
         self.unread = BytesMut::new();
         self.state = State::Closed;
     }
 }
+
+/// Whether `bytes`, as a [carried](Session::carried) session has sent them, are its word that the answer is whole. They are no
+/// part of the answer.
+pub fn is_end(bytes: &[u8]) -> bool {
+    std::ptr::eq(bytes, END.as_slice())
+}
+
+/// The piece that ends the answer of a carried session. A body may hold the same bytes; their place in memory is what tells
+/// them. A word of another kind would have to pass the hub, which knows nothing of answers.
+static END: [u8; 19] = *b"the answer is whole";
 
 /// The head of an answer whose body is the stream.
 fn stream_head(kind: &Streamed, chunked: bool, after: After) -> Bytes {

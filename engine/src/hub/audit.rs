@@ -46,7 +46,7 @@ impl Hub {
             packages,
             connections: self.connections.iter().flatten().count(),
             streams: self.streams.len(),
-            backlog: self.backlog.values().map(std::collections::VecDeque::len).sum(),
+            backlog: self.backlog.values().map(super::neighbour::Backlog::len).sum(),
         }
     }
 
@@ -71,8 +71,9 @@ impl Hub {
         for (core, waiting) in &self.backlog {
             verdict(self.timers.is_set(Timer::Backlog), || format!("words for {core:?} wait for nothing"))?;
             // One beginning and one end of each.
-            verdict(waiting.len() <= 2 * limits::BACKLOG_MESSAGES_MAX, || {
-                format!("{} words wait for {core:?}", waiting.len())
+            let words = waiting.words_but_cuts();
+            verdict(words <= 2 * limits::BACKLOG_MESSAGES_MAX, || {
+                format!("{words} words wait for {core:?}")
             })?;
         }
         Ok(())

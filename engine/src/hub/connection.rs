@@ -99,6 +99,11 @@ pub enum Wanted {
     },
 }
 
+/// What a connection has been allowed to fetch, for the next one of the same peer.
+#[cfg(feature = "segment")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance(u64);
+
 /// Whether a viewer is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
@@ -283,6 +288,21 @@ impl Hub {
         if !self.timers.is_set(Timer::Sweep) {
             self.swept = now;
             self.timers.set(Timer::Sweep, Some(now.after(SWEEP)));
+        }
+    }
+
+    /// What a connection has been allowed to fetch so far. A peer whose requests come as a connection each is asked for its right
+    /// once, if the driver hands this on to the next ([`allow`](Self::allow)).
+    #[cfg(feature = "segment")]
+    pub fn allowance(&self, connection: ConnectionId) -> Allowance {
+        Allowance(self.look(connection).map_or(0, |connection| connection.may_fetch))
+    }
+
+    /// Lets a connection fetch what another of the same peer was allowed to.
+    #[cfg(feature = "segment")]
+    pub fn allow(&mut self, connection: ConnectionId, allowance: Allowance) {
+        if let Some(connection) = self.connection(connection) {
+            connection.may_fetch = allowance.0;
         }
     }
 

@@ -46,6 +46,8 @@ use crate::{
     time::{Now, Wall},
 };
 pub use audit::Census;
+#[cfg(feature = "segment")]
+pub use connection::Allowance;
 use connection::Connection;
 #[cfg(feature = "record")]
 pub use recording::RecordAnswer;
@@ -253,8 +255,8 @@ pub struct Hub {
     outputs: VecDeque<Output>,
     /// Streams with a batch for other cores.
     batches: Vec<streams::StreamId>,
-    /// Words that wait for room in a full lane, per core, in order.
-    backlog: BTreeMap<CoreId, VecDeque<Message>>,
+    /// Words that wait for room in a full lane, per core.
+    backlog: BTreeMap<CoreId, neighbour::Backlog>,
     timers: Timers,
     /// When peers that take nothing were last looked for.
     swept: Now,

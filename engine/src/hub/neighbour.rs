@@ -1,6 +1,8 @@
 //! What crosses between cores: subscriptions one way, frames the other. Nothing waits for room in a lane: frames that do
 //! not fit make the other core's copy late until the next entrance, other words are kept and tried again.
 
+use std::collections::VecDeque;
+
 use super::{
     Hub, Output,
     streams::{Source, StreamId},
@@ -19,12 +21,60 @@ use crate::{
 const BACKLOG_RETRY: std::time::Duration = std::time::Duration::from_millis(5);
 /// Publishers are asked for a key frame at most this often per stream.
 const KEYFRAME_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// Runs of cuts that wait for a core that follows a packaged stream. A track has five in a second, so it is half a minute
+/// behind then: it is told that it lags, and nothing more until it asks again.
+#[cfg(feature = "segment")]
+const CUTS_WAITING_MAX: usize = 256;
+
+/// Words that wait for room in the lane to one core, in order.
+#[derive(Default)]
+pub(super) struct Backlog {
+    words: VecDeque<Message>,
+    /// How many of them are runs of cuts, by the number of who follows. The only words that one beginning may bring many of.
+    #[cfg(feature = "segment")]
+    cuts: std::collections::BTreeMap<u64, usize>,
+}
+
+impl Backlog {
+    pub(super) fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    fn push(&mut self, message: Message) {
+        #[cfg(feature = "segment")]
+        if let Message::Cuts { following, .. } = &message {
+            *self.cuts.entry(*following).or_default() += 1;
+        }
+        self.words.push_back(message);
+    }
+
+    /// Whether cuts do not find room any more.
+    #[cfg(feature = "segment")]
+    fn has_no_room_for_cuts(&self, following: u64) -> bool {
+        self.cuts.get(&following).is_some_and(|cuts| *cuts >= CUTS_WAITING_MAX)
+    }
+
+    #[cfg(feature = "segment")]
+    fn forget_cuts(&mut self, of: u64) {
+        self.cuts.remove(&of);
+        self.words.retain(|word| !matches!(word, Message::Cuts { following, .. } if *following == of));
+    }
+
+    /// Words of which there are never more than one that begins and one that ends something.
+    pub(super) fn words_but_cuts(&self) -> usize {
+        #[cfg(feature = "segment")]
+        let cuts = self.cuts.values().sum::<usize>();
+        #[cfg(not(feature = "segment"))]
+        let cuts = 0;
+        self.len() - cuts
+    }
+}
 
 impl Hub {
     /// Sends a word to another core, behind those that wait for room.
     pub(super) fn post(&mut self, message: Message, to: CoreId) {
-        match self.backlog.get_mut(&to) {
-            Some(waiting) if !message.may_be_late() => waiting.push_back(message),
+        match self.backlog.get(&to) {
+            Some(_) if !message.may_be_late() => self.keep_waiting(message, to),
             Some(_) => self.make_late(&message, to),
             None => self.outputs.push_back(Output::Mail(message, to)),
         }
@@ -39,13 +89,29 @@ impl Hub {
         if message.may_be_late() {
             return self.make_late(&message, to);
         }
-        self.backlog.entry(to).or_default().push_back(message);
+        self.keep_waiting(message, to);
         self.timers.set_earlier(Timer::Backlog, now.after(BACKLOG_RETRY));
+    }
+
+    fn keep_waiting(&mut self, message: Message, to: CoreId) {
+        let waiting = self.backlog.entry(to).or_default();
+        #[cfg(feature = "segment")]
+        if let Message::Cuts { name, packaging, following, .. } = &message
+            && waiting.has_no_room_for_cuts(*following)
+        {
+            let (name, packaging, following) = (name.clone(), *packaging, *following);
+            waiting.forget_cuts(following);
+            self.unfollow(&name, packaging, following, to);
+            self.stats.replicas_late += 1;
+            let word = Message::NotFollowed { name, packaging, following, lagged: true };
+            return self.backlog.entry(to).or_default().push(word);
+        }
+        waiting.push(message);
     }
 
     pub(super) fn retry_backlog(&mut self, _now: Now) {
         for (to, waiting) in std::mem::take(&mut self.backlog) {
-            for message in waiting {
+            for message in waiting.words {
                 self.outputs.push_back(Output::Mail(message, to));
             }
         }
@@ -132,13 +198,21 @@ impl Hub {
                 }
             }
             #[cfg(feature = "segment")]
-            Message::Follow { name, following } => self.follow(&name, following, from, now),
+            Message::Follow { name, packaging, following } => {
+                self.follow(&name, packaging, following, from, now);
+            }
             #[cfg(feature = "segment")]
-            Message::Unfollow { name, following } => self.unfollow(&name, following, from),
+            Message::Unfollow { name, packaging, following } => {
+                self.unfollow(&name, packaging, following, from);
+            }
             #[cfg(feature = "segment")]
-            Message::Cuts { name, following, cuts } => self.followed(&name, following, &cuts, now),
+            Message::Cuts { name, packaging, following, cuts } => {
+                self.followed(&name, packaging, following, &cuts, now);
+            }
             #[cfg(feature = "segment")]
-            Message::NotFollowed { name, following } => self.not_followed(&name, following, now),
+            Message::NotFollowed { name, packaging, following, lagged } => {
+                self.not_followed(&name, packaging, following, lagged, now);
+            }
         }
     }
 

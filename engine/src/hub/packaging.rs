@@ -1,8 +1,12 @@
 //! What is fetched of a stream by name: its segments, and what is written about them. The owner packages a stream while
-//! somebody asks for it, here or on another core; every core that is asked keeps a window of what was cut.
+//! somebody asks for it, here or on another core; every core that is asked keeps a window of what was cut. A stream that is
+//! asked for in two forms is packaged twice, and each packaging goes its own way.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -20,7 +24,7 @@ use crate::{
     media::{Frame, StreamName},
     message::{CoreId, Message, owner_of},
     observe::StreamEvent,
-    segment::{Cut, Found, Item, Packager, Window, Written},
+    segment::{Cut, Found, Item, Numbering, Packager, Packaging, Transport, Window, Written},
     session::{Answer, Refusal},
     stats::ShardStats,
     time::{Now, Wall},
@@ -29,7 +33,7 @@ use crate::{
 /// How often it is looked whether anybody still asks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A packaged stream on this core. Never used again.
+/// A packaged stream on this core, in one form. Never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PackageId(u64);
 
@@ -37,18 +41,32 @@ pub struct PackageId(u64);
 #[derive(Default)]
 pub struct Packages {
     last: u64,
-    by_name: BTreeMap<StreamName, PackageId>,
+    by_name: [BTreeMap<StreamName, PackageId>; Packaging::ALL.len()],
     by_id: BTreeMap<PackageId, Package>,
+}
+
+/// What a stream knows of its packaging, on the core that owns it.
+#[derive(Debug, Default)]
+pub struct Packaged([Form; Packaging::ALL.len()]);
+
+/// One form of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Form {
+    /// Somebody asks for it.
+    package: Option<PackageId>,
+    /// Where the last packaging ended: those who paused meanwhile must not find their list gone back.
+    numbering: Numbering,
 }
 
 struct Package {
     name: StreamName,
+    packaging: Packaging,
     window: Window,
     source: Source,
     /// The cores that are told of each cut, with their numbers for it.
     followers: Vec<(CoreId, u64)>,
-    /// Requests that wait for the next cut.
-    held: Vec<ConnectionId>,
+    /// Requests that wait for the next cut. A thousand may go away in one round, so each is found without a search.
+    held: BTreeSet<ConnectionId>,
     /// When somebody last asked.
     asked: Now,
 }
@@ -56,11 +74,47 @@ struct Package {
 /// Where cuts come from.
 enum Source {
     /// They are made here.
-    Made(Box<Packager>),
+    Made(Maker),
     /// Another core makes them.
     Followed { owner: CoreId, following: u64 },
     /// There are no more.
     Over,
+}
+
+/// What makes the cuts of a form.
+enum Maker {
+    Fragments(Box<Packager>),
+    Transport(Box<Transport>),
+}
+
+impl Maker {
+    fn frame(&mut self, frame: &Frame, wall: Wall) {
+        match self {
+            Maker::Fragments(packager) => packager.frame(frame, wall),
+            Maker::Transport(transport) => transport.frame(frame, wall),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Cut> {
+        match self {
+            Maker::Fragments(packager) => packager.poll(),
+            Maker::Transport(transport) => transport.poll(),
+        }
+    }
+
+    fn finish(&mut self) {
+        match self {
+            Maker::Fragments(packager) => packager.finish(),
+            Maker::Transport(transport) => transport.finish(),
+        }
+    }
+
+    fn numbering(&self) -> Numbering {
+        match self {
+            Maker::Fragments(packager) => packager.numbering(),
+            Maker::Transport(transport) => transport.numbering(),
+        }
+    }
 }
 
 impl Packages {
@@ -85,25 +139,33 @@ impl Packages {
         self.by_id.iter().flat_map(|(id, package)| package.held.iter().map(|held| (*id, *held)))
     }
 
-    fn find(&self, name: &StreamName) -> Option<PackageId> {
-        self.by_name.get(name).copied()
+    fn find(&self, name: &StreamName, packaging: Packaging) -> Option<PackageId> {
+        self.by_name[packaging as usize].get(name).copied()
     }
 
-    fn insert(&mut self, name: StreamName, source: Source, now: Now) -> PackageId {
+    fn insert(&mut self, name: StreamName, packaging: Packaging, source: Source, now: Now) -> PackageId {
         self.last += 1;
         let id = PackageId(self.last);
-        self.by_name.insert(name.clone(), id);
-        let (window, followers, held) = (Window::new(), Vec::new(), Vec::new());
-        self.by_id.insert(id, Package { name, window, source, followers, held, asked: now });
+        self.by_name[packaging as usize].insert(name.clone(), id);
+        let (window, followers, held) = (Window::new(), Vec::new(), BTreeSet::new());
+        self.by_id.insert(id, Package { name, packaging, window, source, followers, held, asked: now });
         id
     }
 
     fn remove(&mut self, id: PackageId) -> Option<Package> {
         let package = self.by_id.remove(&id)?;
-        if self.by_name.get(&package.name) == Some(&id) {
-            self.by_name.remove(&package.name);
+        let by_name = &mut self.by_name[package.packaging as usize];
+        if by_name.get(&package.name) == Some(&id) {
+            by_name.remove(&package.name);
         }
         Some(package)
+    }
+}
+
+impl Packaged {
+    /// The packages that its frames go into.
+    fn packages(&self) -> impl Iterator<Item = PackageId> + use<> {
+        self.0.map(|form| form.package).into_iter().flatten()
     }
 }
 
@@ -152,7 +214,7 @@ impl Hub {
             return self.reply(id, Found::Text(Arc::new(time)), now);
         }
         let is_text = matches!(*item, Item::Text(_));
-        let Some(package_id) = self.package_of(&name, is_text, now) else {
+        let Some(package_id) = self.package_of(&name, item.packaging(), is_text, now) else {
             return self.answer(id, Answer::Refused(Refusal::NotFound), now);
         };
         let Some(package) = self.packages.by_id.get_mut(&package_id) else { return };
@@ -164,7 +226,7 @@ impl Hub {
             return self.answer(id, Answer::Refused(Refusal::Full), now);
         }
         if waits {
-            package.held.push(id);
+            package.held.insert(id);
         }
         let Some(connection) = self.connection(id) else { return };
         // One name for all, not the one that each has brought.
@@ -206,17 +268,24 @@ impl Hub {
     /// The peer no longer waits.
     pub(super) fn let_go(&mut self, id: ConnectionId, package: PackageId) {
         if let Some(package) = self.packages.by_id.get_mut(&package) {
-            package.held.retain(|held| *held != id);
+            package.held.remove(&id);
         }
         if let Some(connection) = self.connection(id) {
             connection.role = Role::Talking;
         }
     }
 
-    /// The packaged stream of this name; made or asked for if there is none. `None` when nobody publishes it.
-    fn package_of(&mut self, name: &StreamName, is_text: bool, now: Now) -> Option<PackageId> {
+    /// The packaged stream of this name and form; made or asked for if there is none. `None` when nobody publishes it, or
+    /// nothing of it can be said in this form.
+    fn package_of(
+        &mut self,
+        name: &StreamName,
+        packaging: Packaging,
+        is_text: bool,
+        now: Now,
+    ) -> Option<PackageId> {
         let owner = owner_of(name, self.cores);
-        if let Some(id) = self.packages.find(name) {
+        if let Some(id) = self.packages.find(name, packaging) {
             let over = self.packages.by_id.get(&id).is_some_and(|package| package.window.ended());
             // What is written about a stream that is over may be about another one of its name by now.
             if !over || !is_text || (owner == self.core && !self.is_live(name)) {
@@ -225,17 +294,23 @@ impl Hub {
             self.drop_package(id, now);
         }
         if owner == self.core {
-            return self.begin_packaging(name, now);
+            return self.begin_packaging(name, packaging, now);
         }
+        let source = self.ask_to_follow(name, packaging, owner)?;
+        let id = self.packages.insert(name.clone(), packaging, source, now);
+        self.watch_packages(now);
+        Some(id)
+    }
+
+    /// Asks the owner of a stream for what is cut of it.
+    fn ask_to_follow(&mut self, name: &StreamName, packaging: Packaging, owner: CoreId) -> Option<Source> {
         if self.is_cut_off(owner) || self.draining {
             return None;
         }
         self.subscriptions += 1;
         let following = self.subscriptions;
-        let id = self.packages.insert(name.clone(), Source::Followed { owner, following }, now);
-        self.watch_packages(now);
-        self.post(Message::Follow { name: name.clone(), following }, owner);
-        Some(id)
+        self.post(Message::Follow { name: name.clone(), packaging, following }, owner);
+        Some(Source::Followed { owner, following })
     }
 
     fn is_live(&self, name: &StreamName) -> bool {
@@ -246,65 +321,81 @@ impl Hub {
     // As the owner.
 
     /// Packages a stream that is live here, from the kept group on.
-    fn begin_packaging(&mut self, name: &StreamName, now: Now) -> Option<PackageId> {
+    fn begin_packaging(&mut self, name: &StreamName, packaging: Packaging, now: Now) -> Option<PackageId> {
         let wall = self.wall(now);
         let settings = self.settings.packaging.clone();
         let stream_id = self.streams.find(name)?;
         let stream = self.streams.get(stream_id).filter(|stream| stream.is_live())?;
-        stream.packaged = true;
-        let name = stream.name.clone();
         let group = &stream.group;
         let opening = if group.frames().is_empty() { group.latest() } else { group.opening() };
-        let milliseconds = wall.0 / 1_000_000;
-        let mut packager = Packager::new(settings, milliseconds, group.previous(), opening);
+        let (milliseconds, previous) = (wall.0 / 1_000_000, group.previous());
+        let form = &mut stream.packaged.0[packaging as usize];
+        let mut maker = match packaging {
+            Packaging::Fragments => Maker::Fragments(Box::new(Packager::new(
+                settings,
+                milliseconds,
+                previous,
+                opening,
+                form.numbering,
+            ))),
+            Packaging::Transport if !Transport::takes(opening) => return None,
+            Packaging::Transport => Maker::Transport(Box::new(Transport::new(
+                settings,
+                milliseconds,
+                previous,
+                opening,
+                form.numbering,
+            ))),
+        };
         let newest = group.frames().last().map_or(0, |numbered| numbered.frame.dts.as_nanos());
         for numbered in group.frames() {
             // Live frames come as they are decoded, so the newest says when the others came.
             let age = newest.saturating_sub(numbered.frame.dts.as_nanos());
             let came = wall.0.saturating_sub(u64::try_from(age).unwrap_or(0));
-            packager.frame(&numbered.frame, Wall(came));
+            maker.frame(&numbered.frame, Wall(came));
         }
-        let id = self.packages.insert(name, Source::Made(Box::new(packager)), now);
+        let id = self.packages.insert(stream.name.clone(), packaging, Source::Made(maker), now);
+        form.package = Some(id);
         self.watch_packages(now);
         self.spread_cuts(id, now);
         Some(id)
     }
 
-    /// Gives a frame of an owned stream to its packager.
+    /// Gives a frame of an owned stream to whatever packages it.
     pub(super) fn package(&mut self, stream_id: StreamId, frame: &Frame, now: Now) {
-        let Some(stream) = self.streams.look(stream_id).filter(|stream| stream.packaged) else { return };
-        let Some(id) = self.packages.find(&stream.name) else { return };
-        let wall = self.wall(now);
-        let Some(Package { source: Source::Made(packager), .. }) = self.packages.by_id.get_mut(&id) else {
-            return;
-        };
-        packager.frame(frame, wall);
-        self.spread_cuts(id, now);
+        let Some(stream) = self.streams.look(stream_id) else { return };
+        for id in stream.packaged.packages() {
+            let wall = self.wall(now);
+            if let Some(Package { source: Source::Made(maker), .. }) = self.packages.by_id.get_mut(&id) {
+                maker.frame(frame, wall);
+                self.spread_cuts(id, now);
+            }
+        }
     }
 
     /// The stream is over.
     pub(super) fn finish_packaging(&mut self, stream_id: StreamId, now: Now) {
-        let Some(stream) = self.streams.get(stream_id).filter(|stream| stream.packaged) else { return };
-        stream.packaged = false;
-        let Some(id) = self.packages.find(&stream.name) else { return };
-        if let Some(Package { source: Source::Made(packager), .. }) = self.packages.by_id.get_mut(&id) {
-            packager.finish();
-        }
-        self.spread_cuts(id, now);
-        if let Some(package) = self.packages.by_id.get_mut(&id) {
-            package.source = Source::Over;
-            // They have been told, and have nothing to take back.
-            package.followers.clear();
-            package.asked = now;
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        for id in std::mem::take(&mut stream.packaged).packages() {
+            if let Some(Package { source: Source::Made(maker), .. }) = self.packages.by_id.get_mut(&id) {
+                maker.finish();
+            }
+            self.spread_cuts(id, now);
+            if let Some(package) = self.packages.by_id.get_mut(&id) {
+                package.source = Source::Over;
+                // They have been told, and have nothing to take back.
+                package.followers.clear();
+                package.asked = now;
+            }
         }
     }
 
     /// Takes what was cut into the window, tells the other cores, and answers who waits.
     fn spread_cuts(&mut self, id: PackageId, now: Now) {
         let Some(package) = self.packages.by_id.get_mut(&id) else { return };
-        let Source::Made(packager) = &mut package.source else { return };
+        let Source::Made(maker) = &mut package.source else { return };
         let mut cuts = Vec::new();
-        while let Some(cut) = packager.poll() {
+        while let Some(cut) = maker.poll() {
             cuts.push(cut);
         }
         if cuts.is_empty() {
@@ -314,28 +405,37 @@ impl Hub {
             package.window.take(cut, now);
         }
         let cuts: Arc<[Cut]> = cuts.into();
-        let (name, followers) = (package.name.clone(), package.followers.clone());
+        let (name, packaging, followers) =
+            (package.name.clone(), package.packaging, package.followers.clone());
         for (core, following) in followers {
-            self.post(Message::Cuts { name: name.clone(), following, cuts: cuts.clone() }, core);
+            self.post(Message::Cuts { name: name.clone(), packaging, following, cuts: cuts.clone() }, core);
         }
         self.answer_held(id, now);
     }
 
-    pub(super) fn follow(&mut self, name: &StreamName, following: u64, from: CoreId, now: Now) {
-        let found = self.package_of(name, true, now);
+    pub(super) fn follow(
+        &mut self,
+        name: &StreamName,
+        packaging: Packaging,
+        following: u64,
+        from: CoreId,
+        now: Now,
+    ) {
+        let found = self.package_of(name, packaging, true, now);
         let Some(package) = found.and_then(|id| self.packages.by_id.get_mut(&id)) else {
-            return self.post(Message::NotFollowed { name: name.clone(), following }, from);
+            let name = name.clone();
+            return self.post(Message::NotFollowed { name, packaging, following, lagged: false }, from);
         };
         package.followers.retain(|(core, _)| *core != from);
         if matches!(package.source, Source::Made(_)) {
             package.followers.push((from, following));
         }
         let cuts = package.window.cuts().into();
-        self.post(Message::Cuts { name: name.clone(), following, cuts }, from);
+        self.post(Message::Cuts { name: name.clone(), packaging, following, cuts }, from);
     }
 
-    pub(super) fn unfollow(&mut self, name: &StreamName, following: u64, from: CoreId) {
-        let found = self.packages.find(name).and_then(|id| self.packages.by_id.get_mut(&id));
+    pub(super) fn unfollow(&mut self, name: &StreamName, packaging: Packaging, following: u64, from: CoreId) {
+        let found = self.packages.find(name, packaging).and_then(|id| self.packages.by_id.get_mut(&id));
         if let Some(package) = found {
             package.followers.retain(|follower| *follower != (from, following));
         }
@@ -343,14 +443,21 @@ impl Hub {
 
     // As a core that was asked.
 
-    fn followed_package(&self, name: &StreamName, following: u64) -> Option<PackageId> {
-        let id = self.packages.find(name)?;
+    fn followed_package(&self, name: &StreamName, packaging: Packaging, following: u64) -> Option<PackageId> {
+        let id = self.packages.find(name, packaging)?;
         let package = self.packages.by_id.get(&id)?;
         matches!(package.source, Source::Followed { following: held, .. } if held == following).then_some(id)
     }
 
-    pub(super) fn followed(&mut self, name: &StreamName, following: u64, cuts: &[Cut], now: Now) {
-        let Some(id) = self.followed_package(name, following) else { return };
+    pub(super) fn followed(
+        &mut self,
+        name: &StreamName,
+        packaging: Packaging,
+        following: u64,
+        cuts: &[Cut],
+        now: Now,
+    ) {
+        let Some(id) = self.followed_package(name, packaging, following) else { return };
         let Some(package) = self.packages.by_id.get_mut(&id) else { return };
         for cut in cuts {
             package.window.take(cut, now);
@@ -362,9 +469,23 @@ impl Hub {
         self.answer_held(id, now);
     }
 
-    pub(super) fn not_followed(&mut self, name: &StreamName, following: u64, now: Now) {
-        if let Some(id) = self.followed_package(name, following) {
-            self.drop_package(id, now);
+    pub(super) fn not_followed(
+        &mut self,
+        name: &StreamName,
+        packaging: Packaging,
+        following: u64,
+        lagged: bool,
+        now: Now,
+    ) {
+        let Some(id) = self.followed_package(name, packaging, following) else { return };
+        let again = lagged.then(|| self.ask_to_follow(name, packaging, owner_of(name, self.cores)));
+        match (again.flatten(), self.packages.by_id.get_mut(&id)) {
+            (Some(source), Some(package)) => {
+                // What is sent now begins with all that is at hand. Whoever waits goes on waiting.
+                package.window = Window::new();
+                package.source = source;
+            }
+            _ => self.drop_package(id, now),
         }
     }
 
@@ -373,24 +494,22 @@ impl Hub {
     /// Answers those whose time has come.
     fn answer_held(&mut self, id: PackageId, now: Now) {
         let Some(package) = self.packages.by_id.get_mut(&id) else { return };
-        let mut waiting = Vec::new();
+        let (connections, window) = (&self.connections, &mut package.window);
         let mut answers = Vec::new();
-        for connection in std::mem::take(&mut package.held) {
-            let held = self.connections.get(connection.slot as usize).and_then(Option::as_deref);
+        package.held.retain(|connection| {
+            let held = connections.get(connection.slot as usize).and_then(Option::as_deref);
             let Some(Role::Held { item, .. }) =
-                held.filter(|held| held.id == connection).map(|held| &held.role)
+                held.filter(|held| held.id == *connection).map(|held| &held.role)
             else {
-                continue;
+                return false;
             };
-            let found = package.window.fetch(item);
-            if matches!(found, Found::Later | Found::Open(..)) {
-                waiting.push(connection);
-            }
+            let found = window.fetch(item);
+            let waits = matches!(found, Found::Later | Found::Open(..));
             if !matches!(found, Found::Later) {
-                answers.push((connection, found));
+                answers.push((*connection, found));
             }
-        }
-        package.held = waiting;
+            waits
+        });
         if !answers.is_empty() {
             package.asked = now;
         }
@@ -404,12 +523,14 @@ impl Hub {
         let Some(package) = self.packages.remove(id) else { return };
         match package.source {
             Source::Followed { owner, following } => {
-                self.post(Message::Unfollow { name: package.name.clone(), following }, owner);
+                let (name, packaging) = (package.name.clone(), package.packaging);
+                self.post(Message::Unfollow { name, packaging, following }, owner);
             }
-            Source::Made(_) => {
+            Source::Made(maker) => {
                 let stream = self.streams.find(&package.name).and_then(|id| self.streams.get(id));
                 if let Some(stream) = stream {
-                    stream.packaged = false;
+                    let numbering = maker.numbering();
+                    stream.packaged.0[package.packaging as usize] = Form { package: None, numbering };
                 }
             }
             Source::Over => {}

@@ -42,9 +42,9 @@ pub struct Stream {
     pub flush_armed: bool,
     #[cfg(feature = "record")]
     pub recording: Option<super::RecordingId>,
-    /// Somebody asks for it by segments, and it is packaged here.
+    /// How it is packaged here, in each form.
     #[cfg(feature = "segment")]
-    pub packaged: bool,
+    pub packaged: super::packaging::Packaged,
     pub keyframe_asked: Option<Now>,
     /// Payload bytes taken from its publishers.
     pub bytes: u64,
@@ -80,7 +80,7 @@ impl Stream {
             #[cfg(feature = "record")]
             recording: None,
             #[cfg(feature = "segment")]
-            packaged: false,
+            packaged: super::packaging::Packaged::default(),
             keyframe_asked: None,
             bytes: 0,
         }

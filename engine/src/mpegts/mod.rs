@@ -28,7 +28,7 @@ mod program;
 mod segment;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 pub use demux::Demuxer;

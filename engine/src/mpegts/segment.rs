@@ -2,8 +2,14 @@
 
 use bytes::BytesMut;
 
-use super::{clock::Clock, program::Program};
-use crate::{container::Track, media::Frame, time::MediaTime};
+use super::{
+    clock::Clock,
+    coding::Coding,
+    packet::{ADAPTATION, PACKET_BYTES},
+    pes,
+    program::Program,
+};
+use crate::{codec::Parameters, container::Track, media::Frame, time::MediaTime};
 
 /// Writes a stream in runs of packets, for HLS (RFC 8216, 3.2): a segment, or a part of one.
 ///
@@ -40,11 +46,27 @@ impl Segmenter {
         Segmenter { program }
     }
 
+    /// Whether a track of these parameters can be said.
+    pub fn takes(parameters: &Parameters) -> bool {
+        Coding::of(parameters).is_some()
+    }
+
     /// Appends a run of frames, in the order in which they came. Writes nothing when none of them can be said.
     ///
     /// Parameters among them hold from there on, under a new version of the map; after a
     /// [discontinuity](crate::media::Payload::Discontinuity) the packets say that the clock begins anew.
     pub fn write(&mut self, frames: &[Frame], out: &mut BytesMut) {
         self.program.run(frames, out);
+    }
+
+    /// How many pictures are in a run.
+    pub fn pictures(run: &[u8]) -> usize {
+        let begins_picture = |packet: &&[u8]| {
+            const UNIT_START: u8 = 0x40;
+            let [_, second, _, fourth, field, ..] = **packet else { return false };
+            let head = if fourth & ADAPTATION == 0 { 4 } else { 5 + usize::from(field) };
+            second & UNIT_START != 0 && packet.get(head..head + 4) == Some(&[0, 0, 1, pes::PICTURES])
+        };
+        run.chunks_exact(PACKET_BYTES).filter(begins_picture).count()
     }
 }

@@ -6,12 +6,16 @@
 //! known here: its writer is part of the question ([`Text`]).
 //!
 //! Each track is a rendition of its own, and all are cut at the same places, so that segments of one number belong together.
+//! For players that know nothing newer there is MPEG-TS: one rendition with all tracks, cut by another machine at the same
+//! kind of places ([`Transport`]). A stream is packaged in either form only while somebody asks for that form ([`Packaging`]).
 
 mod clock;
 mod lane;
+mod pace;
 mod packager;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod window;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -20,6 +24,7 @@ use bytes::Bytes;
 
 pub use self::{
     packager::Packager,
+    transport::Transport,
     window::{Found, Segment, Shelf, Window, Written},
 };
 use crate::{codec::Parameters, time::Wall};
@@ -57,10 +62,37 @@ pub struct Terms {
     pub id: u64,
     /// No segment is longer than this, rounded to whole seconds (EXT-X-TARGETDURATION).
     pub target: u32,
-    /// No part is longer than this, and only the last of a segment is shorter than 85 % of it (PART-TARGET).
+    /// No part is longer than this (PART-TARGET), but one with a single frame that is; and only the last of a segment, and one
+    /// that parts without media follow, is shorter than 85 % of it.
     pub part: Duration,
     /// How much of the stream a playlist lists.
     pub window: Duration,
+    /// Tracks that were announced. What is in them may come late.
+    pub renditions: Vec<Rendition>,
+}
+
+/// Where the numbers of a stream that is packaged begin: after those of its last packaging, so that no list goes back that
+/// somebody holds. A stream that is packaged for the first time begins with the default, all zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbering {
+    /// The Media Sequence Number of the first segment.
+    pub segment: u64,
+    /// Its [period](Part::period). Where that is not 0 it begins with a discontinuity, which is counted in it.
+    pub period: u64,
+}
+
+/// What segments are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Packaging {
+    /// Fragmented MP4 (CMAF), a track by itself, in parts.
+    Fragments,
+    /// MPEG-TS, all tracks together, in whole segments.
+    Transport,
+}
+
+impl Packaging {
+    /// Both.
+    pub const ALL: [Packaging; 2] = [Packaging::Fragments, Packaging::Transport];
 }
 
 /// Which of a stream's tracks.
@@ -70,6 +102,8 @@ pub enum Rendition {
     Video,
     /// Sound.
     Audio,
+    /// Both, in one transport stream.
+    Transport,
 }
 
 impl Rendition {
@@ -78,6 +112,15 @@ impl Rendition {
         match self {
             Rendition::Video => "video",
             Rendition::Audio => "audio",
+            Rendition::Transport => "ts",
+        }
+    }
+
+    /// In which form it is packaged.
+    pub const fn packaging(self) -> Packaging {
+        match self {
+            Rendition::Video | Rendition::Audio => Packaging::Fragments,
+            Rendition::Transport => Packaging::Transport,
         }
     }
 }
@@ -112,7 +155,9 @@ pub struct Part {
     pub discontinuity: bool,
     /// Discontinuities of the stream so far, the same for all its tracks.
     pub period: u64,
-    /// When its first frame is decoded, in ticks of the track.
+    /// Where its period began, the same for all parts of it.
+    pub origin: Origin,
+    /// When its first frame is decoded, in ticks of the track. Within a period it is where the part before it ends.
     pub start: u64,
     /// How long it lasts, in ticks of the track.
     pub duration: u64,
@@ -122,11 +167,12 @@ pub struct Part {
     pub independent: bool,
     /// It is the last of its segment.
     pub last: bool,
-    /// The track had nothing for so long: there are no bytes.
+    /// The track had nothing for so long. Where that is a whole segment there are bytes, a fragment without samples.
     pub gap: bool,
     /// When its first frame was there.
     pub wall: Wall,
-    /// Whole boxes, `moof` and `mdat`; a segment's first part has `styp` and `prft` before them.
+    /// Whole boxes, `moof` and `mdat`; the first part of a segment that has any has `styp` and `prft` before them. Of a
+    /// transport stream, whole packets that begin with its tables.
     pub bytes: Bytes,
 }
 
@@ -137,6 +183,15 @@ impl Part {
     }
 }
 
+/// The beginning of a period, by which its times can be told when its first segment is no longer listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// In ticks of the track.
+    pub time: u64,
+    /// When that was.
+    pub wall: Wall,
+}
+
 /// What a packager says. All that the cores know of a packaged stream is a run of these.
 #[derive(Clone, Debug)]
 pub enum Cut {
@@ -144,6 +199,8 @@ pub enum Cut {
     Terms(Arc<Terms>),
     /// Parts of this track from here on need it.
     Init(Arc<Init>),
+    /// A transport stream has these tracks from here on, pictures first. What their decoders need is in it.
+    Tracks(Arc<[Arc<Parameters>]>),
     /// The next part of its track.
     Part(Arc<Part>),
     /// There is nothing more.
@@ -188,6 +245,20 @@ pub enum Item {
     Text(Text),
     /// What the server's clock says, for players that reckon from the times of a manifest. (ISO/IEC 23009-1, 5.8.4.11)
     Clock,
+}
+
+impl Item {
+    /// In which form the stream must be packaged for it. A text about no rendition is about those of their own.
+    pub fn packaging(&self) -> Packaging {
+        let rendition = match self {
+            Item::Init { rendition, .. } | Item::Segment { rendition, .. } | Item::Part { rendition, .. } => {
+                Some(*rendition)
+            }
+            Item::Text(text) => text.rendition,
+            Item::Clock => None,
+        };
+        rendition.map_or(Packaging::Fragments, Rendition::packaging)
+    }
 }
 
 /// A playlist or a manifest.

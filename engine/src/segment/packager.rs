@@ -3,12 +3,13 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
-    Cut, Rendition, Settings, Terms,
-    clock::{self, Clock},
-    lane::{Anchor, Lane},
+    Cut, Numbering, Rendition, Settings, Terms,
+    clock::{self, Boundary, Clock},
+    lane::{self, Anchor, Border, Lane},
+    pace::{self, Pace},
 };
 use crate::{
-    codec::Parameters,
+    codec::{Parameters, Shape},
     fmp4::file::usual_duration,
     limits,
     media::{Frame, Payload, TrackId},
@@ -17,20 +18,23 @@ use crate::{
 };
 
 /// How much of a stream is looked at, at most, before its terms are settled.
-const LEARN_MAX: Duration = Duration::from_secs(4);
+pub(super) const LEARN_MAX: Duration = Duration::from_secs(4);
 /// The same for a stream of sound alone, all of whose packets are alike.
-const LEARN_SOUND: Duration = Duration::from_millis(500);
+pub(super) const LEARN_SOUND: Duration = Duration::from_millis(500);
 /// No segment is longer than this, whatever the encoder's groups are.
 const SEGMENT_MAX: Duration = Duration::from_secs(10);
-/// No part is, unless a frame is.
-const PART_MAX: Duration = Duration::from_secs(1);
-/// What of the longest part every part but a segment's last has, in percent.
-const PART_SHARE_MIN: u32 = 85;
-/// Times of one pace differ by so much where they are rounded to milliseconds.
-const JITTER: Duration = Duration::from_millis(2);
-/// So many steps of the pictures' pace are seen before it is settled on, and so many of a hundred are alike where there is one.
+/// How far a group may be from those before it, and how far over a whole number of seconds the groups of a segment may be: its
+/// length is rounded, and other tracks need some room.
+const GROUP_TOLERANCE: Duration = Duration::from_millis(50);
+const OVER_TARGET_MAX: Duration = Duration::from_millis(350);
+/// So many steps of the pictures' pace are seen before it is settled on.
 const STEPS_MIN: usize = 8;
-const STEPS_ALIKE_PERCENT: usize = 90;
+/// The shortest segment that a break leaves.
+const BROKEN_SEGMENT_MIN: i64 = 1_000_000;
+/// No stream has later times, or earlier ones than this before zero, nanoseconds: 73 years, so that sums of times are times.
+const TIME_MAX: i64 = i64::MAX / 4;
+/// A packet of sound lasts so long where no track of it is known yet: most encoders' do not last longer.
+const PACKET: Duration = Duration::from_millis(24);
 
 /// Takes a stream's frames, gives its [`Cut`]s.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Packager {
     /// The longest group of the stream lately, if one has ended.
     group: Option<Duration>,
     parameters: Vec<(TrackId, Arc<Parameters>)>,
+    /// Where numbers begin; once it is over, where the next packaging goes on.
+    numbering: Numbering,
     state: State,
     cuts: VecDeque<Cut>,
 }
@@ -56,10 +62,15 @@ enum State {
 struct Running {
     terms: Arc<Terms>,
     clock: Clock,
+    /// What is added to the clock's numbers.
+    numbering: Numbering,
+    /// The open segment.
+    open: Border,
     lanes: Vec<Lane>,
     /// The stream's first time.
     zero: MediaTime,
-    anchor: Anchor,
+    /// The latest frame of any track.
+    latest: i64,
     /// What comes next does not continue what was before.
     breaks: bool,
     /// Sound that is ahead of the pictures by more than a segment has room for.
@@ -67,14 +78,21 @@ struct Running {
 }
 
 impl Packager {
-    /// For a stream whose groups were this long lately, if that is known. `id` is given to no other packaging of the stream.
-    /// `opening` is what held before the first frame that will come.
-    pub fn new(settings: Settings, id: u64, group: Option<Duration>, opening: &Opening) -> Self {
+    /// For a stream whose groups were this long lately, if that is known. `id` is given to no other packaging of the stream,
+    /// and `numbering` is what the last one left. `opening` is what held before the first frame that will come.
+    pub fn new(
+        settings: Settings,
+        id: u64,
+        group: Option<Duration>,
+        opening: &Opening,
+        numbering: Numbering,
+    ) -> Self {
         let mut packager = Packager {
             settings,
             id,
             group,
             parameters: Vec::new(),
+            numbering,
             state: State::Learning(Vec::new()),
             cuts: VecDeque::new(),
         };
@@ -89,6 +107,14 @@ impl Packager {
     /// What it says next.
     pub fn poll(&mut self) -> Option<Cut> {
         self.cuts.pop_front()
+    }
+
+    /// Where the next packaging of the stream goes on: the number of a segment that has not begun, and the period that follows.
+    pub fn numbering(&self) -> Numbering {
+        match &self.state {
+            State::Running(running) => running.following(),
+            State::Learning(_) | State::Ended => self.numbering,
+        }
     }
 
     /// The next frame of the stream, which came at `wall`.
@@ -121,10 +147,12 @@ impl Packager {
             self.begin();
         }
         if let State::Running(running) = &mut self.state {
-            running.release(&mut self.cuts);
+            running.release(0, i64::MAX, &mut self.cuts);
+            let end = running.end();
             for lane in &mut running.lanes {
-                lane.finish(running.anchor, &mut self.cuts);
+                lane.finish(end, &mut self.cuts);
             }
+            self.numbering = running.following();
         }
         self.cuts.push_back(Cut::Ended);
         self.state = State::Ended;
@@ -132,6 +160,8 @@ impl Packager {
 
     fn note(&mut self, track: TrackId, parameters: &Arc<Parameters>) {
         match self.parameters.iter_mut().find(|(known, _)| *known == track) {
+            // Encoders say the same again and again: one is kept, so that it is seen at once that nothing changes.
+            Some((_, known)) if known == parameters => {}
             Some((_, known)) => *known = parameters.clone(),
             None => self.parameters.push((track, parameters.clone())),
         }
@@ -139,6 +169,16 @@ impl Packager {
 
     fn has_pictures(&self) -> bool {
         self.parameters.iter().any(|(_, parameters)| parameters.codec.is_video())
+    }
+
+    /// The first track of sound that was announced.
+    fn sound(&self) -> Option<&(TrackId, Arc<Parameters>)> {
+        self.parameters.iter().find(|(_, parameters)| !parameters.codec.is_video())
+    }
+
+    fn announced(&self) -> Vec<Rendition> {
+        let pictures = self.has_pictures().then_some(Rendition::Video);
+        pictures.into_iter().chain(self.sound().map(|_| Rendition::Audio)).collect()
     }
 
     /// Begins to cut once enough is known.
@@ -173,22 +213,36 @@ impl Packager {
         let terms = Arc::new(Terms {
             id: self.id,
             target: u32::try_from(target.as_secs()).unwrap_or(u32::MAX),
-            part: self.part(&frames),
+            part: pace::part(self.settings.part, &self.paces(&frames)),
             window: self.settings.window,
+            renditions: self.announced(),
         });
-        let clock = Clock::new(
+        let mut clock = Clock::new(
             nanos(self.settings.segment.min(target)),
             nanos(target),
             nanos(group.unwrap_or(target)),
             anchor.at,
         );
+        let packet = self.sound().map_or(PACKET, |(_, parameters)| usual_duration(parameters));
+        clock.leave(nanos(lane::bridge(packet)));
         self.cuts.push_back(Cut::Terms(terms.clone()));
+        let numbering = self.numbering;
+        let open = Border {
+            number: numbering.segment,
+            at: anchor.at,
+            ends: anchor.at,
+            breaks: numbering.period > 0,
+            period: numbering.period,
+            anchor,
+        };
         self.state = State::Running(Box::new(Running {
             terms,
             clock,
+            numbering,
+            open,
             lanes: Vec::new(),
             zero,
-            anchor,
+            latest: anchor.at,
             breaks: false,
             held: VecDeque::new(),
         }));
@@ -197,25 +251,20 @@ impl Packager {
         }
     }
 
-    /// How long a part may be, so that parts of whole frames come close to it.
-    fn part(&self, frames: &[(Frame, Wall)]) -> Duration {
-        let wanted = self.settings.part;
-        let pictures: Vec<MediaTime> =
-            frames.iter().filter(|(frame, _)| frame.is_video()).map(|(frame, _)| frame.dts).collect();
-        let mut steps: Vec<Duration> = pictures.windows(2).map(|pair| since(pair[0], pair[1])).collect();
-        steps.sort_unstable();
-        let (Some(&usual), Some(&most)) = (steps.get(steps.len() / 2), steps.last()) else {
-            let sound = self.parameters.iter().find(|(_, parameters)| !parameters.codec.is_video());
-            return whole_frames(wanted, sound.map_or(wanted, |(_, parameters)| usual_duration(parameters)));
+    /// How the frames of the tracks follow each other, as far as that is known.
+    fn paces(&self, frames: &[(Frame, Wall)]) -> Vec<Pace> {
+        let of = |wanted: fn(&Frame) -> bool| {
+            Pace::of(
+                frames.iter().map(|(frame, _)| frame).filter(|frame| wanted(frame)).map(|frame| frame.dts),
+            )
         };
-        let alike: Vec<Duration> =
-            steps.iter().copied().filter(|step| step.abs_diff(usual) <= JITTER).collect();
-        if alike.len() * 100 >= steps.len() * STEPS_ALIKE_PERCENT {
-            let all: Duration = alike.iter().sum();
-            return whole_frames(wanted, all / u32::try_from(alike.len()).unwrap_or(u32::MAX));
-        }
-        // At no pace: long enough that what one frame leaves of it is small.
-        wanted.max(most * 100 / (100 - PART_SHARE_MIN)).min(PART_MAX).max(most)
+        let packets = self.sound().map(|(_, parameters)| match parameters.shape {
+            Shape::Audio { packet_samples, .. } if packet_samples > 0 => {
+                Pace::exact(usual_duration(parameters))
+            }
+            _ => of(Frame::is_audio).unwrap_or(Pace::near(usual_duration(parameters))),
+        });
+        of(Frame::is_video).into_iter().chain(packets).collect()
     }
 
     fn package(&mut self, frame: &Frame, wall: Wall) {
@@ -223,21 +272,18 @@ impl Packager {
         match &frame.payload {
             Payload::Discontinuity => running.breaks = true,
             Payload::Parameters(parameters) => {
-                let (track, parameters) = (frame.track, parameters.clone());
-                let open = running.clock.open();
-                let changed = running
-                    .lanes
-                    .iter_mut()
-                    .find(|lane| lane.track == track && **lane.parameters() != *parameters);
-                match changed {
-                    // The other track has broken already, and this one has sent nothing since: it is one break for both.
-                    Some(lane) if lane.is_before(open) && !running.breaks => {
-                        let (rate, anchor) = (frame.dts.rate, running.anchor);
-                        lane.change(parameters.clone(), rate, running.zero, None, anchor, &mut self.cuts);
-                        self.cuts.push_back(lane.init(wall));
-                    }
-                    changed => running.breaks |= changed.is_some(),
+                let period = running.open.period;
+                let lane = running.lanes.iter_mut().find(|lane| lane.track == frame.track);
+                // Where the other track has broken already, and this one has sent nothing since, it is one break for both.
+                // Else the next frame of this one does not continue those before it.
+                if let Some(lane) =
+                    lane.filter(|lane| lane.is_before(period) && lane.parameters() != parameters)
+                    && !running.breaks
+                {
+                    lane.change(parameters.clone(), frame.dts.rate, running.zero, None, &mut self.cuts);
+                    self.cuts.push_back(lane.init(wall));
                 }
+                let (track, parameters) = (frame.track, parameters.clone());
                 self.note(track, &parameters);
             }
             Payload::Video { key, .. } => self.media(frame, Rendition::Video, *key, wall),
@@ -247,55 +293,44 @@ impl Packager {
     }
 
     fn media(&mut self, frame: &Frame, rendition: Rendition, key: bool, wall: Wall) {
-        let State::Running(running) = &mut self.state else { return };
-        let Some((_, parameters)) = self.parameters.iter().find(|(track, _)| *track == frame.track) else {
-            return;
-        };
+        let Packager { state: State::Running(running), parameters, cuts, .. } = self else { return };
+        let Some((_, known)) = parameters.iter().find(|(track, _)| *track == frame.track) else { return };
         let at = frame.dts.as_nanos();
+        // Only the first track of each kind is packaged, from where a decoder can begin, and from the first frame on.
+        let old = at.saturating_add(nanos(lane::bridge(usual_duration(known)))) < running.open.at;
+        match running.lanes.iter().find(|lane| lane.rendition == rendition) {
+            Some(lane) if lane.track != frame.track => return,
+            None if !key || old => return,
+            _ if at.saturating_abs() > TIME_MAX => return,
+            _ => {}
+        }
+        // The stream's clock has no such steps; who gives them must not have a segment made for each second of one.
+        let step_max = nanos(limits::CLOCK_STEP_FORWARD_MAX);
+        running.breaks |= at.saturating_sub(running.latest) > step_max || running.changes(frame.track, known);
+        running.latest = running.latest.max(at);
+        running.reach_back(at);
         let leads = rendition == Rendition::Video || !running.has(Rendition::Video);
         if std::mem::take(&mut running.breaks) {
-            running.release(&mut self.cuts);
-            let boundary = running.clock.breaks(at);
-            for lane in &mut running.lanes {
-                let (track, now) = (lane.track, lane.parameters().clone());
-                let wanted = self.parameters.iter().find(|(known, _)| *known == track);
-                let wanted = wanted.map_or(&now, |(_, wanted)| wanted);
-                if **wanted == *now {
-                    lane.expect(boundary);
-                } else {
-                    let (rate, anchor) = (frame.dts.rate, running.anchor);
-                    lane.change(wanted.clone(), rate, running.zero, Some(boundary), anchor, &mut self.cuts);
-                    self.cuts.push_back(lane.init(wall));
-                }
-            }
-            running.anchor = Anchor { at, wall };
-        } else if leads && let Some(boundary) = running.clock.begins(at, key) {
-            running.expect(boundary);
-            running.release(&mut self.cuts);
-        } else if !leads && at >= running.clock.latest() {
-            // A segment must end before this, and the picture that ends it has not come yet.
-            running.held.push_back(frame.clone());
-            let waited = at.saturating_sub(running.clock.latest());
-            if waited >= clock::PATIENCE || running.held.len() >= limits::HLS_HELD_FRAMES_MAX {
-                let boundary = running.clock.forced();
+            running.break_at(frame, wall, parameters, cuts);
+        } else if leads {
+            while let Some(boundary) = running.clock.overdue(at, running.end()) {
                 running.expect(boundary);
-                running.release(&mut self.cuts);
             }
-            return;
+            if let Some(boundary) = running.clock.begins(at, key) {
+                running.expect(boundary);
+            }
         }
         if !running.has(rendition) {
-            if !key {
-                return;
-            }
-            let open = running.clock.open();
-            let lane =
-                Lane::new(frame.track, rendition, parameters.clone(), frame.dts.rate, running.zero, open);
-            self.cuts.push_back(lane.init(wall));
-            running.lanes.push(lane);
+            running.admit(frame, rendition, known.clone(), wall, cuts);
         }
-        running.push(frame, rendition, &mut self.cuts);
+        if leads {
+            running.push(frame, rendition, cuts);
+        } else {
+            running.held.push_back(frame.clone());
+        }
+        running.release(clock::PATIENCE, i64::MAX, cuts);
         for lane in &mut running.lanes {
-            lane.catch_up(running.anchor, &mut self.cuts);
+            lane.catch_up(cuts);
         }
     }
 }
@@ -305,64 +340,155 @@ impl Running {
         self.lanes.iter().any(|lane| lane.rendition == rendition)
     }
 
-    fn expect(&mut self, boundary: clock::Boundary) {
-        self.lanes.iter_mut().for_each(|lane| lane.expect(boundary));
+    /// Whether a track has other parameters than before.
+    fn changes(&self, track: TrackId, parameters: &Arc<Parameters>) -> bool {
+        let lane = self.lanes.iter().find(|lane| lane.track == track);
+        lane.is_some_and(|lane| {
+            !Arc::ptr_eq(lane.parameters(), parameters) && lane.parameters() != parameters
+        })
     }
 
-    /// Sound that waited for a segment to begin.
-    fn release(&mut self, out: &mut VecDeque<Cut>) {
-        for frame in std::mem::take(&mut self.held) {
-            self.push(&frame, Rendition::Audio, out);
+    /// Hears of a frame at `at`: one that is a little older than the period that has just begun may be of it.
+    fn reach_back(&mut self, at: i64) {
+        let (begins, apart) = (self.open.at, nanos(lane::APART));
+        let is_first = self.open.breaks || self.open.number == self.numbering.segment;
+        if is_first && (1..=2 * apart).contains(&begins.saturating_sub(at)) {
+            self.clock.reaches_back(at.max(begins - apart));
         }
     }
 
-    /// Only the first track of each kind is packaged.
+    /// What comes after all that has begun.
+    const fn following(&self) -> Numbering {
+        Numbering { segment: self.open.number + 1, period: self.open.period + 1 }
+    }
+
+    /// A track that was not there before.
+    fn admit(
+        &mut self,
+        frame: &Frame,
+        rendition: Rendition,
+        parameters: Arc<Parameters>,
+        wall: Wall,
+        out: &mut VecDeque<Cut>,
+    ) {
+        let (terms, rate) = (self.terms.clone(), frame.dts.rate);
+        let lane = Lane::new(frame.track, rendition, terms, parameters, rate, self.zero, self.open);
+        if rendition == Rendition::Audio {
+            self.clock.leave(nanos(lane.bridge()));
+        }
+        out.push_back(lane.init(wall));
+        self.lanes.push(lane);
+    }
+
+    /// A segment begins that continues the open one.
+    fn expect(&mut self, boundary: Boundary) {
+        let number = self.numbering.segment + boundary.number;
+        self.open = Border { number, at: boundary.at, ends: boundary.at, breaks: false, ..self.open };
+        self.lanes.iter_mut().for_each(|lane| lane.expect(self.open));
+    }
+
+    /// A segment begins with `frame` that does not continue the open one. `parameters` hold from there on.
+    fn break_at(
+        &mut self,
+        frame: &Frame,
+        wall: Wall,
+        parameters: &[(TrackId, Arc<Parameters>)],
+        out: &mut VecDeque<Cut>,
+    ) {
+        let at = frame.dts.as_nanos();
+        // Sound that is ahead of it is behind the break.
+        self.release(0, at, out);
+        let least = self.open.at.saturating_add(BROKEN_SEGMENT_MIN);
+        let ends = self.end().min(at).max(least);
+        let boundary = self.clock.breaks(at.max(ends));
+        // A wall that was set back must not have two things at one time.
+        let wall = wall.max(self.open.anchor.wall(ends));
+        self.open = Border {
+            number: self.numbering.segment + boundary.number,
+            at: boundary.at,
+            ends,
+            breaks: true,
+            period: self.numbering.period + boundary.period,
+            anchor: Anchor { at: boundary.at, wall },
+        };
+        for lane in &mut self.lanes {
+            let wanted = parameters.iter().find(|(known, _)| *known == lane.track);
+            match wanted.filter(|(_, wanted)| **wanted != **lane.parameters()) {
+                None => lane.expect(self.open),
+                Some((_, wanted)) => {
+                    let rate = if lane.track == frame.track { frame.dts.rate } else { lane.rate() };
+                    lane.change(wanted.clone(), rate, self.zero, Some(self.open), out);
+                    out.push_back(lane.init(wall));
+                }
+            }
+            if lane.track == frame.track {
+                lane.arrive(out);
+            }
+        }
+    }
+
+    /// When the last frame of any track ends, as far as the open segment may reach.
+    fn end(&self) -> i64 {
+        let ends = self.lanes.iter().map(Lane::until).max();
+        ends.unwrap_or(self.open.at).min(self.clock.latest())
+    }
+
+    /// Gives sound that waited to its track, if it is from before `end`, as far as the open segment may reach. A segment ends
+    /// without the picture that should end it when sound is ahead of it by more than `patience`.
+    fn release(&mut self, patience: i64, end: i64, out: &mut VecDeque<Cut>) {
+        let first = |held: &VecDeque<Frame>| held.front().map(|frame| frame.dts.as_nanos());
+        while let Some(first) = first(&self.held).filter(|first| *first < end) {
+            let latest = self.clock.latest();
+            if first < latest {
+                if let Some(frame) = self.held.pop_front() {
+                    self.push(&frame, Rendition::Audio, out);
+                }
+                continue;
+            }
+            let newest = self.held.back().map_or(first, |frame| frame.dts.as_nanos());
+            let waited = newest.max(first).saturating_sub(latest);
+            if waited < patience && self.held.len() < limits::HLS_HELD_FRAMES_MAX {
+                break;
+            }
+            let boundary = self.clock.forced();
+            self.expect(boundary);
+        }
+    }
+
     fn push(&mut self, frame: &Frame, rendition: Rendition, out: &mut VecDeque<Cut>) {
-        let lane =
-            self.lanes.iter_mut().find(|lane| lane.rendition == rendition && lane.track == frame.track);
-        if let Some(lane) = lane {
-            lane.push(frame, &self.terms, self.anchor, out);
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.rendition == rendition) {
+            lane.push(frame, out);
         }
     }
 }
 
 /// What no segment is longer than, whole seconds: as many groups as a segment has at least.
-fn target(segment: Duration, group: Option<Duration>, has_pictures: bool) -> Duration {
+pub(super) fn target(segment: Duration, group: Option<Duration>, has_pictures: bool) -> Duration {
     let most = match group {
         _ if !has_pictures => segment,
         Some(group) if !group.is_zero() => {
-            let groups = segment.saturating_sub(Duration::from_millis(50)).as_nanos() / group.as_nanos() + 1;
+            let groups = segment.saturating_sub(GROUP_TOLERANCE).as_nanos() / group.as_nanos() + 1;
             group * u32::try_from(groups).unwrap_or(u32::MAX).min(1000)
         }
         // Not even one group has ended.
         _ => segment * 2,
     };
-    // A length is rounded to the nearest second before it is held against the target.
-    let seconds = (most.min(SEGMENT_MAX).max(segment) + Duration::from_millis(600)).as_secs();
+    let seconds = (most.min(SEGMENT_MAX).max(segment) + Duration::from_secs(1) - OVER_TARGET_MAX).as_secs();
     Duration::from_secs(seconds.max(1))
 }
 
-/// As many whole frames as fit into `wanted`, at least one.
-fn whole_frames(wanted: Duration, frame: Duration) -> Duration {
-    if frame.is_zero() {
-        return wanted;
-    }
-    let count = ((wanted + JITTER).as_nanos() / frame.as_nanos()).max(1);
-    frame * u32::try_from(count).unwrap_or(1) + JITTER
-}
-
-fn longest_group(frames: &[(Frame, Wall)]) -> Option<Duration> {
+pub(super) fn longest_group(frames: &[(Frame, Wall)]) -> Option<Duration> {
     let keys: Vec<MediaTime> =
         frames.iter().filter(|(frame, _)| frame.is_key()).map(|(frame, _)| frame.dts).collect();
     keys.windows(2).map(|pair| since(pair[0], pair[1])).max()
 }
 
-fn since(earlier: MediaTime, later: MediaTime) -> Duration {
+pub(super) fn since(earlier: MediaTime, later: MediaTime) -> Duration {
     let nanos = later.as_nanos().saturating_sub(earlier.as_nanos());
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
-fn nanos(duration: Duration) -> i64 {
+pub(super) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
@@ -383,15 +509,5 @@ mod unit {
         assert_eq!(of(2000, Some(8333)), 8);
         assert_eq!(of(2000, Some(60_000)), 10);
         assert_eq!(of(2000, None), 4);
-    }
-
-    #[test]
-    fn a_part_has_whole_frames() {
-        let of =
-            |nanos: u64| whole_frames(Duration::from_millis(200), Duration::from_nanos(nanos)).as_millis();
-        assert_eq!(of(33_333_333), 201);
-        assert_eq!(of(40_000_000), 202);
-        assert_eq!(of(41_666_667), 168);
-        assert_eq!(of(500_000_000), 502);
     }
 }

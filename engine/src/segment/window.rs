@@ -8,13 +8,18 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Cut, Init, Item, Part, Rendition, Terms, Text, ticks};
-use crate::time::Now;
+use super::{Cut, Init, Item, Packaging, Part, Rendition, Terms, Text, ticks};
+use crate::{codec::Parameters, time::Now};
 
 /// Texts that are kept, so that a thousand clients who ask for the same have it written once.
 const TEXTS_MAX: usize = 16;
 /// How far beyond the newest segment a client may ask. (RFC 8216bis, 6.2.5.2)
 const AHEAD_MAX: u64 = 2;
+/// How much of one track is whole when nobody waits for another any more that was announced.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// Whole segments of MPEG-TS that the first list has, unless they are long: GStreamer 1.22 never gets on from a list of one,
+/// and who knows no parts would play that to its end before it hears of the next.
+const TRANSPORT_BEGINS: usize = 2;
 /// Segments that a playlist lists at least. (RFC 8216bis, 6.2.2)
 const SEGMENTS_MIN: usize = 3;
 
@@ -22,6 +27,8 @@ const SEGMENTS_MIN: usize = 3;
 #[derive(Debug, Default)]
 pub struct Window {
     terms: Option<Arc<Terms>>,
+    /// Of a transport stream.
+    tracks: Option<Arc<[Arc<Parameters>]>>,
     shelves: Vec<Shelf>,
     ended: bool,
     texts: Vec<(Text, Arc<Written>)>,
@@ -223,6 +230,11 @@ impl Window {
         self.terms.as_deref()
     }
 
+    /// What the tracks of a transport stream are, pictures first; none of a stream that is packaged otherwise.
+    pub fn tracks(&self) -> &[Arc<Parameters>] {
+        self.tracks.as_deref().unwrap_or_default()
+    }
+
     /// Its tracks, pictures first.
     pub fn shelves(&self) -> &[Shelf] {
         &self.shelves
@@ -255,6 +267,11 @@ impl Window {
                     shelf.inits.push_back(init.clone());
                 }
             }
+            Cut::Tracks(tracks) => {
+                self.tracks = Some(tracks.clone());
+                // It is there from now on, though its first segment is not.
+                self.shelf_of(Rendition::Transport);
+            }
             Cut::Part(part) => {
                 let Some(terms) = self.terms.clone() else { return };
                 let shelf = self.shelf_of(part.rendition);
@@ -280,6 +297,7 @@ impl Window {
     /// their clients are served where they have been.
     pub fn cuts(&self) -> Vec<Cut> {
         let mut cuts: Vec<Cut> = self.terms.iter().map(|terms| Cut::Terms(terms.clone())).collect();
+        cuts.extend(self.tracks.iter().map(|tracks| Cut::Tracks(tracks.clone())));
         for shelf in &self.shelves {
             cuts.extend(shelf.inits.iter().map(|init| Cut::Init(init.clone())));
         }
@@ -293,15 +311,24 @@ impl Window {
         cuts
     }
 
-    /// Whether somebody who asks can begin to play: each track has a whole segment, or the one that is asked about. Whoever
-    /// plays already does not wait for a track that comes later.
+    /// Whether somebody who asks can begin to play: each track has a whole segment, those that were only announced among them,
+    /// or the one that is asked about. A player would never hear of a track that the first list lacks, but it does not wait
+    /// for ever either.
     fn is_ready(&self, rendition: Option<Rendition>) -> bool {
         let whole = |shelf: &Shelf| shelf.whole().count();
+        let is_long = |shelf: &Shelf| shelf.whole().map(Segment::duration).sum::<Duration>() >= PATIENCE;
         match rendition {
-            Some(rendition) => self.shelf(rendition).is_some_and(|shelf| whole(shelf) > 0),
+            Some(rendition) => self.shelf(rendition).is_some_and(|shelf| match rendition.packaging() {
+                Packaging::Transport if !self.ended => whole(shelf) >= TRANSPORT_BEGINS || is_long(shelf),
+                _ => whole(shelf) > 0,
+            }),
             None => {
-                let all = !self.shelves.is_empty() && self.shelves.iter().all(|shelf| whole(shelf) > 0);
-                let late = self.shelves.iter().any(|shelf| whole(shelf) >= SEGMENTS_MIN);
+                let announced = self.terms.iter().flat_map(|terms| &terms.renditions);
+                let mut absent = announced.filter(|rendition| self.shelf(**rendition).is_none());
+                let all = !self.shelves.is_empty()
+                    && absent.next().is_none()
+                    && self.shelves.iter().all(|shelf| whole(shelf) > 0);
+                let late = self.shelves.iter().any(|shelf| whole(shelf) >= SEGMENTS_MIN || is_long(shelf));
                 all || late || (self.ended && self.shelves.iter().any(|shelf| whole(shelf) > 0))
             }
         }
@@ -328,10 +355,16 @@ impl Window {
                     return if next { Found::Later } else { Found::Missing };
                 };
                 let parts = segment.parts.iter().skip(from.unwrap_or(0) as usize);
-                let bytes: Vec<Bytes> = parts.map(|part| part.bytes.clone()).collect();
+                let bytes: Vec<Bytes> =
+                    parts.map(|part| part.bytes.clone()).filter(|bytes| !bytes.is_empty()).collect();
                 match from {
-                    _ if segment.is_gap() => Found::Missing,
-                    _ if segment.whole || self.ended => Found::Bytes(bytes),
+                    _ if segment.whole || self.ended => {
+                        if segment.is_empty() {
+                            Found::Missing
+                        } else {
+                            Found::Bytes(bytes)
+                        }
+                    }
                     Some(_) if !bytes.is_empty() => Found::Open(bytes, segment.parts.len() as u32),
                     _ => Found::Later,
                 }
@@ -340,7 +373,7 @@ impl Window {
                 let Some(shelf) = self.of(*id, *rendition) else { return Found::Missing };
                 let part = shelf.find(*number).and_then(|segment| segment.parts.get(*index as usize));
                 match part {
-                    Some(part) if part.gap => Found::Missing,
+                    Some(part) if part.bytes.is_empty() => Found::Missing,
                     Some(part) => Found::Bytes(vec![part.bytes.clone()]),
                     // What a preload hint names.
                     None if shelf.next() == (*number, *index) && !self.ended => Found::Later,

@@ -24,6 +24,8 @@ use shardcast_io::{
     tcp,
 };
 
+#[cfg(feature = "http")]
+use super::trunks::Speech;
 use super::{Shard, datagrams::Datagrams};
 use crate::tls::Channel;
 
@@ -61,6 +63,9 @@ pub(super) struct Peer {
     pub(super) receives: Receives,
     /// What its bytes go through, at a door that speaks TLS.
     pub(super) channel: Option<Box<Channel>>,
+    /// Whether it has one conversation or many.
+    #[cfg(feature = "http")]
+    pub(super) speech: Speech,
 }
 
 /// Where a connection's bytes are received.
@@ -131,7 +136,7 @@ impl Shard {
             return;
         }
         let (protocol, speaks_tls) = (row.protocol, row.speaks_tls);
-        let channel = if speaks_tls { self.open_channel() } else { None };
+        let channel = if speaks_tls { self.open_channel(protocol.name) } else { None };
         let row = &mut self.doors[door];
         if speaks_tls && channel.is_none() {
             row.refused += 1;
@@ -141,8 +146,12 @@ impl Shard {
             Ok(id) => {
                 row.accepted += 1;
                 let connection = self.enter(id, door, peer.ip());
+                #[cfg(feature = "http")]
+                let speech = Speech::at(protocol.name, now.after(self.settings.doors.handshake));
                 if let Some(peer) = self.peer(connection) {
                     peer.channel = channel;
+                    #[cfg(feature = "http")]
+                    (peer.speech = speech);
                 }
                 let session = protocol.begin(&self.settings.doors, now);
                 let door = protocol.name;
@@ -202,16 +211,25 @@ impl Shard {
             (Stage::Quieting, End::Cancelled) => self.quieted(connection, now),
             // It receives into memory of its session from here on.
             (Stage::Open, End::Cancelled) => self.turns.push(socket),
-            (_, End::Eof) => self.hub.handle(Input::Closed { connection, how: Lost::Eof }, now),
-            (_, End::Failed(error)) => {
-                let how = Lost::Failed(word_for(&error));
-                self.hub.handle(Input::Closed { connection, how }, now);
-            }
+            (_, End::Eof) => self.lost(connection, Lost::Eof, now),
+            (_, End::Failed(error)) => self.lost(connection, Lost::Failed(word_for(&error)), now),
         }
     }
 
-    /// The hub has forgotten the connection. The peer may read what was sent, but not for long.
+    /// The hub has forgotten the connection.
     pub(super) fn close(&mut self, connection: ConnectionId, now: Now) {
+        #[cfg(feature = "http")]
+        match self.peer(connection).map(|peer| &peer.speech) {
+            None => return self.leave_branch(connection, now),
+            // It lives on for its branches.
+            Some(Speech::Many(_)) => return,
+            Some(Speech::One | Speech::Unknown { .. }) => {}
+        }
+        self.part(connection, now);
+    }
+
+    /// Nobody has anything more for the connection. The peer may read what was sent, but not for long.
+    pub(super) fn part(&mut self, connection: ConnectionId, now: Now) {
         let Some(peer) = self.peer(connection) else { return };
         let id = peer.id;
         peer.stage = Stage::Lingering;
@@ -236,7 +254,16 @@ impl Shard {
             self.peers.resize_with(slot + 1, || None);
         }
         let (stage, receives) = (Stage::Open, Receives::Pool);
-        self.peers[slot] = Some(Peer { id, door, address, stage, receives, channel: None });
+        self.peers[slot] = Some(Peer {
+            id,
+            door,
+            address,
+            stage,
+            receives,
+            channel: None,
+            #[cfg(feature = "http")]
+            speech: Speech::One,
+        });
         if let Some(door) = self.doors.get_mut(door) {
             door.connections += 1;
             *door.by_address.entry(address).or_default() += 1;

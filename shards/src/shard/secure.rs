@@ -7,6 +7,8 @@
 use std::io;
 
 use bytes::Bytes;
+#[cfg(feature = "http")]
+use shardcast_engine::http2;
 use shardcast_engine::{
     error::ErrorKind,
     hub::{ConnectionId, Input, Level, Lost, Notice},
@@ -22,8 +24,13 @@ use crate::tls::{Channel, Fault};
 
 impl Shard {
     /// A channel for whoever has just come in by a door that speaks TLS.
-    pub(super) fn open_channel(&self) -> Option<Box<Channel>> {
+    pub(super) fn open_channel(&self, door: &str) -> Option<Box<Channel>> {
         let certificate = self.certificate.as_ref()?;
+        #[cfg(feature = "http")]
+        if http2::DOORS.contains(&door) {
+            return Channel::for_http(certificate).ok().map(Box::new);
+        }
+        let _ = door;
         Channel::new(certificate).ok().map(Box::new)
     }
 
@@ -38,21 +45,25 @@ impl Shard {
         let Some(channel) = &mut peer.channel else { return };
         let result = channel.receive(records, &mut heard);
         let ended = channel.has_ended();
+        #[cfg(feature = "http")]
+        if let Some(http2) = channel.speaks_http2() {
+            self.agreed(connection, http2, now);
+        }
         let received = heard.len() - before;
         if lends {
             self.hub.handle(Input::Filled { connection, memory: heard, received }, now);
         } else if received > 0 {
-            self.hub.handle(Input::Received { connection, bytes: &heard }, now);
+            self.heard(connection, &heard, now);
         }
         self.send_on(id);
         match result {
-            Ok(()) if ended => self.hub.handle(Input::Closed { connection, how: Lost::Eof }, now),
+            Ok(()) if ended => self.lost(connection, Lost::Eof, now),
             Ok(()) => {}
             Err(fault) => self.broken(connection, &fault, now),
         }
     }
 
-    /// The hub wants something sent to a peer with a channel.
+    /// The hub, or a trunk, wants something sent to a peer with a channel.
     pub(super) fn seal(&mut self, connection: ConnectionId, bytes: &Bytes, now: Now) {
         let Some(peer) = self.peer(connection) else { return };
         let id = peer.id;
@@ -60,7 +71,7 @@ impl Shard {
         match channel.seal(bytes) {
             Ok(true) => self.send_on(id),
             // A farewell to a peer that is not done with its handshake: it could not read it.
-            Ok(false) => self.hub.handle(Input::Sent { connection, result: Ok(bytes.len()) }, now),
+            Ok(false) => self.gone(connection, Ok(bytes.len()), now),
             Err(fault) => self.broken(connection, &fault, now),
         }
     }
@@ -73,10 +84,7 @@ impl Shard {
         let count = match result {
             Ok(count) => count,
             Err(_) if stage == Stage::Lingering => return self.stop_lingering(id),
-            Err(error) => {
-                let how = Lost::Failed(word_for(&error));
-                return self.hub.handle(Input::Closed { connection, how }, now);
-            }
+            Err(error) => return self.lost(connection, Lost::Failed(word_for(&error)), now),
         };
         let gone = channel.sent(count);
         if !channel.is_idle() {
@@ -92,7 +100,7 @@ impl Shard {
             Stage::Quieting if !self.ring.is_receiving(id) => self.quieted(connection, now),
             Stage::Open | Stage::Quieting => {
                 if let Some(bytes) = gone {
-                    self.hub.handle(Input::Sent { connection, result: Ok(bytes) }, now);
+                    self.gone(connection, Ok(bytes), now);
                 }
             }
         }
@@ -138,7 +146,7 @@ impl Shard {
 
     /// TLS with this peer cannot go on. One line says so: the hub's, where a publisher is lost, else ours.
     fn broken(&mut self, connection: ConnectionId, fault: &Fault, now: Now) {
-        self.tls_faults.count_error(fault.kind());
+        self.faults.count_error(fault.kind());
         let Some(peer) = self.peer(connection) else { return };
         let (id, door) = (peer.id, peer.door);
         if !self.hub.lends(connection) {
@@ -152,6 +160,6 @@ impl Shard {
                 at: Some(fault.at),
             });
         }
-        self.hub.handle(Input::Closed { connection, how: Lost::Failed(fault.word()) }, now);
+        self.lost(connection, Lost::Failed(fault.word()), now);
     }
 }

@@ -20,6 +20,8 @@ use rustls::{
 #[derive(Clone)]
 pub struct Certificate {
     config: Arc<ServerConfig>,
+    /// The same, and the versions of HTTP that a peer may choose from.
+    http_config: Arc<ServerConfig>,
     chain: usize,
 }
 
@@ -90,7 +92,9 @@ impl Certificate {
         // No session is resumed, see the top of this file.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Certificate { config: Arc::new(config), chain: length })
+        let mut http_config = config.clone();
+        http_config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+        Ok(Certificate { config: Arc::new(config), http_config: Arc::new(http_config), chain: length })
     }
 
     /// Certificates in the chain.
@@ -101,6 +105,11 @@ impl Certificate {
     /// What a handshake is made with.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         self.config.clone()
+    }
+
+    /// What a handshake is made with at a door of HTTP.
+    pub(super) fn http_config(&self) -> Arc<ServerConfig> {
+        self.http_config.clone()
     }
 }
 
@@ -141,6 +150,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
     Ok(bytes)
 }
+
+/// HTTP/2 among the protocols that may be spoken inside TLS (RFC 9113, 3.2).
+pub(super) const HTTP2: &[u8] = b"h2";
 
 /// Bytes of one of the files. A chain takes a few thousand; what is larger is some other file.
 const PEM_BYTES_MAX: u64 = 1 << 20;

@@ -7,18 +7,19 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustls::{
-    AlertDescription, Error,
+    AlertDescription, Error, ServerConfig,
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic},
 };
 
 use shardcast_engine::error::ErrorKind;
 
-use super::Certificate;
+use super::{Certificate, certificate::HTTP2};
 
 /// One connection's TLS. A plain value that can move to another core between two calls.
 pub struct Channel {
@@ -82,8 +83,20 @@ impl Channel {
     /// # Errors
     /// The certificate's configuration is not one that rustls works with.
     pub fn new(certificate: &Certificate) -> Result<Channel, Error> {
+        Channel::of(certificate.config())
+    }
+
+    /// The same at a door of HTTP, where the peer may choose the version (ALPN; RFC 7301).
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn for_http(certificate: &Certificate) -> Result<Channel, Error> {
+        Channel::of(certificate.http_config())
+    }
+
+    fn of(config: Arc<ServerConfig>) -> Result<Channel, Error> {
         Ok(Channel {
-            connection: UnbufferedServerConnection::new(certificate.config())?,
+            connection: UnbufferedServerConnection::new(config)?,
             state: State::Silent,
             incoming: Vec::new(),
             outgoing: Vec::new(),
@@ -181,6 +194,12 @@ impl Channel {
     /// Nothing is with the kernel, and nothing waits to be given to it.
     pub fn is_idle(&self) -> bool {
         self.given.is_empty() && self.outgoing.is_empty()
+    }
+
+    /// Whether it was agreed that HTTP/2 is spoken inside; `None` while the handshake goes on.
+    pub fn speaks_http2(&self) -> Option<bool> {
+        let open = matches!(self.state, State::Open | State::Ended);
+        open.then(|| self.connection.alpn_protocol() == Some(HTTP2))
     }
 
     /// The peer has said goodbye.

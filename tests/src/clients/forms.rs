@@ -2,6 +2,7 @@
 //! end, and what is demanded of what it read.
 
 use std::{
+    ops::Range,
     panic,
     path::{Path, PathBuf},
     process::Command,
@@ -226,6 +227,13 @@ impl Expected {
     pub fn pictures(mut self) -> Self {
         self.packets.audio.clear();
         self.transport.audio.clear();
+        self
+    }
+
+    /// Without the pictures and the sound that are decoded in these microseconds, as packaged forms have it.
+    pub fn without(mut self, pictures: &Range<i64>, sound: &Range<i64>) -> Self {
+        self.packets.video.retain(|packet| !pictures.contains(&packet.dts));
+        self.packets.audio.retain(|packet| !sound.contains(&packet.dts));
         self
     }
 

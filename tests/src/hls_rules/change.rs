@@ -60,10 +60,10 @@ pub(super) fn update(facts: &Facts<'_>) -> Vec<String> {
     found
 }
 
-/// A segment of the whole list as its update knows it: what was said of segments before it may be missing there.
+/// A segment of the whole list as its update knows it: discontinuities before it may be missing there. EXT-X-MAP may be as
+/// well, but there are players that look for it.
 fn known<'a>(update: &Segment<'a>, whole: &Segment<'a>) -> Segment<'a> {
-    let map = update.map.and(whole.map);
-    Segment { map, period: update.period, ..whole.clone() }
+    Segment { period: update.period, ..whole.clone() }
 }
 
 /// The segments that are in both.

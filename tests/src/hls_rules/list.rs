@@ -24,9 +24,12 @@ pub(super) fn part_inf(facts: &Facts<'_>) -> Vec<String> {
     missing.then(|| format!("it is not, but {parts} parts")).into_iter().collect()
 }
 
-/// CAN-BLOCK-RELOAD is wanted by the profile for low latency (appendix B.1).
+/// CAN-BLOCK-RELOAD is wanted by the profile for low latency (appendix B.1), which is none of MPEG-TS.
 pub(super) fn control(facts: &Facts<'_>) -> Vec<String> {
-    let Some(control) = &facts.now.control else { return vec!["it is missing".to_owned()] };
+    let Some(control) = &facts.now.control else {
+        let missing = !facts.now.is_of_transport();
+        return missing.then(|| "it is missing".to_owned()).into_iter().collect();
+    };
     let target = facts.now.target.unwrap_or(0) * SECOND;
     let mut found = Vec::new();
     let mut at_least = |name: &str, least: u64, must: bool| match control.nanos(name) {
@@ -65,6 +68,9 @@ pub(super) fn extinf(facts: &Facts<'_>) -> Vec<String> {
 }
 
 pub(super) fn map(facts: &Facts<'_>) -> Vec<String> {
+    if facts.now.is_of_transport() {
+        return Vec::new();
+    }
     let has_something = |segment: &&Segment<'_>| segment.uri.is_some() || !segment.parts.is_empty();
     let without = facts.now.all().filter(has_something).filter(|segment| segment.map.is_none());
     without.map(|segment| format!("{} has none", segment.number)).collect()
@@ -149,11 +155,12 @@ pub(super) fn part_sum(facts: &Facts<'_>) -> Vec<String> {
 pub(super) fn part_place(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
     let bound = 3 * facts.now.target.unwrap_or(0) * SECOND;
+    let of_transport = facts.now.is_of_transport();
     let mut behind = 0;
     for segment in facts.now.all().rev() {
         behind += segment.length();
         match segment.parts.len() {
-            0 if behind <= bound && segment.uri.is_some() && !segment.gap => {
+            0 if behind <= bound && segment.uri.is_some() && !segment.gap && !of_transport => {
                 found.push(format!("{} begins {behind} ns before the end and has none", segment.number));
             }
             parts if parts > 0 && behind > bound + ROUNDING => {
@@ -169,7 +176,7 @@ pub(super) fn hint(facts: &Facts<'_>) -> Vec<String> {
     let now = &facts.now;
     let of_parts = now.hints.iter().filter(|hint| hint.plain("TYPE") == Some("PART")).count();
     let mut found = Vec::new();
-    if of_parts != usize::from(!now.ended) {
+    if of_parts != usize::from(!now.ended && !now.is_of_transport()) {
         found.push(format!(
             "{of_parts} parts are, and it {}",
             if now.ended { "has ended" } else { "goes on" }

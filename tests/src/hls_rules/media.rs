@@ -7,6 +7,7 @@ use shardcast_engine::fmp4::demux::{BoxHead, Fragment, Movie, Sample};
 use super::{
     Facts,
     playlist::{Playlist, Segment},
+    transport::{self, Run},
 };
 
 /// What is behind the addresses of a playlist.
@@ -18,6 +19,8 @@ pub(super) struct Media<'a> {
     movies: BTreeMap<&'a str, Result<Movie, String>>,
     /// By address.
     pieces: BTreeMap<&'a str, Result<Piece, String>>,
+    /// By address, where it is MPEG-TS.
+    pub(super) runs: BTreeMap<&'a str, Result<Run, String>>,
 }
 
 /// A segment or part as its samples are.
@@ -31,6 +34,8 @@ struct Piece {
     length: u64,
     /// When the last ends, ticks: that is not the same where they do not follow each other.
     end: u64,
+    /// How long the last is, ticks.
+    last: u64,
     /// A decoder can begin with the first.
     independent: bool,
 }
@@ -41,8 +46,13 @@ const ROUNDING: u64 = 1_000;
 impl<'a> Media<'a> {
     /// Everything that the playlist lists.
     pub(super) fn fetch(playlist: &Playlist<'a>, fetch: &'a dyn Fn(&str) -> Option<Vec<u8>>) -> Self {
-        let mut media =
-            Media { fetch, bytes: BTreeMap::new(), movies: BTreeMap::new(), pieces: BTreeMap::new() };
+        let (bytes, movies, pieces, runs) = Default::default();
+        let mut media = Media { fetch, bytes, movies, pieces, runs };
+        if playlist.is_of_transport() {
+            let whole = playlist.segments.iter().filter(|segment| !segment.gap);
+            whole.filter_map(|segment| segment.uri).for_each(|uri| media.run(uri));
+            return media;
+        }
         for segment in playlist.all() {
             let Some(map) = segment.map else { continue };
             media.movie(map);
@@ -72,6 +82,14 @@ impl<'a> Media<'a> {
         self.bytes.insert(uri, bytes);
     }
 
+    fn run(&mut self, uri: &'a str) {
+        let bytes = (self.fetch)(uri);
+        if let Some(bytes) = &bytes {
+            self.runs.insert(uri, transport::run(bytes));
+        }
+        self.bytes.insert(uri, bytes);
+    }
+
     fn of(&self, uri: &str) -> Option<&Piece> {
         self.pieces.get(uri).and_then(|piece| piece.as_ref().ok())
     }
@@ -79,7 +97,11 @@ impl<'a> Media<'a> {
 
 impl Piece {
     fn nanos(&self) -> u64 {
-        let nanos = u128::from(self.length) * 1_000_000_000 / u128::from(self.rate);
+        self.nanos_of(self.length)
+    }
+
+    fn nanos_of(&self, ticks: u64) -> u64 {
+        let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(self.rate);
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 }
@@ -148,6 +170,7 @@ fn piece(bytes: &[u8], movie: &Movie) -> Result<Piece, String> {
         start: first.dts,
         length: samples.iter().map(|sample| u64::from(sample.duration)).sum(),
         end: last.dts + u64::from(last.duration),
+        last: last.duration.into(),
         independent: first.key,
     })
 }
@@ -175,12 +198,49 @@ pub(super) fn form(facts: &Facts<'_>) -> Vec<String> {
     movies.chain(pieces).map(|(uri, why)| format!("{uri}: {why}")).collect()
 }
 
+/// How long the parts of a segment are that have no media, nanoseconds. Where they are not listed, what is left of EXTINF.
+fn without_media(segment: &Segment<'_>, piece: Option<&Piece>) -> u64 {
+    if segment.parts.is_empty() {
+        return segment.length().saturating_sub(piece.map_or(0, Piece::nanos));
+    }
+    segment.parts.iter().filter(|part| part.gap).map(|part| part.duration).sum()
+}
+
+/// Whether nothing continues a segment, as far as is known.
+fn ends_a_period(facts: &Facts<'_>, place: usize) -> bool {
+    let next = facts.now.segments.get(place + 1).unwrap_or(&facts.now.open);
+    next.discontinuity || (next.uri.is_none() && next.parts.is_empty())
+}
+
+/// Whether a length that is said is that of the samples, and `without` more. The last picture before a discontinuity may be
+/// shown for longer than it counts: until the next one comes.
+fn agree(said: u64, piece: &Piece, without: u64, rounding: u64, ends: bool) -> bool {
+    let most = piece.nanos() + without;
+    let least = most - if ends { piece.nanos_of(piece.last) } else { 0 };
+    (least.saturating_sub(rounding)..=most + rounding).contains(&said)
+}
+
 pub(super) fn segment_length(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
-    for segment in &facts.now.segments {
-        let Some(piece) = segment.uri.and_then(|uri| facts.media.of(uri)) else { continue };
-        let said = segment.duration.unwrap_or(0);
-        if said.abs_diff(piece.nanos()) > ROUNDING {
+    let of = |segment: Option<&Segment<'_>>| segment.and_then(|segment| facts.media.of(segment.uri?));
+    let segments = &facts.now.segments;
+    for (place, segment) in segments.iter().enumerate() {
+        let Some(piece) = of(Some(segment)) else { continue };
+        let (said, without) = (segment.length(), without_media(segment, Some(piece)));
+        let rounding = ROUNDING * (segment.parts.len() as u64 + 1);
+        let mut wrong = !agree(said, piece, without, rounding, ends_a_period(facts, place));
+        if segment.parts.is_empty() {
+            // There must be such holes, as far as the segments around it are known.
+            let before = of(place.checked_sub(1).and_then(|place| segments.get(place)));
+            let before = before.map(|before| piece.start.saturating_sub(before.end));
+            let after = of(segments.get(place + 1)).map(|after| after.start.saturating_sub(piece.end));
+            let inside = (piece.end - piece.start).abs_diff(piece.length);
+            let holes = [before, after].map(|hole| hole.map(|hole| piece.nanos_of(hole + 1)));
+            let known = holes.iter().all(Option::is_some);
+            let all = holes.into_iter().flatten().sum::<u64>() + piece.nanos_of(inside);
+            wrong |= known && without > all + ROUNDING;
+        }
+        if wrong {
             found.push(format!("{:?} has {said} ns, its samples {}", segment.uri, piece.nanos()));
         }
     }
@@ -189,10 +249,13 @@ pub(super) fn segment_length(facts: &Facts<'_>) -> Vec<String> {
 
 pub(super) fn part_length(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
-    for part in facts.now.all().flat_map(|segment| &segment.parts) {
-        let Some(piece) = facts.media.of(part.uri) else { continue };
-        if part.duration.abs_diff(piece.nanos()) > ROUNDING {
-            found.push(format!("{} has {} ns, its samples {}", part.uri, part.duration, piece.nanos()));
+    for (place, segment) in facts.now.all().enumerate() {
+        for part in &segment.parts {
+            let Some(piece) = facts.media.of(part.uri) else { continue };
+            let is_last = segment.uri.is_some() && segment.parts.last() == Some(part);
+            if !agree(part.duration, piece, 0, ROUNDING, is_last && ends_a_period(facts, place)) {
+                found.push(format!("{} has {} ns, its samples {}", part.uri, part.duration, piece.nanos()));
+            }
         }
     }
     found
@@ -222,30 +285,35 @@ pub(super) fn independent(facts: &Facts<'_>) -> Vec<String> {
     found
 }
 
-/// A gap may have been as long as it was.
+/// A gap may have been as long as it was, and a part without media is one.
 pub(super) fn continuity(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
-    let mut end: Option<u64> = None;
+    // Where the last one ended, and how much later the next may begin, nanoseconds.
+    let mut end: Option<(u64, u64)> = None;
     for segment in facts.now.all() {
         let pieces: Vec<&Piece> = match segment.uri {
             Some(uri) => facts.media.of(uri).into_iter().collect(),
             None => segment.parts.iter().filter_map(|part| facts.media.of(part.uri)).collect(),
         };
+        let hole = without_media(segment, pieces.first().copied());
         let mut expected = end.filter(|_| !segment.discontinuity);
         for piece in &pieces {
             // One tick may be lost where a server rounds.
-            if expected.is_some_and(|expected| piece.start.abs_diff(expected) > 1) {
+            let (tick, room) = (piece.nanos_of(1), expected.map_or(0, |(_, room)| room) + hole);
+            let (start, end) = (piece.nanos_of(piece.start), piece.nanos_of(piece.end));
+            let follows = |(end, _): (u64, u64)| start + tick >= end && start <= end + room + tick + ROUNDING;
+            if !expected.is_none_or(follows) {
                 found.push(format!(
-                    "{} begins at {}, and {expected:?} is where it belongs",
-                    segment.number, piece.start
+                    "{} begins at {start} ns, and {expected:?} is where it belongs",
+                    segment.number
                 ));
             }
-            if piece.end - piece.start != piece.length {
+            if piece.nanos_of((piece.end - piece.start).abs_diff(piece.length)) > hole + ROUNDING {
                 found.push(format!("{}: its samples do not follow each other", segment.number));
             }
-            expected = Some(piece.end);
+            expected = Some((end, hole));
         }
-        end = pieces.last().map(|piece| piece.end).filter(|_| !segment.gap);
+        end = expected.filter(|_| !segment.gap && !pieces.is_empty());
     }
     found
 }

@@ -162,6 +162,12 @@ impl<'a> Playlist<'a> {
         self.all().find(|segment| segment.number == number)
     }
 
+    /// Its segments are MPEG-TS.
+    pub fn is_of_transport(&self) -> bool {
+        let path = |uri: &'a str| uri.split('?').next().unwrap_or(uri);
+        self.segments.iter().filter_map(|segment| segment.uri).any(|uri| path(uri).ends_with(".ts"))
+    }
+
     /// How long it is, nanoseconds, the parts of the open segment among it.
     pub fn duration(&self) -> u64 {
         self.all().map(Segment::length).sum()

@@ -136,6 +136,8 @@ pub(super) fn first(facts: &Facts<'_>) -> Vec<String> {
     found
 }
 
+/// Decimals in EXTINF. (8)
+const VERSION_OF_DECIMALS: u64 = 3;
 /// EXT-X-MAP in other playlists than those of I-frames. (8)
 const VERSION_OF_MAP: u64 = 6;
 /// EXT-X-SKIP. (8)
@@ -147,6 +149,13 @@ pub(super) fn version(facts: &Facts<'_>) -> Vec<String> {
         VERSION_OF_SKIP
     } else if count(facts, "EXT-X-MAP") > 0 {
         VERSION_OF_MAP
+    } else if facts
+        .now
+        .lines
+        .iter()
+        .any(|line| matches!(line, Line::Tag("EXTINF", value) if value.contains('.')))
+    {
+        VERSION_OF_DECIMALS
     } else {
         1
     };

@@ -10,13 +10,13 @@ use crate::{
         samples::{self, hex},
     },
     media::{Frame, Payload, TrackId},
-    segment::{Packager, Settings, Text, TextForm, Window},
+    segment::{Numbering, Packager, Settings, Text, TextForm, Window},
     session::Opening,
     time::{MediaTime, Now, Wall},
 };
 
 /// When a stream's first frame comes.
-const START: Wall = Wall(1_795_333_500_123_000_000);
+pub const START: Wall = Wall(1_795_333_500_123_000_000);
 /// What its names have.
 pub const ID: u64 = 0x5ca7;
 
@@ -34,7 +34,8 @@ impl Stream {
 
     pub fn with(settings: Settings, opening: &[Frame]) -> Self {
         let opening = Opening { parameters: opening.to_vec(), ..Opening::default() };
-        let packager = Packager::new(settings, ID, Some(Duration::from_secs(2)), &opening);
+        let (group, numbering) = (Some(Duration::from_secs(2)), Numbering::default());
+        let packager = Packager::new(settings, ID, group, &opening, numbering);
         Stream { packager, window: Window::new() }
     }
 

@@ -1,6 +1,7 @@
 //! Playlists of whole streams, against texts that a person has looked at and against what they promise.
 
 pub(crate) mod kit;
+mod transport;
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::{MEDIA, MULTIVARIANT, name, request};
 use crate::{
     codec::Parameters,
     media::{Frame, Payload, TrackId},
-    segment::{Item, Rendition, Settings, Text},
+    segment::{Found, Item, Rendition, Settings, Text},
     time::MediaTime,
 };
 use kit::{
@@ -20,6 +21,7 @@ use kit::{
 const INDEX: &str = name::MULTIVARIANT;
 const VIDEO: &str = name::playlist(Rendition::Video);
 const AUDIO: &str = name::playlist(Rendition::Audio);
+const TRANSPORT: &str = name::playlist(Rendition::Transport);
 
 /// Pictures and sound for so long.
 fn both(millis: i64) -> Stream {
@@ -57,8 +59,9 @@ fn an_update_has_a_skip_in_place_of_what_is_old() {
     let segment = |number: u64| name::segment(kit::ID, Rendition::Video, number) + "\n";
     let begin = whole.find(&segment(13)).unwrap() + segment(13).len();
     let head = whole.find("#EXT-X-MAP").unwrap();
-    let expected = [&whole[..head], "#EXT-X-SKIP:SKIPPED-SEGMENTS=2\n", &whole[begin..]].concat();
-    assert_eq!(update, expected, "without EXT-X-MAP, which stands with a segment that was skipped");
+    let map = &whole[head..=head + whole[head..].find('\n').unwrap()];
+    let expected = [&whole[..head], "#EXT-X-SKIP:SKIPPED-SEGMENTS=2\n", map, &whole[begin..]].concat();
+    assert_eq!(update, expected, "the EXT-X-MAP in force is said again");
 }
 
 #[test]
@@ -137,6 +140,27 @@ fn sound_that_comes_late_is_numbered_as_the_pictures_are() {
 }
 
 #[test]
+fn sound_that_was_announced_is_waited_for_but_not_for_ever() {
+    let asked = |stream: &mut Stream| {
+        let item = request(INDEX, "").unwrap().unwrap();
+        match stream.window.fetch(&item) {
+            Found::Text(text) => Some(String::from_utf8(text.plain().to_vec()).unwrap()),
+            Found::Later => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let announced = || Stream::new(&[h264(), aac()]).give(&pictures(0, 3000));
+    let mut stream = announced();
+    assert_eq!(asked(&mut stream), None, "a player would never hear of it");
+    let mut stream = stream.give(&woven(&[pictures(3000, 5000), sounds(3000, 5000)]));
+    assert!(asked(&mut stream).is_some_and(|index| index.contains("TYPE=AUDIO")));
+    let mut stream = announced().give(&pictures(3000, 7000));
+    assert!(asked(&mut stream).is_some_and(|index| !index.contains("AUDIO")), "it may never come");
+    let mut stream = Stream::new(&[h264()]).give(&pictures(0, 3000));
+    assert!(asked(&mut stream).is_some(), "nothing is missing");
+}
+
+#[test]
 fn sound_alone_is_one_variant() {
     let stream = Stream::new(&[aac()]).give(&sounds(0, 7000));
     assert_eq!(index(&stream), include_str!("sound.m3u8"));
@@ -203,6 +227,42 @@ fn sound_that_stopped_is_a_gap_and_no_part_of_it_is_named() {
     let longer = Stream::new(&[h264(), aac()]).give(&woven(&[pictures(0, 41_000), sounds(0, 5000)]));
     let index = index(&longer);
     assert!(!index.contains("audio"), "nobody is made to wait for it: {index}");
+}
+
+#[test]
+fn sound_that_pauses_has_gaps_that_add_up() {
+    let packets = [sounds(0, 6600), sounds(7300, 9000)].concat();
+    let stream = Stream::new(&[h264(), aac()]).give(&woven(&[pictures(0, 9000), packets]));
+    let text = audio(&stream);
+    assert!(!text.contains("#EXT-X-GAP\n"), "each segment has something: {text}");
+    let (_, rest) = text.split_once("audio-5ca7-2.m4s\n").unwrap();
+    let (segment, _) = rest.split_once("audio-5ca7-3.m4s\n").unwrap();
+    let parts = lines(segment, "#EXT-X-PART:DURATION=");
+    let lasts = |part: &&str| part.split(',').next().unwrap().parse::<f64>().unwrap();
+    let gaps: Vec<&&str> = parts.iter().filter(|part| part.ends_with(",GAP=YES")).collect();
+    assert!(gaps.len() >= 4 && gaps.len() < parts.len(), "{segment}");
+    let missing: f64 = gaps.iter().map(|part| lasts(part)).sum();
+    assert!((0.65..0.75).contains(&missing), "{segment}");
+    let said: f64 = lines(segment, "#EXTINF:")[0].trim_end_matches(',').parse().unwrap();
+    let sum: f64 = parts.iter().map(lasts).sum();
+    assert!((said - sum).abs() < 0.0001 && (said - 2.0).abs() < 0.03, "{segment}");
+    assert!(parts.iter().all(|part| lasts(part) <= 0.202), "{segment}");
+    assert!(index(&stream).contains("FRAME-RATE=25.000"));
+}
+
+#[test]
+fn a_picture_that_stays_is_in_a_part_of_the_longest_length() {
+    let kept = |frame: &Frame| !(6201..6900).contains(&frame.dts.as_millis());
+    let frames: Vec<Frame> = pictures(0, 9000).into_iter().filter(kept).collect();
+    let stream = Stream::new(&[h264()]).give(&frames);
+    let text = video(&stream);
+    let parts = lines(&text, "#EXT-X-PART:DURATION=");
+    let lasts = |part: &&str| part.split(',').next().unwrap().parse::<f64>().unwrap();
+    assert!(parts.iter().all(|part| lasts(part) <= 0.202), "{text}");
+    assert!(parts.iter().any(|part| lasts(part) == 0.202), "{text}");
+    assert!(!text.contains("GAP"), "{text}");
+    assert!(lines(&text, "#EXTINF:").iter().all(|length| *length == "2.000000,"), "{text}");
+    assert!(index(&stream).contains("FRAME-RATE="), "pictures are counted all the same");
 }
 
 #[test]
@@ -291,6 +351,10 @@ fn a_file_asks_for_what_its_name_says() {
     let query = "_HLS_msn=4&_HLS_part=2&_HLS_skip=YES&t=1";
     assert_eq!(text(AUDIO, query), asked(&MEDIA, sound, true, Some((4, Some(2))), "t=1"));
     assert_eq!(text(AUDIO, "_HLS_msn=4"), asked(&MEDIA, sound, false, Some((4, None)), ""));
+    let transport = Some(Rendition::Transport);
+    assert_eq!(text(INDEX, "format=ts&t=1"), asked(&MULTIVARIANT, transport, false, None, "t=1"));
+    assert_eq!(text(TRANSPORT, "t=1&_HLS_msn=4"), asked(&MEDIA, transport, false, Some((4, None)), "t=1"));
+    assert_eq!(text(AUDIO, "format=ts"), asked(&MEDIA, sound, false, None, ""), "it has been chosen already");
     assert!(request(VIDEO, "_HLS_part=2").is_err());
     for file in ["", "index.html", "index.m3u", "text.m3u8", "manifest.mpd", "video.m3u8/", "VIDEO.m3u8"] {
         assert_eq!(request(file, "_HLS_part=2"), Ok(None), "{file}");
@@ -301,8 +365,8 @@ fn a_file_asks_for_what_its_name_says() {
 
 proptest! {
     #[test]
-    fn no_request_makes_it_panic_and_what_it_carries_stands_in_any_line(file in ".*", query in ".*", known in 0usize..4) {
-        let file = [INDEX, VIDEO, AUDIO, &file][known];
+    fn no_request_makes_it_panic_and_what_it_carries_stands_in_any_line(file in ".*", query in ".*", known in 0usize..5) {
+        let file = [INDEX, VIDEO, AUDIO, TRANSPORT, &file][known];
         if let Ok(Some(Item::Text(text))) = request(file, &query) {
             prop_assert!(text.query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'), "{}", text.query);
             prop_assert!(!text.query.contains("_HLS_") || !query.starts_with("_HLS_"));

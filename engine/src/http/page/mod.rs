@@ -13,6 +13,7 @@ pub struct Asset {
     path: &'static str,
     kind: Kind,
     body: &'static [u8],
+    packed: &'static [u8],
     tag: OnceLock<String>,
 }
 
@@ -26,13 +27,18 @@ enum Kind {
 }
 
 impl Asset {
-    const fn new(path: &'static str, kind: Kind, body: &'static [u8]) -> Self {
-        Asset { path, kind, body, tag: OnceLock::new() }
+    const fn new(path: &'static str, kind: Kind, body: &'static [u8], packed: &'static [u8]) -> Self {
+        Asset { path, kind, body, packed, tag: OnceLock::new() }
     }
 
     /// What it holds.
     pub const fn body(&self) -> &'static [u8] {
         self.body
+    }
+
+    /// The same in gzip's format, by the build script.
+    pub const fn packed(&self) -> &'static [u8] {
+        self.packed
     }
 
     /// Its media type.
@@ -46,7 +52,8 @@ impl Asset {
         }
     }
 
-    /// Its entity tag, quoted: a digest of what it holds.
+    /// Its entity tag, quoted: a digest of what it holds. Packed or not, it is the same, so it is sent as a weak one. (RFC 9110,
+    /// 8.8.1)
     pub fn tag(&self) -> &str {
         self.tag.get_or_init(|| format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha1::digest(self.body))))
     }
@@ -79,6 +86,18 @@ impl fmt::Debug for Asset {
     }
 }
 
+/// An [`Asset`] of a file beside this one.
+macro_rules! asset {
+    ($path:literal, $kind:ident, $file:literal) => {
+        Asset::new(
+            $path,
+            Kind::$kind,
+            include_bytes!($file),
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $file, ".gz")),
+        )
+    };
+}
+
 /// The file at `path`, if there is one.
 pub fn asset(path: &str) -> Option<&'static Asset> {
     ASSETS.iter().find(|asset| asset.path == path)
@@ -89,25 +108,25 @@ pub fn player() -> &'static Asset {
     &PLAYER
 }
 
-static PLAYER: Asset = Asset::new("/APP/STREAM/", Kind::Page, include_bytes!("player.html"));
+static PLAYER: Asset = asset!("/APP/STREAM/", Page, "player.html");
 
 /// A door that serves no HLS does not carry its player, and the page takes the next form.
 const ASSETS_COUNT: usize = if cfg!(feature = "hls") { 12 } else { 11 };
 
 static ASSETS: [Asset; ASSETS_COUNT] = [
-    Asset::new("/", Kind::Page, include_bytes!("landing.html")),
-    Asset::new("/assets/landing.js", Kind::Script, include_bytes!("landing.js")),
-    Asset::new("/assets/player.js", Kind::Script, include_bytes!("player.js")),
-    Asset::new("/assets/forms.js", Kind::Script, include_bytes!("forms.js")),
-    Asset::new("/assets/style.css", Kind::Style, include_bytes!("style.css")),
-    Asset::new("/assets/icon.svg", Kind::Icon, include_bytes!("icon.svg")),
-    Asset::new("/favicon.ico", Kind::Icon, include_bytes!("icon.svg")),
+    asset!("/", Page, "landing.html"),
+    asset!("/assets/landing.js", Script, "landing.js"),
+    asset!("/assets/player.js", Script, "player.js"),
+    asset!("/assets/forms.js", Script, "forms.js"),
+    asset!("/assets/style.css", Style, "style.css"),
+    asset!("/assets/icon.svg", Icon, "icon.svg"),
+    asset!("/favicon.ico", Icon, "icon.svg"),
     #[cfg(feature = "hls")]
-    Asset::new("/assets/hls.js", Kind::Script, include_bytes!("hls/hls.js")),
-    Asset::new("/assets/hls.js.LICENSE", Kind::Text, include_bytes!("hls/LICENSE")),
-    Asset::new("/assets/mpegts.js", Kind::Script, include_bytes!("mpegts/mpegts.js")),
-    Asset::new("/assets/mpegts.js.LICENSE", Kind::Text, include_bytes!("mpegts/LICENSE")),
-    Asset::new("/assets/mpegts.js.LICENSE.txt", Kind::Text, include_bytes!("mpegts/mpegts.js.LICENSE.txt")),
+    asset!("/assets/hls.js", Script, "hls/hls.js"),
+    asset!("/assets/hls.js.LICENSE", Text, "hls/LICENSE"),
+    asset!("/assets/mpegts.js", Script, "mpegts/mpegts.js"),
+    asset!("/assets/mpegts.js.LICENSE", Text, "mpegts/LICENSE"),
+    asset!("/assets/mpegts.js.LICENSE.txt", Text, "mpegts/mpegts.js.LICENSE.txt"),
 ];
 
 #[cfg(test)]
@@ -151,6 +170,19 @@ mod tests {
                 assert!(!text.contains(bad), "{asset:?} has {bad}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_packed_is_the_file_and_smaller() {
+        use std::io::Read;
+        for asset in ASSETS.iter().chain([player()]) {
+            let mut unpacked = Vec::new();
+            flate2::read::GzDecoder::new(asset.packed()).read_to_end(&mut unpacked).unwrap();
+            assert!(unpacked == asset.body(), "{asset:?}");
+            assert!(asset.packed().len() < asset.body().len(), "{asset:?}: {}", asset.packed().len());
+        }
+        let library = super::asset("/assets/mpegts.js").unwrap();
+        assert!(library.packed().len() * 3 < library.body().len(), "{}", library.packed().len());
     }
 
     #[test]

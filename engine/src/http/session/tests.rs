@@ -1,5 +1,7 @@
 //! A client, written here, and the session across from it; and every kind of bad input.
 
+mod carried;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -201,7 +203,8 @@ fn pages_are_served_with_a_policy_and_a_tag_that_saves_the_second_answer() {
     assert!(page.contains("Content-Type: text/html") && page.ends_with("</html>\n"), "{page}");
     assert!(page.contains("\r\nContent-Security-Policy: default-src 'none';"), "{page}");
     let tag = page.split("ETag: ").nth(1).unwrap().split("\r\n").next().unwrap();
-    for held in [tag.to_owned(), format!("\"other\", W/{tag}"), "*".to_owned()] {
+    let strong = tag.strip_prefix("W/").unwrap();
+    for held in [tag.to_owned(), format!("\"other\", {tag}"), strong.to_owned(), "*".to_owned()] {
         door.receive(&format!("GET /live/cam/ HTTP/1.1\r\nHost: door\r\nIf-None-Match: {held}\r\n\r\n"));
         let answer = door.take();
         assert!(answer.starts_with("HTTP/1.1 304 Not Modified\r\n"), "{answer}");
@@ -214,6 +217,12 @@ fn pages_are_served_with_a_policy_and_a_tag_that_saves_the_second_answer() {
         page::asset("/assets/mpegts.js").unwrap().body().len()
     )));
     assert!(head.ends_with("\r\n\r\n"), "{head}");
+    door.receive("HEAD /assets/mpegts.js HTTP/1.1\r\nHost: door\r\nAccept-Encoding: gzip, br\r\n\r\n");
+    let head = door.take();
+    let packed = page::asset("/assets/mpegts.js").unwrap().packed().len();
+    assert!(head.contains("\r\nContent-Encoding: gzip\r\n"), "{head}");
+    assert!(head.contains(&format!("\r\nContent-Length: {packed}\r\n")), "{head}");
+    assert!(head.contains("\r\nVary: Accept-Encoding\r\n"), "{head}");
     door.receive(&get("/live/cam?key=a%2Fb"));
     let answer = door.take();
     assert!(

@@ -5,7 +5,7 @@ mod clock;
 mod demux;
 mod faults;
 mod frames;
-mod reader;
+pub(crate) mod reader;
 mod rules;
 mod scenes;
 mod segment;
