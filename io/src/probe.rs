@@ -41,6 +41,21 @@ pub fn nofile_left() -> io::Result<u64> {
     Ok(limit.saturating_sub(open))
 }
 
+/// How much of this process is in memory (RSS), bytes; the kernel counts it in pages and may be some of them late.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn resident_bytes() -> io::Result<u64> {
+    let sizes = std::fs::read_to_string("/proc/self/statm")?;
+    // SAFETY: the call reads a constant of the system.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let pages = sizes.split_whitespace().nth(1).and_then(|field| field.parse::<u64>().ok());
+    pages
+        .zip(u64::try_from(page).ok())
+        .map(|(pages, page)| pages * page)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Fails when the kernel lacks an operation that a ring uses, and says which.
 pub(crate) fn require_operations(submitter: &Submitter<'_>) -> io::Result<()> {
     let mut probe = Probe::new();

@@ -4,13 +4,14 @@ use std::{
     io::{self, IsTerminal},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use shardcast_engine::{
     media::StreamName,
     protocol::{self, Protocol},
 };
-use shardcast_io::probe;
+use shardcast_io::{heap::Pages, probe};
 
 use super::{EXIT_DONE, EXIT_FAILED, refuse};
 use crate::{
@@ -26,6 +27,8 @@ use crate::{
 
 /// The stream that `--demo` publishes.
 const DEMO_STREAM: &str = "live/demo";
+/// How often the program's size is looked at, until its heap has large pages.
+const PAGES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves until it is told to end, or something fails.
 pub fn run(args: &ServeArgs) -> ExitCode {
@@ -85,7 +88,18 @@ fn serve(args: &ServeArgs, document: Document, log: &Log, watched: bool) -> io::
         log: log.clone(),
         status: watched,
     };
-    runtime.block_on(control.run())
+    runtime.block_on(async {
+        tokio::spawn(size_pages());
+        control.run().await
+    })
+}
+
+/// Gives the heap larger pages once the program is large. Where that cannot be told or set, pages are as the system has them.
+async fn size_pages() {
+    let Ok(mut pages) = Pages::begin() else { return };
+    while let Ok(true) = pages.look() {
+        tokio::time::sleep(PAGES_INTERVAL).await;
+    }
 }
 
 fn options(args: &ServeArgs, config: &Config, log: &Log) -> io::Result<NodeOptions> {
