@@ -229,8 +229,12 @@ fn books_that_nobody_keeps_up_with_are_bounded_and_what_is_dropped_is_counted() 
         handle.alarm(None, &number.to_string());
     }
     drop(go);
-    let count = told.recv_timeout(PATIENCE).unwrap();
-    assert!((1900..2000).contains(&count), "3000 less one in hand and 1024 that wait: {count}");
+    // Some may have been dropped, and told, before the first was taken in hand.
+    let mut count = 0;
+    while count < 3000 - 1 - 1024 {
+        count += told.recv_timeout(PATIENCE).unwrap();
+    }
+    assert!(count <= 3000 - 1024, "all but those that wait, and the one in hand if there was one: {count}");
 }
 
 /// Is well, or panics, or never comes back.
