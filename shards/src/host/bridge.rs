@@ -172,9 +172,11 @@ impl Bridge {
 
     /// Something has come for a feed: it is shown at once, or at the next flush of its app.
     fn show(&mut self, feed: Arc<Feed>, at_once: bool, limits: &StreamLimits, now: Now) {
-        if at_once || limits.flush.is_zero() {
-            feed.flush(limits, now, &mut self.wake);
-        } else if feed.is_due(true) {
+        let ready = at_once || limits.flush.is_zero();
+        if ready && !feed.flush(limits, now, &mut self.wake) {
+            return;
+        }
+        if feed.is_due(true) {
             self.due.insert((now.on_grid(limits.flush), feed.subscription), feed);
         }
     }
@@ -185,7 +187,10 @@ impl Bridge {
         while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
             let feed = entry.remove();
             feed.is_due(false);
-            feed.flush(&self.node.limits_of(&feed.name), now, &mut self.wake);
+            let limits = self.node.limits_of(&feed.name);
+            if feed.flush(&limits, now, &mut self.wake) && feed.is_due(true) {
+                self.due.insert((now.on_grid(limits.flush), feed.subscription), feed);
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use shardcast_engine::{
     time::Now,
 };
 
-use super::lock;
+use super::{handle::wake_all, lock};
 
 /// Frames in order, shared by all who were given them.
 #[derive(Clone, Debug)]
@@ -83,6 +83,12 @@ impl std::fmt::Display for SubscribeError {
 
 impl std::error::Error for SubscribeError {}
 
+/// How many of those who wait for a flush the bridge wakes itself. More than one, so that one that does not look at once holds
+/// up nobody.
+const HEADS: usize = 8;
+/// How many of the others a subscriber wakes each time that it looks.
+const CALLS: usize = 8;
+
 /// One stream.
 pub(super) struct Feed {
     pub name: StreamName,
@@ -111,6 +117,8 @@ struct State {
     /// By seat: who waits for the next batch.
     seats: Vec<Option<Waker>>,
     free: Vec<usize>,
+    /// Those who waited, and whom whoever looks next wakes.
+    called: Vec<Waker>,
     /// The wire forms that somebody has asked for.
     wires: Vec<Muxing>,
 }
@@ -203,15 +211,14 @@ impl Feed {
 
     /// What comes next for whoever sits in `seat` and stands at `at`.
     pub fn poll(&self, seat: usize, at: &mut At, context: &Context<'_>) -> Poll<Result<Got, SubscribeError>> {
-        let mut state = lock(&self.state);
-        match state.step(at) {
+        self.look(|state| match state.step(at) {
             Step::Kept(place) => Poll::Ready(Ok(Got::Next(state.kept[place].batch.clone()))),
             Step::Entrance { jumped } => {
                 let batch = state.start(jumped).expect("there is an entrance");
                 Poll::Ready(Ok(if jumped { Got::Jump(batch) } else { Got::Start(batch) }))
             }
             Step::Nowhere => state.wait(seat, context),
-        }
+        })
     }
 
     /// As [`poll`](Self::poll), in a wire form that was [asked for](Self::mux). The flag says that something was left out.
@@ -222,12 +229,23 @@ impl Feed {
         form: &'static Form,
         context: &Context<'_>,
     ) -> Poll<Result<(Bytes, bool), SubscribeError>> {
-        let mut state = lock(&self.state);
-        match state.step(at) {
+        self.look(|state| match state.step(at) {
             Step::Kept(place) => Poll::Ready(Ok((state.wire_of(place, form), false))),
             Step::Entrance { jumped } => Poll::Ready(Ok((state.enter(form, jumped), jumped))),
             Step::Nowhere => state.wait(seat, context),
-        }
+        })
+    }
+
+    /// Looks at the state for a subscriber, who then wakes some of the others: on its own thread, where that costs a fraction
+    /// of what it does from the bridge's.
+    fn look<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = lock(&self.state);
+        let got = what(&mut state);
+        let place = state.called.len().saturating_sub(CALLS);
+        let mut called = state.called.split_off(place);
+        drop(state);
+        wake_all(&mut called);
+        got
     }
 
     /// Somebody wants this wire form, from its entrance on.
@@ -292,12 +310,15 @@ impl Feed {
         after <= last && state.take(frames, last, limits, now)
     }
 
-    /// Shows the subscribers what has come. Whom that wakes is put into `wake`, to be woken when the lock is free.
-    pub fn flush(&self, limits: &StreamLimits, now: Now, wake: &mut Vec<Waker>) {
+    /// Shows the subscribers what has come. Whom that wakes is put into `wake`, to be woken when the lock is free; of many it
+    /// is a few, who wake the others. Then it says true, and is to be flushed again when the next flush is due: who has not
+    /// been woken by then, because those few did not look, is in `wake` too.
+    pub fn flush(&self, limits: &StreamLimits, now: Now, wake: &mut Vec<Waker>) -> bool {
         let mut state = lock(&self.state);
         state.seal();
         state.let_go(limits.viewer_lag, limits.group_bytes.saturating_mul(2), now);
-        state.wake(wake);
+        state.wake(if limits.flush.is_zero() { usize::MAX } else { HEADS }, wake);
+        !state.called.is_empty()
     }
 
     /// There will be no more.
@@ -305,7 +326,7 @@ impl Feed {
         let mut state = lock(&self.state);
         state.seal();
         state.over.get_or_insert(why);
-        state.wake(wake);
+        state.wake(usize::MAX, wake);
     }
 }
 
@@ -437,12 +458,113 @@ impl State {
         Some(Batch(mark.into_iter().chain(opening).chain(frames).collect()))
     }
 
-    fn wake(&mut self, wake: &mut Vec<Waker>) {
-        wake.extend(self.seats.iter_mut().filter_map(Option::take));
+    /// Wakes who waits, the first `heads` of them directly.
+    fn wake(&mut self, heads: usize, wake: &mut Vec<Waker>) {
+        wake.append(&mut self.called);
+        let mut waiting = self.seats.iter_mut().filter_map(Option::take);
+        wake.extend(waiting.by_ref().take(heads));
+        self.called.extend(waiting);
     }
 }
 
 /// Says that frames are missing before `next`.
 fn discontinuity(next: &Frame) -> Frame {
     Frame { track: TrackId::DATA, dts: next.dts, pts: next.dts, payload: Payload::Discontinuity }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicUsize, task::Wake};
+
+    use shardcast_engine::{codec::Codec, session::Opening, time::MediaTime};
+
+    use super::*;
+
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    struct Scene {
+        feed: Feed,
+        count: Arc<Count>,
+        seats: Vec<(usize, At)>,
+        limits: StreamLimits,
+        groups: std::ops::RangeFrom<u64>,
+    }
+
+    impl Scene {
+        /// A stream, and so many who have had all of it and wait.
+        fn new(subscribers: usize) -> Scene {
+            let feed = Feed::new(StreamName::new("live", "cam").expect("a legal name"), 1);
+            let seats = (0..subscribers).map(|_| feed.sit()).collect();
+            let mut scene =
+                Scene { feed, count: Arc::default(), seats, limits: StreamLimits::default(), groups: 1.. };
+            let opening = Opening::default();
+            let start = Start { latest: opening.clone(), opening, frames: Arc::from([]), last: None };
+            scene.feed.open(&start, &scene.limits, Now(0));
+            scene.push();
+            scene.flush();
+            (0..subscribers).for_each(|who| while scene.look(who) {});
+            scene.count.0.store(0, Ordering::SeqCst);
+            scene
+        }
+        fn push(&mut self) {
+            let number = self.groups.next().expect("there is always one more");
+            let dts = MediaTime::from_millis(number.cast_signed() * 40);
+            let payload =
+                Payload::Video { codec: Codec::H264, key: true, data: Bytes::from_static(b"picture") };
+            let frame = Frame { track: TrackId::VIDEO, dts, pts: dts, payload };
+            let numbered = Numbered { place: Place { group: number, index: 0 }, frame };
+            self.feed.push(None, &[numbered], &self.limits, Now(number));
+        }
+        /// How many the bridge wakes, and whether others are left.
+        fn flush(&self) -> (usize, bool) {
+            let mut wake = Vec::new();
+            let left = self.feed.flush(&self.limits, Now(0), &mut wake);
+            (wake.len(), left)
+        }
+        /// True when there was something new for that one.
+        fn look(&mut self, who: usize) -> bool {
+            let waker = Waker::from(self.count.clone());
+            let (seat, at) = &mut self.seats[who];
+            self.feed.poll(*seat, at, &Context::from_waker(&waker)).is_ready()
+        }
+        fn woken(&self) -> usize {
+            self.count.0.load(Ordering::SeqCst)
+        }
+    }
+
+    #[test]
+    fn who_is_woken_wakes_the_others() {
+        let mut scene = Scene::new(100);
+        scene.push();
+        assert_eq!(scene.flush(), (HEADS, true));
+        for who in 0..100 {
+            assert!(scene.look(who));
+            assert_eq!(scene.woken(), (CALLS * (who + 1)).min(100 - HEADS), "by those who have looked");
+        }
+        assert_eq!(scene.flush(), (0, false), "nobody waits");
+    }
+
+    #[test]
+    fn who_is_woken_and_does_not_look_holds_up_nobody_for_longer_than_a_flush() {
+        let mut scene = Scene::new(100);
+        scene.push();
+        assert_eq!(scene.flush(), (HEADS, true));
+        assert_eq!(scene.flush(), (100 - HEADS, false), "all that are left");
+    }
+
+    #[test]
+    fn without_a_flush_to_wait_for_all_are_woken_at_once() {
+        let mut scene = Scene::new(100);
+        scene.limits.flush = Duration::ZERO;
+        scene.push();
+        assert_eq!(scene.flush(), (100, false));
+    }
 }
