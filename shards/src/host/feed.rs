@@ -85,9 +85,9 @@ impl std::error::Error for SubscribeError {}
 
 /// How many of those who wait for a flush the bridge wakes itself. More than one, so that one that does not look at once holds
 /// up nobody.
-const HEADS: usize = 8;
+const HEADS: usize = 2;
 /// How many of the others a subscriber wakes each time that it looks.
-const CALLS: usize = 8;
+const CALLS: usize = 16;
 
 /// One stream.
 pub(super) struct Feed {
