@@ -46,6 +46,11 @@ fn shaka_player_plays_dash_in_a_page_of_another_origin() {
 }
 
 #[test]
+fn shaka_player_plays_hls_in_a_page_of_another_origin() {
+    Scene::new("shaka-hls").foreign_page("shaka", "/index.m3u8", &["--latency", LATENCY_OTHERS]);
+}
+
+#[test]
 fn dash_js_plays_low_latency_dash_in_a_page_of_another_origin() {
     Scene::new("dash").foreign_page("dash", "/manifest.mpd", &["--latency", LATENCY_OTHERS]);
 }
@@ -53,6 +58,11 @@ fn dash_js_plays_low_latency_dash_in_a_page_of_another_origin() {
 #[test]
 fn mpegts_js_plays_flv_in_a_page_of_another_origin() {
     Scene::new("mpegts").foreign_page("mpegts", ".flv", &["--asks", ".flv", "--latency", LATENCY]);
+}
+
+#[test]
+fn mpegts_js_plays_mpegts_in_a_page_of_another_origin() {
+    Scene::new("mpegts-ts").foreign_page("mpegts", ".ts", &["--asks", ".ts", "--latency", LATENCY]);
 }
 
 /// Seconds from a picture's making to its showing, encoder included, in the median: parts of 200 ms, groups of two seconds.

@@ -32,6 +32,8 @@ const PAGES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves until it is told to end, or something fails.
 pub fn run(args: &ServeArgs) -> ExitCode {
+    // Before there is much of a heap. Where it cannot be set, pages are as the system has them.
+    let pages = Pages::begin().ok();
     let document = match read(args) {
         Ok(document) => document,
         Err(faults) => return refuse(&faults),
@@ -47,7 +49,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(EXIT_FAILED);
         }
     };
-    match serve(args, document, &log, watched) {
+    match serve(args, document, &log, watched, pages) {
         Ok(End::Asked) => ExitCode::from(EXIT_DONE),
         Ok(End::Failed) => ExitCode::from(EXIT_FAILED),
         Err(error) => {
@@ -65,7 +67,13 @@ fn read(args: &ServeArgs) -> Result<Document, Vec<Fault>> {
     if faults.is_empty() { Ok(document) } else { Err(faults) }
 }
 
-fn serve(args: &ServeArgs, document: Document, log: &Log, watched: bool) -> io::Result<End> {
+fn serve(
+    args: &ServeArgs,
+    document: Document,
+    log: &Log,
+    watched: bool,
+    pages: Option<Pages>,
+) -> io::Result<End> {
     // Each connection takes a descriptor, and the soft limit is often 1024. Less than was hoped for is no reason to stop.
     if let Err(error) = probe::raise_nofile() {
         log.write(LogLine::warn("the limit on descriptors stays as it is").detail(error.to_string()));
@@ -89,14 +97,14 @@ fn serve(args: &ServeArgs, document: Document, log: &Log, watched: bool) -> io::
         status: watched,
     };
     runtime.block_on(async {
-        tokio::spawn(size_pages());
+        tokio::spawn(size_pages(pages));
         control.run().await
     })
 }
 
-/// Gives the heap larger pages once the program is large. Where that cannot be told or set, pages are as the system has them.
-async fn size_pages() {
-    let Ok(mut pages) = Pages::begin() else { return };
+/// Gives the heap larger pages once the program is large.
+async fn size_pages(pages: Option<Pages>) {
+    let Some(mut pages) = pages else { return };
     while let Ok(true) = pages.look() {
         tokio::time::sleep(PAGES_INTERVAL).await;
     }
