@@ -172,12 +172,27 @@ impl Bridge {
 
     /// Something has come for a feed: it is shown at once, or at the next flush of its app.
     fn show(&mut self, feed: Arc<Feed>, at_once: bool, limits: &StreamLimits, now: Now) {
-        let ready = at_once || limits.flush.is_zero();
-        if ready && !feed.flush(limits, now, &mut self.wake) {
-            return;
+        let at = if at_once { now } else { feed.next_flush(limits.flush, now) };
+        if at <= now {
+            self.flush_feed(feed, limits, now);
+        } else {
+            self.set_due(feed, Some(at));
         }
-        if feed.is_due(true) {
-            self.due.insert((now.on_grid(limits.flush), feed.subscription), feed);
+    }
+
+    /// Shows what has come for a feed, and comes back to it where those who were woken are to wake others.
+    fn flush_feed(&mut self, feed: Arc<Feed>, limits: &StreamLimits, now: Now) {
+        let others = feed.flush(limits, now, &mut self.wake);
+        // The next flush wakes them, too, and comes before this where the stream goes on.
+        self.set_due(feed, others.then(|| now.after(limits.flush * 2)));
+    }
+
+    fn set_due(&mut self, feed: Arc<Feed>, at: Option<Now>) {
+        if let Some(before) = feed.set_due(at) {
+            self.due.remove(&(before, feed.subscription));
+        }
+        if let Some(at) = at {
+            self.due.insert((at, feed.subscription), feed);
         }
     }
 
@@ -186,11 +201,8 @@ impl Bridge {
         let now = now();
         while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
             let feed = entry.remove();
-            feed.is_due(false);
             let limits = self.node.limits_of(&feed.name);
-            if feed.flush(&limits, now, &mut self.wake) && feed.is_due(true) {
-                self.due.insert((now.on_grid(limits.flush), feed.subscription), feed);
-            }
+            self.flush_feed(feed, &limits, now);
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -86,6 +86,8 @@ impl std::error::Error for SubscribeError {}
 /// How many of those who wait for a flush the bridge wakes itself. More than one, so that one that does not look at once holds
 /// up nobody.
 const HEADS: usize = 2;
+/// How much earlier than an interval after the last flush the next may be.
+const EARLY_MAX: Duration = Duration::from_millis(5);
 /// How many of the others a subscriber wakes each time that it looks.
 const CALLS: usize = 16;
 
@@ -94,8 +96,8 @@ pub(super) struct Feed {
     pub name: StreamName,
     /// The number of the host's subscription; what carries another is of an earlier one.
     pub subscription: u64,
-    /// The bridge will flush it.
-    due: AtomicBool,
+    /// When the bridge will flush it, nanoseconds; 0 when nothing is due. The bridge's alone.
+    due: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -109,6 +111,10 @@ struct State {
     touched: Now,
     /// What came since the last flush.
     pending: Vec<Frame>,
+    /// There is something that those who wait have not been woken for.
+    news: bool,
+    /// When they were woken last.
+    shown: Now,
     kept: VecDeque<Kept>,
     /// The number of the first batch that is kept; they are numbered from 0.
     first: u64,
@@ -175,7 +181,7 @@ pub(super) enum Got {
 
 impl Feed {
     pub fn new(name: StreamName, subscription: u64) -> Feed {
-        Feed { name, subscription, due: AtomicBool::new(false), state: Mutex::default() }
+        Feed { name, subscription, due: AtomicU64::new(0), state: Mutex::default() }
     }
 
     // The subscribers' side.
@@ -269,9 +275,18 @@ impl Feed {
 
     // The bridge's side.
 
-    /// Notes whether a flush is due. True when that is news.
-    pub fn is_due(&self, due: bool) -> bool {
-        self.due.swap(due, Ordering::Relaxed) != due
+    /// Notes when a flush is due, if one is. When one was until now, if so.
+    pub fn set_due(&self, due: Option<Now>) -> Option<Now> {
+        let before = self.due.swap(due.map_or(0, |due| due.0), Ordering::Relaxed);
+        (before > 0).then_some(Now(before))
+    }
+
+    /// When what comes next may be shown, so that there is a flush each `interval`. What has come a little before that need not
+    /// wait for it: shards send in time with their flushes.
+    pub fn next_flush(&self, interval: Duration, now: Now) -> Now {
+        let shown = lock(&self.state).shown;
+        let early = shown.after(interval.saturating_sub(EARLY_MAX.min(interval / 4)));
+        if early <= now { now } else { shown.after(interval) }
     }
 
     /// The stream begins here, or goes on after frames were lost on the way. True when somebody may have waited for this,
@@ -281,6 +296,7 @@ impl Feed {
         if !std::mem::replace(&mut state.live, true) {
             state.group = start.group(now);
             state.touched = now;
+            state.news = true;
             if let Some(first) = state.start(false) {
                 state.begun = true;
                 state.pending.extend_from_slice(&first);
@@ -311,13 +327,18 @@ impl Feed {
     }
 
     /// Shows the subscribers what has come. Whom that wakes is put into `wake`, to be woken when the lock is free; of many it
-    /// is a few, who wake the others. Then it says true, and is to be flushed again when the next flush is due: who has not
-    /// been woken by then, because those few did not look, is in `wake` too.
+    /// is a few, who wake the others. Then it says true, and is to be flushed again a little later: who has not been woken by
+    /// then, because those few did not look, is in `wake` too.
     pub fn flush(&self, limits: &StreamLimits, now: Now, wake: &mut Vec<Waker>) -> bool {
         let mut state = lock(&self.state);
         state.seal();
         state.let_go(limits.viewer_lag, limits.group_bytes.saturating_mul(2), now);
-        state.wake(if limits.flush.is_zero() { usize::MAX } else { HEADS }, wake);
+        if std::mem::take(&mut state.news) {
+            state.shown = now;
+            state.wake(if limits.flush.is_zero() { usize::MAX } else { HEADS }, wake);
+        } else {
+            wake.append(&mut state.called);
+        }
         !state.called.is_empty()
     }
 
@@ -425,6 +446,7 @@ impl State {
         if self.pending.is_empty() {
             return;
         }
+        self.news = true;
         let bytes = self.pending.iter().map(Frame::payload_bytes).sum();
         self.bytes += bytes;
         let batch = Batch(self.pending.drain(..).collect());
@@ -550,6 +572,21 @@ mod tests {
             assert_eq!(scene.woken(), (CALLS * (who + 1)).min(100 - HEADS), "by those who have looked");
         }
         assert_eq!(scene.flush(), (0, false), "nobody waits");
+        (0..100).for_each(|who| assert!(!scene.look(who)));
+        assert_eq!(scene.flush(), (0, false), "nothing is new");
+    }
+
+    #[test]
+    fn what_comes_in_time_with_the_flushes_is_shown_at_once() {
+        let mut scene = Scene::new(1);
+        let at = |millis: u64| Now(millis * 1_000_000);
+        let flush = Duration::from_millis(33);
+        scene.push();
+        scene.feed.flush(&scene.limits, at(100), &mut Vec::new());
+        assert_eq!(scene.feed.next_flush(flush, at(110)), at(133));
+        assert_eq!(scene.feed.next_flush(flush, at(131)), at(131), "two milliseconds before it is due");
+        assert_eq!(scene.feed.next_flush(flush, at(500)), at(500));
+        assert_eq!(scene.feed.next_flush(Duration::ZERO, at(100)), at(100));
     }
 
     #[test]

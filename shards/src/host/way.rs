@@ -28,7 +28,7 @@ pub const FRAMES_MAX: usize = 256;
 /// Payload bytes that may wait; more make it wait. A frame that is larger by itself goes alone.
 pub const BYTES_MAX: usize = 8 << 20;
 /// Frames that a shard takes from one publisher before others get their turn.
-const FRAMES_PER_TURN: usize = 64;
+const FRAMES_PER_TURN: usize = 128;
 
 /// What both ends know.
 pub(super) struct Way {
