@@ -12,7 +12,8 @@ use shardcast_tests::clients::{
     process::Process,
     program, repository,
     server::{Server, Setup},
-    target,
+    target, wait_for,
+    web::{get, get_when_there},
 };
 
 #[test]
@@ -42,7 +43,11 @@ fn hls_js_plays_low_latency_hls_in_a_page_of_another_origin() {
 
 #[test]
 fn shaka_player_plays_dash_in_a_page_of_another_origin() {
-    Scene::new("shaka-dash").foreign_page("shaka", "/manifest.mpd", &["--latency", LATENCY_OTHERS]);
+    Scene::new("shaka-dash").when_grown().foreign_page(
+        "shaka",
+        "/manifest.mpd",
+        &["--latency", LATENCY_OTHERS],
+    );
 }
 
 #[test]
@@ -70,6 +75,9 @@ const LATENCY: &str = "2.5";
 /// For players that go by segments, three of two seconds.
 const LATENCY_OTHERS: &str = "10";
 
+/// Segments that a player has before it who wants to find a few.
+const SEGMENTS_FIRST: usize = 4;
+
 /// A server, a publisher, and the only browser at the time: decoding in software takes a core.
 struct Scene {
     name: &'static str,
@@ -91,6 +99,16 @@ impl Scene {
         let server = setup.start();
         let publisher = publish_clock(&server.rtmp_url("live/page"));
         Scene { name, secure, _publisher: publisher, server, _alone: alone }
+    }
+
+    /// Once there is so much that a player finds all the segments it wants to be behind by: Shaka Player begins nearer to the
+    /// end of what a young stream has, and waits once.
+    fn when_grown(self) -> Self {
+        get_when_there(&self.server, "/live/page/index.m3u8");
+        let list = || get(&self.server, "/live/page/video.m3u8");
+        let grown = || (list().text().matches("#EXTINF").count() >= SEGMENTS_FIRST).then_some(());
+        wait_for(Duration::from_secs(20), grown).expect("the list grows");
+        self
     }
 
     fn own_page(&self, query: &str, arguments: &[&str]) {
