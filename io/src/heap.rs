@@ -23,8 +23,8 @@ pub fn keep_freed_memory() {
 }
 
 /// The size of the pages that the heap is made of: 4 KiB while the program is small, then 2 MiB, where the system gives them
-/// to those who ask (mimalloc does). They cost memory, for the heap grows by whole ones, and save a twentieth to a fifth of the
-/// CPU of taking in.
+/// to those who ask (mimalloc does). They cost memory, for the heap grows by whole ones, and save a twentieth of the CPU of
+/// taking in.
 #[derive(Debug)]
 pub struct Pages {
     /// How much of the program is in memory when they become large, bytes; `None` once nothing is left to decide.
