@@ -158,10 +158,9 @@ mod tests {
             let address = unsafe { libc::mmap(std::ptr::null_mut(), bytes, rights, kind, -1, 0) };
             assert_ne!(address, libc::MAP_FAILED);
             // SAFETY: the mapping is ours and so long.
-            unsafe {
-                libc::madvise(address, bytes, libc::MADV_HUGEPAGE);
-                address.cast::<u8>().write_bytes(0x5a, bytes);
-            }
+            unsafe { libc::madvise(address, bytes, libc::MADV_HUGEPAGE) };
+            // SAFETY: and may be written.
+            unsafe { address.cast::<u8>().write_bytes(0x5a, bytes) };
             Asking(address.cast(), bytes)
         }
         fn bytes(&self) -> &[u8] {
