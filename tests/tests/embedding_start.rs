@@ -43,6 +43,9 @@ impl Turn {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // What a process opens once and for all belongs to no node.
         FIRST.call_once(|| Node::builder().start().and_then(Node::stop).expect("nothing stands in its way"));
+        // The kernel still lists a thread for a moment after its end was waited for.
+        let none = wait_for(PATIENCE, || Left::now().threads.is_empty().then_some(()));
+        assert!(none.is_some(), "threads of a node that has stopped: {:?}", Left::now().threads);
         Turn { _turn: turn }
     }
 

@@ -200,11 +200,12 @@ impl NodeBuilder {
         let handle = Handle(shared);
         let told = handle.clone();
         let checks = Mutex::default();
-        let mut node = Node { handle, links, shards, bridge: None, checks };
+        let mut node = Node { handle, links, shards, bridge: None, ends: None, checks };
         // When this fails the node is dropped, and its shards end.
         node.bridge = Some(std::thread::Builder::new().name("host".into()).spawn(move || bridge.run())?);
         let ended = started.ended;
-        std::thread::Builder::new().name("shard-ends".into()).spawn(move || watch(ended, &told))?;
+        node.ends =
+            Some(std::thread::Builder::new().name("shard-ends".into()).spawn(move || watch(ended, &told))?);
         Ok(node)
     }
 

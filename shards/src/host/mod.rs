@@ -102,6 +102,8 @@ pub struct Node {
     links: Mutex<Vec<Link>>,
     shards: Vec<ShardThread>,
     bridge: Option<JoinHandle<()>>,
+    /// Waits for the shards' ends, and ends with the last of them.
+    ends: Option<JoinHandle<()>>,
     checks: Mutex<Vec<Arc<Check>>>,
 }
 
@@ -316,9 +318,9 @@ impl Node {
             }
         }
         self.handle.0.inbox.stop();
-        if let Some(bridge) = self.bridge.take() {
-            // It catches what the host's wakers do; a panic of its own would be a bug, and costs nobody anything now.
-            let _ = bridge.join();
+        for thread in [self.bridge.take(), self.ends.take()].into_iter().flatten() {
+            // They catch what the host's wakers do; a panic of their own would be a bug, and costs nobody anything now.
+            let _ = thread.join();
         }
         failed
     }
