@@ -169,6 +169,18 @@ impl fmt::Debug for Wish {
 }
 
 /// Lets everyone do everything.
+///
+/// ```
+/// use shardcast_engine::access::{Action, Authenticator as _, Everyone, Request, Verdict};
+/// # use shardcast_engine::media::StreamName;
+///
+/// # let name = StreamName::parse("live/cam")?;
+/// // Nobody shows a key, and nobody needs one.
+/// let peer = ([192, 0, 2, 7], 4000).into();
+/// let request = Request { action: Action::Publish, name: &name, query: "", peer, door: "rtmp" };
+/// assert_eq!(Everyone.allows(&request), Verdict::Allowed);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Everyone;
 

@@ -5,6 +5,31 @@
 use std::fmt;
 
 /// A fault that is not ours. The driver logs it once, adding peer, protocol and stream.
+///
+/// ```
+/// use shardcast_engine::error::{Error, ErrorKind};
+///
+/// /// What is in a message of a type, a length, and so many bytes.
+/// fn content(message: &[u8]) -> Result<&[u8], Error> {
+///     match message {
+///         [1, 0, ..] => Err(Error::malformed("a message of no length", 1)),
+///         [1, 101..=255, ..] => Err(Error::too_large("a message", 1)),
+///         [1, len, rest @ ..] => rest.get(..usize::from(*len)).ok_or(Error::truncated("a message", 2)),
+///         [2, ..] => Err(Error::refused("a message that only operators may send", 0)),
+///         [] | [1] => Err(Error::truncated("head of a message", message.len() as u64)),
+///         _ => Err(Error::unsupported("a message of an unknown type", 0)),
+///     }
+/// }
+///
+/// assert_eq!(content(&[1, 2, 7, 8])?, [7, 8]);
+/// // Whoever calls it knows where in the connection the message stands.
+/// let error = content(&[3, 0]).unwrap_err().after(400);
+/// assert_eq!((error.kind, error.at), (ErrorKind::Unsupported, 400));
+/// assert_eq!(error.to_string(), "unsupported: a message of an unknown type (at byte 400)");
+/// // What counters are labelled with.
+/// assert_eq!(error.kind.word(), "unsupported");
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
     /// What to do about it.

@@ -100,6 +100,17 @@ impl fmt::Debug for StreamName {
 }
 
 /// Which track of its stream a frame belongs to.
+///
+/// ```
+/// use shardcast_engine::{media::{Frame, Payload, TrackId}, time::MediaTime};
+///
+/// // What a publisher says about its stream stands in a track of its own, beside pictures and sound.
+/// let values = bytes::Bytes::from_static(b"\x08\0\0\0\0\0\0\x09");
+/// let time = MediaTime::from_millis(0);
+/// let metadata = Frame { track: TrackId::DATA, dts: time, pts: time, payload: Payload::Metadata(values) };
+/// assert!(!metadata.is_media());
+/// assert!(![TrackId::VIDEO, TrackId::AUDIO].contains(&metadata.track));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackId(pub u8);
 

@@ -103,6 +103,17 @@ pub const HTTP: Protocol = Protocol {
 };
 
 /// The built-in clip, published by nobody; it has no door.
+///
+/// ```
+/// use shardcast_engine::{limits::DoorLimits, protocol::DEMO, session::{Event, Input, Output}, time::Now};
+///
+/// let mut session = DEMO.begin(&DoorLimits::default(), Now(0));
+/// session.handle(Input::Timeout, Now(0))?;
+/// // It asks for its name; its frames come once that is granted.
+/// let asked = session.poll();
+/// assert!(matches!(asked, Some(Output::Event(Event::Publish { name, .. })) if name.as_str() == "live/demo"));
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[cfg(feature = "demo")]
 pub const DEMO: Protocol = Protocol {
     name: "demo",

@@ -315,6 +315,32 @@ pub trait Wire: Send {
 
 /// What a transport puts around a piece of a form that must not be torn: an HTTP chunk, a WebSocket message. What a piece is,
 /// the form says: a tag of FLV, a frame's packets of MPEG-TS. So one muxer serves all of a form's transports.
+///
+/// ```
+/// use bytes::{BufMut as _, BytesMut};
+/// use shardcast_engine::session::{Envelope, Plain};
+///
+/// /// A chunk of an HTTP body. (RFC 9112, 7.1)
+/// struct Chunk;
+///
+/// impl Envelope for Chunk {
+///     fn open(len: usize, out: &mut BytesMut) { out.put_slice(format!("{len:x}\r\n").as_bytes()); }
+///     fn close(out: &mut BytesMut) { out.put_slice(b"\r\n"); }
+/// }
+///
+/// /// What a muxer does with each piece.
+/// fn write<E: Envelope>(piece: &[u8], out: &mut BytesMut) {
+///     E::open(piece.len(), out);
+///     out.put_slice(piece);
+///     E::close(out);
+/// }
+///
+/// let (mut body, mut file) = (BytesMut::new(), BytesMut::new());
+/// write::<Chunk>(b"ten bytes.", &mut body);
+/// write::<Plain>(b"ten bytes.", &mut file);
+/// assert_eq!(body, "a\r\nten bytes.\r\n");
+/// assert_eq!(file, "ten bytes.");
+/// ```
 pub trait Envelope: Send {
     /// Writes what stands before a piece of `len` bytes. `len` is not 0.
     fn open(len: usize, out: &mut BytesMut);

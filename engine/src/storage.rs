@@ -121,10 +121,12 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// that every file system and every object store takes; [`KEY_BYTES_MAX`] bytes at most.
 ///
 /// ```
-/// use shardcast_engine::storage::{StorageError, check_key};
+/// use shardcast_engine::storage::{KEY_BYTES_MAX, StorageError, check_key};
 ///
 /// assert_eq!(check_key("rec/live/cam/2026-11-22T07-45-00.123Z.mp4"), Ok(()));
 /// assert!(matches!(check_key("../etc/passwd"), Err(StorageError::IllegalKey(_))));
+/// let longest = "x".repeat(KEY_BYTES_MAX);
+/// assert!(check_key(&longest).is_ok() && check_key(&format!("{longest}x")).is_err());
 /// ```
 ///
 /// # Errors

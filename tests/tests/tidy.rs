@@ -427,6 +427,175 @@ fn the_tree_holds_nothing_that_was_left_behind() {
     }
 }
 
+/// The API that embedders use; `docs/EMBEDDING.md` says the same. A room that ends in a slash is a folder.
+const ROOMS_FOR_EMBEDDERS: &[&str] = &[
+    "engine/src/access.rs",
+    "engine/src/error.rs",
+    "engine/src/media.rs",
+    "engine/src/observe.rs",
+    "engine/src/protocol.rs",
+    "engine/src/session.rs",
+    "engine/src/settings.rs",
+    "engine/src/storage.rs",
+    "engine/src/time.rs",
+    "engine/src/codec/",
+    "engine/src/container/",
+    "engine/src/record/",
+    "engine/src/mpegts/mod.rs",
+    "engine/src/mpegts/file.rs",
+    "engine/src/mpegts/segment.rs",
+    "engine/src/mpegts/wire.rs",
+    "engine/src/mpegts/demux/mod.rs",
+    "engine/src/fmp4/",
+    "engine/src/flv/",
+    "shards/src/host/",
+    "shards/src/storage/",
+];
+
+/// What is written `pub` in those rooms and yet is for nobody outside.
+const NOT_FOR_EMBEDDERS: &[(&str, &str)] = &[
+    ("engine/src/codec/oracles.rs", "parsers of others, which tests hold against ours"),
+    ("engine/src/codec/samples.rs", "what tests parse"),
+    ("engine/src/flv/demux/", "tests"),
+    ("engine/src/fmp4/tests.rs", "tests"),
+    ("engine/src/record/tests/", "tests"),
+    (
+        "shards/src/host/door.rs",
+        "the module is private, but a shard's own parts name its types in a public place",
+    ),
+];
+
+/// What a line declares: whether everybody may see it, its kind, and its name.
+fn declared(line: &str) -> Option<(bool, &str, &str)> {
+    const KINDS: &[&str] = &["fn", "struct", "enum", "trait", "type", "const", "static", "mod"];
+    let line = line.trim_start();
+    let public = line.strip_prefix("pub ");
+    // `pub(super)` and its like are as good as private.
+    let private = || line.strip_prefix("pub(").and_then(|rest| rest.split_once(' ')).map(|(_, rest)| rest);
+    let mut words = public.or_else(private).unwrap_or(line).split_whitespace().peekable();
+    let mut kind = words.next()?;
+    if words.peek() == Some(&"fn") {
+        // `const fn`, `async fn`.
+        kind = words.next()?;
+    }
+    let name = word(words.next()?);
+    (KINDS.contains(&kind) && !name.is_empty()).then_some((public.is_some(), kind, name))
+}
+
+/// The type whose `impl` begins in a line. Of a trait it is the trait, whose items are never `pub`.
+fn implemented(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("impl")?;
+    let mut depth = 0;
+    let generics_end = rest.find(|character| {
+        match character {
+            '<' => depth += 1,
+            '>' => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    })?;
+    Some(word(rest[generics_end..].trim_start_matches('>').trim_start()))
+}
+
+/// The public items of a file, each with its line: not those of tests, of a private module, of a private type. The layout is
+/// rustfmt's: what is begun at the margin ends with the next brace at the margin.
+fn public_items(code: &str) -> Vec<(usize, &str)> {
+    let at_margin = |line: &&str| !line.starts_with(' ');
+    let private: BTreeSet<&str> = (code.lines().filter(at_margin).filter_map(declared))
+        .filter(|(public, kind, _)| !public && *kind != "fn")
+        .map(|(_, _, name)| name)
+        .collect();
+    let (mut hidden, mut for_tests) = (false, false);
+    let mut items = Vec::new();
+    for (index, line) in code.lines().enumerate() {
+        let item = declared(line);
+        if at_margin(&line) {
+            if line.starts_with('}') {
+                hidden = false;
+            } else if let Some(name) = implemented(line) {
+                hidden = for_tests || private.contains(name);
+            } else if let Some((public, "mod", _)) = item {
+                hidden = line.ends_with('{') && (for_tests || !public);
+            }
+        }
+        if let Some((true, kind, name)) = item
+            && kind != "mod"
+            && !hidden
+            && !for_tests
+        {
+            items.push((index + 1, name));
+        }
+        // Between this mark and what it is about there may be other attributes.
+        let trimmed = line.trim();
+        for_tests = trimmed == "#[cfg(test)]" || for_tests && trimmed.starts_with("#[");
+    }
+    items
+}
+
+/// The words of all examples: of code blocks in the docs, which are run as tests, and of programs in `shards/examples`. What a
+/// reader does not see, or only a comment says, shows nobody how it is used.
+fn words_of_examples() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut add = |text: &str| {
+        let words = text.split(|character: char| !(character.is_alphanumeric() || character == '_'));
+        found.extend(words.map(str::to_owned));
+    };
+    for source in ["engine/src", "shards/src"].into_iter().flat_map(sources) {
+        // Whether the block that is open is compiled; `None` outside blocks.
+        let mut block = None;
+        for line in source.text.lines().map(str::trim_start) {
+            let Some(doc) = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")) else {
+                block = None;
+                continue;
+            };
+            match (doc.trim_start().strip_prefix("```"), block) {
+                (Some(language), None) => block = Some(["", "no_run"].contains(&language)),
+                (Some(_), Some(_)) => block = None,
+                (None, Some(true)) if !doc.trim_start().starts_with("# ") => add(&blank(doc)),
+                (None, _) => {}
+            }
+        }
+    }
+    sources("shards/examples").iter().for_each(|source| add(&source.code));
+    found
+}
+
+#[test]
+fn every_public_item_for_embedders_stands_in_an_example() {
+    let shown = words_of_examples();
+    let all: Vec<Source> = ["engine/src", "shards/src"].into_iter().flat_map(sources).collect();
+    let is_in = |path: &str, room: &str| path == room || room.ends_with('/') && path.starts_with(room);
+    let rooms = ROOMS_FOR_EMBEDDERS.iter().chain(NOT_FOR_EMBEDDERS.iter().map(|(room, _)| room));
+    for room in rooms {
+        assert!(all.iter().any(|source| is_in(&source.path, room)), "there is no {room}");
+    }
+    let mut items = 0;
+    let mut missing = Vec::new();
+    for source in &all {
+        let for_embedders = ROOMS_FOR_EMBEDDERS.iter().any(|room| is_in(&source.path, room));
+        if !for_embedders || NOT_FOR_EMBEDDERS.iter().any(|(room, _)| is_in(&source.path, room)) {
+            continue;
+        }
+        for (line, name) in public_items(&source.code) {
+            items += 1;
+            if !shown.contains(name) {
+                missing.push(format!("{}:{line} {name}", source.path));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no example shows how these are used:\n{}", missing.join("\n"));
+    assert!(items > 300, "few public items were found: this test looks at the wrong place");
+}
+
+#[test]
+fn what_nobody_outside_can_reach_needs_no_example() {
+    let code = "pub struct Seen;\nstruct Unseen;\npub(super) enum Near {}\nimpl Seen {\n    pub const fn shown(&self) {}\n    \
+                pub(crate) fn near(&self) {}\n    #[cfg(test)]\n    #[inline]\n    pub fn tested() {}\n}\nimpl<'a> Unseen<'a> {\n    \
+                pub fn hidden() {}\n}\nimpl Near {\n    pub async fn hidden() {}\n}\nmod inner {\n    pub const HIDDEN: u8 = 0;\n}\n\
+                pub mod outer;\npub const LAST: u8 = 0;\n#[cfg(test)]\npub mod tests {\n    pub fn tested() {}\n}\n";
+    assert_eq!(public_items(code), [(1, "Seen"), (5, "shown"), (21, "LAST")]);
+}
+
 #[test]
 fn comments_and_literals_do_not_count_as_code() {
     let text = "a(\"x // y\", 'z', '\\'', b\"\\\"\"); // unsafe {\nr#\"todo! \" \"#; /* b\nc */ fn f<'a>(x: &'a str) {}";

@@ -24,12 +24,15 @@ impl Header {
     /// Parses the head at the start of `frame`: `syncinfo` and the beginning of `bsi`. (A/52, 5.3.1 and 5.3.2)
     ///
     /// ```
-    /// use shardcast_engine::codec::ac3::Header;
+    /// use shardcast_engine::codec::ac3::{FRAME_BYTES_MAX, FRAME_SAMPLES, Header};
     ///
     /// let header = Header::parse(&[0x0b, 0x77, 0xfe, 0x95, 0x14, 0x40, 0x43, 0xe1])?;
     /// let configuration = header.configuration;
     /// assert_eq!((configuration.sample_rate(), configuration.channels()), (48_000, 2));
     /// assert_eq!((configuration.bit_rate(), header.frame_bytes), (192_000, 768));
+    /// // A frame lasts 32 ms here, and none is longer than this.
+    /// assert_eq!(FRAME_SAMPLES * 1000 / configuration.sample_rate(), 32);
+    /// assert!(header.frame_bytes <= FRAME_BYTES_MAX);
     /// # Ok::<(), shardcast_engine::error::Error>(())
     /// ```
     ///

@@ -42,7 +42,7 @@ impl Configuration {
     /// Parses the contents of `av1C`.
     ///
     /// ```
-    /// use shardcast_engine::codec::av1::Configuration;
+    /// use shardcast_engine::codec::av1::{Chroma, Configuration};
     ///
     /// # let av1c = [
     /// #     0x81, 0x00, 0x0c, 0x00, 0x0a, 0x0b, 0x00, 0x00, 0x00, 0x04, 0x3c, 0xfe, 0xcc, 0xda, 0xf9,
@@ -50,6 +50,9 @@ impl Configuration {
     /// # ];
     /// let configuration = Configuration::parse(&av1c)?;
     /// assert_eq!((configuration.profile, configuration.bit_depth), (0, 8));
+    /// // 4:2:0: half as many samples of chroma across, and half as many down.
+    /// let chroma = Chroma { monochrome: false, subsampling_x: true, subsampling_y: true, position: 0 };
+    /// assert_eq!(configuration.chroma, chroma);
     /// let header = configuration.sequence_header.as_ref().expect("this encoder gives it");
     /// assert_eq!((header.width, header.height), (320, 180));
     /// # Ok::<(), shardcast_engine::error::Error>(())
@@ -275,6 +278,15 @@ pub struct Units<'a> {
 }
 
 /// An open bitstream unit.
+///
+/// ```
+/// use shardcast_engine::codec::av1::{Unit, Units};
+///
+/// // A temporal delimiter, which MP4 leaves out: type 2, and nothing in it.
+/// let delimiter = Units::new(&[0x12, 0x00]).next().expect("there is one")?;
+/// assert_eq!(delimiter, Unit { kind: 2, payload: &[], at: 2 });
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit<'a> {
     /// `obu_type`.

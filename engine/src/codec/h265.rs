@@ -125,7 +125,7 @@ impl Sps {
     /// Parses a NAL unit of type 33, its header included.
     ///
     /// ```
-    /// use shardcast_engine::codec::h265::{Configuration, Sps};
+    /// use shardcast_engine::codec::h265::{Configuration, Profile, Sps};
     ///
     /// # let hvcc = [
     /// #     0x01, 0x01, 0x60, 0x00, 0x00, 0x00, 0x90, 0x00, 0x00, 0x00, 0x00, 0x00, 0x5d, 0xf0, 0x00,
@@ -140,7 +140,9 @@ impl Sps {
     /// # let configuration = Configuration::parse(&hvcc)?;
     /// # let unit = configuration.parameter_sets[1];
     /// let sps = Sps::parse(unit)?;
-    /// assert_eq!((sps.profile.profile, sps.profile.level, sps.bit_depth_luma), (1, 93, 8));
+    /// // Main profile, main tier, level 3.1.
+    /// let Profile { profile, high_tier, level, .. } = sps.profile;
+    /// assert_eq!((profile, high_tier, level, sps.bit_depth_luma), (1, false, 93, 8));
     /// assert_eq!(Sps::parse(&unit[..1]).unwrap_err().why, "header of a sequence parameter set");
     /// # Ok::<(), shardcast_engine::error::Error>(())
     /// ```

@@ -122,6 +122,14 @@ pub fn without_version(bytes: &[u8]) -> &[u8] {
 
 /// Profile, tier and level: `profile_tier_level()` of ITU-T H.266, 7.3.3.1, and the VvcPTLRecord of ISO/IEC 14496-15,
 /// 11.2.4.2.2, which says the same. The levels of sub-layers and the sub-profiles are left out.
+///
+/// ```
+/// use shardcast_engine::codec::h266::Profile;
+///
+/// // Main 10, main tier, level 2.0, of frames alone.
+/// let profile = Profile { profile: 1, high_tier: false, level: 32, constraints: vec![0x80] };
+/// assert_eq!(profile.codec_string(), "vvc1.1.L32.CQA");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// `general_profile_idc`: 1 main 10, 2 main 12, 33 main 10 4:4:4; 16 more with layers, 64 more for a still picture. (A.3)

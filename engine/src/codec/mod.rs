@@ -276,6 +276,16 @@ impl Parameters {
 
     /// From the first frame of an AC-3 track.
     ///
+    /// ```
+    /// use shardcast_engine::codec::{Parameters, Shape};
+    ///
+    /// let parameters = Parameters::from_ac3_frame(&[0x0b, 0x77, 0xfe, 0x95, 0x14, 0x40, 0x43, 0xe1])?;
+    /// assert_eq!(parameters.shape, Shape::Audio { sample_rate: 48_000, channels: 2, packet_samples: 1536 });
+    /// // What MP4 has in `dac3`; the stream itself needs it nowhere.
+    /// assert_eq!((parameters.codec_string.as_str(), parameters.configuration.len()), ("ac-3", 3));
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It does not begin with the head of such a frame.
     pub fn from_ac3_frame(frame: &[u8]) -> Result<Self, Error> {
@@ -383,6 +393,19 @@ pub fn is_key(codec: Codec, length_size: LengthSize, data: &[u8]) -> bool {
 
 /// How samples are to be understood as colours, in the code points of ITU-T H.273 (CICP), which H.264, HEVC, AV1 and VP9
 /// share. 2 means that nobody said.
+///
+/// ```
+/// use shardcast_engine::codec::{Colour, vp9::Configuration};
+///
+/// # let vpcc = [0x01, 0x00, 0x00, 0x00, 0x00, 0x0b, 0xa2, 0x09, 0x10, 0x09, 0x00, 0x00];
+/// // BT.2020 with the transfer function of HDR10.
+/// let hdr = Configuration::parse(&vpcc)?;
+/// assert_eq!(hdr.colour, Colour { primaries: 9, transfer: 16, matrix: 9, full_range: false });
+/// assert_eq!(hdr.codec_string(), "vp09.00.11.10.01.09.16.09.00");
+/// // What is not said is 2 each.
+/// assert_eq!(Colour::default().primaries, 2);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colour {
     /// Colour primaries.

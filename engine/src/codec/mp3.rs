@@ -33,11 +33,11 @@ impl Header {
     /// Parses the header at the start of `frame`.
     ///
     /// ```
-    /// use shardcast_engine::codec::mp3::Header;
+    /// use shardcast_engine::codec::mp3::{Header, Version};
     ///
     /// let header = Header::parse(&[0xff, 0xfb, 0x94, 0x00])?;
     /// assert_eq!((header.sample_rate, header.channels, header.bit_rate), (48_000, 2, 128_000));
-    /// assert_eq!(header.codec_string(), "mp4a.6b");
+    /// assert_eq!((header.version, header.codec_string()), (Version::Mpeg1, "mp4a.6b"));
     /// # Ok::<(), shardcast_engine::error::Error>(())
     /// ```
     ///

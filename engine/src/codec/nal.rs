@@ -22,6 +22,9 @@ use crate::{bits::Reader, error::Error};
 /// let data = [0, 0, 0, 1, 0x67, 0, 0, 0, 2, 0x65, 0x88];
 /// let units: Result<Vec<&[u8]>, _> = LengthPrefixed::new(&data, LengthSize::Four).collect();
 /// assert_eq!(units?, [&[0x67][..], &[0x65, 0x88]]);
+/// // Where a unit ends, the length of the next one stands.
+/// let mut units = LengthPrefixed::new(&data, LengthSize::Four);
+/// assert_eq!((units.next(), units.position()), (Some(Ok(&[0x67][..])), 5));
 /// // A length that leads past the end is an error.
 /// assert!(LengthPrefixed::new(&data[..10], LengthSize::Four).any(|unit| unit.is_err()));
 /// # Ok::<(), shardcast_engine::error::Error>(())

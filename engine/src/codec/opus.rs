@@ -134,10 +134,10 @@ pub fn head_of(channels: u8) -> Vec<u8> {
 /// (RFC 6716, 3.1 and 3.2)
 ///
 /// ```
-/// use shardcast_engine::codec::opus::packet_samples;
+/// use shardcast_engine::codec::opus::{SAMPLE_RATE, packet_samples};
 ///
 /// // CELT, two frames of 20 ms.
-/// assert_eq!(packet_samples(&[0x99]), Some(1920));
+/// assert_eq!(packet_samples(&[0x99]), Some(2 * SAMPLE_RATE / 50));
 /// assert_eq!(packet_samples(&[]), None);
 /// ```
 pub fn packet_samples(packet: &[u8]) -> Option<u32> {

@@ -204,7 +204,7 @@ impl KeyFrame {
 }
 
 /// How much [`with_version`] adds.
-pub const VERSION_BYTES: u64 = 4;
+pub(super) const VERSION_BYTES: u64 = 4;
 const VERSION_AND_FLAGS: u32 = 1 << 24;
 const LEVEL_LOWEST: u8 = 10;
 

@@ -8,6 +8,21 @@ use crate::{
 };
 
 /// The parts of the video usability information that others ask for.
+///
+/// ```
+/// use shardcast_engine::codec::{FrameRate, h264::Sps, vui::Vui};
+///
+/// # let unit = [
+/// #     0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03,
+/// #     0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0xc0, 0xf1, 0x83, 0x19
+/// # ];
+/// let Vui { sample_aspect_ratio, colour, frame_rate } = Sps::parse(&unit)?.vui;
+/// assert_eq!(sample_aspect_ratio, Some((1, 1)));
+/// assert_eq!(frame_rate, Some(FrameRate { numerator: 30, denominator: 1 }));
+/// // This encoder says nothing of colours.
+/// assert_eq!(colour, None);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vui {
     /// Width and height of a sample; `None` when it is not said.

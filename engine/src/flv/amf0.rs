@@ -8,6 +8,26 @@ use bytes::{BufMut, BytesMut};
 use crate::{bits::Reader, error::Error, limits};
 
 /// One AMF value. AMF3 values are read into the same shape.
+///
+/// ```
+/// use shardcast_engine::flv::amf0::{Decoder, Value};
+///
+/// let metadata = Value::object([
+///     ("encoder", Value::string("a camera")),
+///     ("width", Value::Number(1280.0)),
+///     ("stereo", Value::Boolean(true)),
+/// ]);
+/// let mut bytes = bytes::BytesMut::new();
+/// metadata.encode(&mut bytes);
+///
+/// let read = Decoder::new(&bytes).value()?;
+/// assert_eq!(read, metadata);
+/// assert_eq!(read.get("encoder").and_then(Value::as_str), Some("a camera"));
+/// assert_eq!(read.get("width").and_then(Value::as_number), Some(1280.0));
+/// assert_eq!(read.get("stereo").and_then(Value::as_bool), Some(true));
+/// assert_eq!(read.get("height"), None);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// An IEEE 754 double; AMF0 has no integers.
@@ -133,6 +153,27 @@ fn encode_properties(properties: &[(String, Value)], out: &mut BytesMut) {
 }
 
 /// Reads the values of one AMF0 message, within the bounds of depth and number.
+///
+/// ```
+/// use shardcast_engine::flv::amf0::{Decoder, Value, encode_string};
+///
+/// let mut script = bytes::BytesMut::new();
+/// encode_string("onTextData", &mut script);
+/// Value::Null.encode(&mut script);
+///
+/// let mut decoder = Decoder::new(&script);
+/// assert_eq!(decoder.value()?.as_str(), Some("onTextData"));
+/// // Behind a marker, a length and ten letters.
+/// assert_eq!(decoder.position(), 13);
+/// assert_eq!(decoder.values()?, [Value::Null]);
+/// assert!(decoder.is_empty());
+///
+/// // A value that switches to AMF3 is for another decoder, and an error of this one.
+/// let mut decoder = Decoder::new(&[0x11, 0x04, 0x07]);
+/// assert_eq!(decoder.amf3(), Some(&[0x04, 0x07][..]));
+/// assert!(decoder.value().is_err());
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     reader: Reader<'a>,

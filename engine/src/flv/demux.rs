@@ -22,6 +22,24 @@ use crate::{
 };
 
 /// Makes the frames of one publisher.
+///
+/// ```
+/// use bytes::Bytes;
+/// use shardcast_engine::{flv::{Demuxer, TagKind}, session::Event};
+///
+/// let (mut demuxer, mut frames) = (Demuxer::default(), Vec::new());
+/// // A packet of Opus in the enhanced format, 20 ms into the stream.
+/// let body = Bytes::from_static(b"\x91Opus\xfc\x01\x02");
+/// demuxer.body(TagKind::Audio, 20, &body, &mut |event: Event| {
+///     if let Event::Frame(frame) = event {
+///         frames.push(frame);
+///     }
+/// })?;
+/// // Its publisher sent no parameters: those that the packet itself says come before it.
+/// assert_eq!(frames.len(), 2);
+/// assert!(frames[1].is_audio() && frames[1].dts.as_millis() == 20 && frames[1].payload_bytes() == 3);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Demuxer {
     video: Track,

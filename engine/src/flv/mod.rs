@@ -4,6 +4,40 @@
 //! A tag's *body* is the same in both: [`Demuxer`] makes frames of bodies and [`mux`] makes bodies of frames. The framing
 //! of tags in a byte stream is [`TagReader`] on the way in and [`mux::write_tag`] on the way out. RTMP frames bodies as
 //! messages instead.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! use bytes::BytesMut;
+//! # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}, time::MediaTime};
+//! use shardcast_engine::{
+//!     flv::{Demuxer, TagReader, mux::{self, Plain}},
+//!     session::{Event, Opening},
+//!     time::Unwrapper,
+//! };
+//!
+//! # let frame = |millis, payload| {
+//! #     let time = MediaTime::from_millis(millis);
+//! #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+//! # };
+//! # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+//! # let packet = frame(1000, Payload::Audio { codec: Codec::Opus, data });
+//! # let parameters = vec![frame(0, Payload::Parameters(Arc::new(Parameters::of_opus(2))))];
+//! // What a viewer must know comes before the first frame.
+//! let opening = Opening { parameters, ..Opening::default() };
+//! let mut file = BytesMut::new();
+//! mux::write_header::<Plain>(&opening, &packet, &mut file);
+//! mux::write_tag::<Plain>(&packet, &mut file);
+//!
+//! // The way back.
+//! let (mut reader, mut demuxer, mut clock) = (TagReader::default(), Demuxer::default(), Unwrapper::new(32));
+//! let (mut input, mut frames) = (&file[..], Vec::new());
+//! while let Some(tag) = reader.read(&mut input)? {
+//!     demuxer.tag(&tag, &mut clock, &mut |event| if let Event::Frame(frame) = event { frames.push(frame) })?;
+//! }
+//! assert!(matches!(frames[0].payload, Payload::Parameters(_)));
+//! assert!(frames[1].is_audio() && frames[1].dts.as_millis() == 1000);
+//! # Ok::<(), shardcast_engine::error::Error>(())
+//! ```
 
 pub mod amf0;
 pub mod demux;
@@ -69,6 +103,13 @@ mod audio_packet {
 }
 
 /// The four characters that name a codec in the enhanced format.
+///
+/// ```
+/// use shardcast_engine::{codec::Codec, flv::four_cc};
+///
+/// assert_eq!(four_cc(Codec::H265), *b"hvc1");
+/// assert_eq!(four_cc(Codec::Av1), *b"av01");
+/// ```
 pub const fn four_cc(codec: Codec) -> [u8; 4] {
     match codec {
         Codec::H264 => *b"avc1",
@@ -84,6 +125,15 @@ pub const fn four_cc(codec: Codec) -> [u8; 4] {
 }
 
 /// Codecs that can be carried, for the lists in which both sides of RTMP say what they know.
+///
+/// ```
+/// use shardcast_engine::{codec::Codec, flv::{CODECS, four_cc}};
+///
+/// // The `fourCcList` that an encoder shows when it connects.
+/// let shown = [*b"hvc1", *b"vp08", *b"Opus"];
+/// let common: Vec<Codec> = CODECS.into_iter().filter(|codec| shown.contains(&four_cc(*codec))).collect();
+/// assert_eq!(common, [Codec::H265, Codec::Opus]);
+/// ```
 pub const CODECS: [Codec; 9] = [
     Codec::H264,
     Codec::H265,

@@ -25,6 +25,33 @@ pub static FORM: Form = Form { name: "flv", datagram: None, open: || Box::new(Fl
 
 /// The muxer of FLV in envelopes of one kind. It has no state: a tag says all of itself. What must not be torn is a file's
 /// head, or a tag with its tail.
+///
+/// ```
+/// use bytes::{BufMut as _, BytesMut};
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, TrackId}, time::MediaTime};
+/// use shardcast_engine::{flv::FlvWire, session::{Envelope, Form}};
+///
+/// /// Each piece behind its length.
+/// struct Lengths;
+///
+/// impl Envelope for Lengths {
+///     fn open(len: usize, out: &mut BytesMut) { out.put_u32(len as u32); }
+///     fn close(_: &mut BytesMut) {}
+/// }
+///
+/// static FORM: Form = Form { name: "flv-lengths", datagram: None, open: || Box::new(FlvWire::<Lengths>::default()) };
+///
+/// # let frame = |millis, payload| {
+/// #     let time = MediaTime::from_millis(millis);
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # };
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # let packet = frame(1000, Payload::Audio { codec: Codec::Opus, data });
+/// let mut out = BytesMut::new();
+/// (FORM.open)().frame(&packet, &mut out);
+/// // The head of a tag, a body with the name of its codec, and the size of the tag.
+/// assert_eq!(out[..4], [0, 0, 0, 11 + 8 + 4]);
+/// ```
 #[derive(Debug)]
 pub struct FlvWire<E>(PhantomData<E>);
 
@@ -47,6 +74,24 @@ impl<E: Envelope> Wire for FlvWire<E> {
 }
 
 /// Appends the head of a file with the flags of the tracks that `opening` has, and then what `opening` holds.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}, time::MediaTime};
+/// use shardcast_engine::{flv::mux::{Plain, write_header}, session::Opening};
+///
+/// # let frame = |millis, payload| {
+/// #     let time = MediaTime::from_millis(millis);
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # };
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # let packet = frame(1000, Payload::Audio { codec: Codec::Opus, data });
+/// # let parameters = vec![frame(0, Payload::Parameters(Arc::new(Parameters::of_opus(2))))];
+/// let mut file = bytes::BytesMut::new();
+/// write_header::<Plain>(&Opening { parameters, ..Opening::default() }, &packet, &mut file);
+/// // Version 1, and of the flags that of sound; then the head goes on for nine bytes in all.
+/// assert_eq!(file[..9], *b"FLV\x01\x04\0\0\0\x09");
+/// ```
 pub fn write_header<E: Envelope>(opening: &Opening, at: &Frame, out: &mut BytesMut) {
     let has = |video: bool| {
         opening.parameters.iter().any(|frame| match &frame.payload {
@@ -61,6 +106,27 @@ pub fn write_header<E: Envelope>(opening: &Opening, at: &Frame, out: &mut BytesM
 }
 
 /// Appends what `opening` holds, as of the time of `at`.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}, time::MediaTime};
+/// use shardcast_engine::{flv::mux::{Plain, opening_frames, write_opening}, session::Opening};
+///
+/// # let frame = |millis, payload| {
+/// #     let time = MediaTime::from_millis(millis);
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # };
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # let packet = frame(1000, Payload::Audio { codec: Codec::Opus, data });
+/// # let parameters = vec![frame(0, Payload::Parameters(Arc::new(Parameters::of_opus(2))))];
+/// let opening = Opening { parameters, ..Opening::default() };
+/// // What a viewer is sent that goes on at another place.
+/// let mut tags = bytes::BytesMut::new();
+/// write_opening::<Plain>(&opening, &packet, &mut tags);
+/// // They have the time of the frame that follows, 1,000 ms, and not their own.
+/// assert_eq!(tags[4..7], [0, 0x03, 0xe8]);
+/// assert!(opening_frames(&opening).all(|frame| frame.dts.as_millis() == 0));
+/// ```
 pub fn write_opening<E: Envelope>(opening: &Opening, at: &Frame, out: &mut BytesMut) {
     let time = millis(at);
     for frame in opening_frames(opening) {
@@ -78,6 +144,24 @@ pub fn write_tag<E: Envelope>(frame: &Frame, out: &mut BytesMut) {
 }
 
 /// As [`write_tag`], at another time than the frame's own: milliseconds modulo 2^32.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, TrackId}, time::MediaTime};
+/// use shardcast_engine::flv::mux::{Plain, write_tag, write_tag_at};
+///
+/// # let frame = |millis, payload| {
+/// #     let time = MediaTime::from_millis(millis);
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # };
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # let packet = frame(1000, Payload::Audio { codec: Codec::Opus, data });
+/// let (mut live, mut recorded) = (bytes::BytesMut::new(), bytes::BytesMut::new());
+/// write_tag::<Plain>(&packet, &mut live);
+/// // A recording counts from its own first frame.
+/// write_tag_at::<Plain>(&packet, 0, &mut recorded);
+/// assert_eq!((&live[4..7], &recorded[4..7]), (&[0, 0x03, 0xe8][..], &[0, 0, 0][..]));
+/// assert_eq!(live[7..], recorded[7..]);
+/// ```
 pub fn write_tag_at<E: Envelope>(frame: &Frame, time: u32, out: &mut BytesMut) {
     if let Some(body) = Body::of(frame) {
         write_body::<E>(&body, time, out);
@@ -106,6 +190,20 @@ pub const fn millis(frame: &Frame) -> u32 {
 }
 
 /// A frame as the body of a tag or of an RTMP message: a few bytes of head, and data that is not copied.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, TrackId}, time::MediaTime};
+/// use shardcast_engine::flv::{TagKind, mux::Body};
+///
+/// # let data = bytes::Bytes::from_static(&[0, 0, 0, 2, 0x65, 0x88]);
+/// # let (dts, payload) = (MediaTime::from_millis(0), Payload::Video { codec: Codec::H264, key: true, data });
+/// # let frame = Frame { track: TrackId::VIDEO, dts, pts: MediaTime::from_millis(80), payload };
+/// let body = Body::of(&frame).expect("FLV can say it");
+/// let [head, data] = body.parts();
+/// // A key frame of AVC that is shown 80 ms after it is decoded, and its NAL units as they are.
+/// assert_eq!((head, data), (&[0x17, 1, 0, 0, 80][..], &[0, 0, 0, 2, 0x65, 0x88][..]));
+/// assert_eq!((body.kind, body.len()), (TagKind::Video, 11));
+/// ```
 #[derive(Debug)]
 pub struct Body<'a> {
     /// What it is.

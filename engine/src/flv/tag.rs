@@ -6,6 +6,14 @@ use super::Gather;
 use crate::{bits::Reader, error::Error};
 
 /// What a tag's body is.
+///
+/// ```
+/// use shardcast_engine::flv::TagKind;
+///
+/// // A body of sound comes by RTMP as a message of type 8.
+/// assert_eq!(TagKind::of(8), Some(TagKind::Audio));
+/// assert_eq!(TagKind::Script.number(), 18);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TagKind {
     /// Sound.
@@ -76,6 +84,29 @@ pub fn write_tag_head(kind: TagKind, time: u32, body_len: u32, out: &mut BytesMu
 }
 
 /// Reads tags from bytes cut anywhere.
+///
+/// ```
+/// use bytes::{BufMut as _, Bytes, BytesMut};
+/// use shardcast_engine::flv::tag::{
+///     FILE_HEAD_BYTES, TAG_HEAD_BYTES, TAIL_BYTES, Tag, TagKind, TagReader, write_file_head, write_tag_head,
+/// };
+///
+/// let body = b"\x02\x00\x0aonTextData\x05";
+/// let mut file = BytesMut::new();
+/// write_file_head(true, true, &mut file);
+/// write_tag_head(TagKind::Script, 40, body.len() as u32, &mut file);
+/// file.put_slice(body);
+/// // Behind each tag stands its size.
+/// file.put_u32((TAG_HEAD_BYTES + body.len()) as u32);
+/// assert_eq!(file.len(), FILE_HEAD_BYTES + TAG_HEAD_BYTES + body.len() + TAIL_BYTES);
+///
+/// let (mut first, mut rest) = file.split_at(30);
+/// let mut reader = TagReader::default();
+/// assert_eq!(reader.read(&mut first)?, None);
+/// let tag = Tag { kind: TagKind::Script, time: 40, body: Bytes::from_static(body), at: FILE_HEAD_BYTES as u64 };
+/// assert_eq!(reader.read(&mut rest)?, Some(tag));
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct TagReader {
     state: State,

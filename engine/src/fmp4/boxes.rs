@@ -7,6 +7,14 @@ use bytes::{BufMut, BytesMut};
 use crate::{bits::Reader, error::Error};
 
 /// The type of a box or sample entry.
+///
+/// ```
+/// use shardcast_engine::fmp4::FourCc;
+///
+/// assert_eq!(FourCc(*b"moof").to_string(), "moof");
+/// // It can stand in a log line, whatever a file has there.
+/// assert_eq!(FourCc(*b"\xa9nam").to_string(), "\\xa9nam");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FourCc(pub [u8; 4]);
 

@@ -12,6 +12,19 @@ use super::{
 use crate::{bits::Reader, error::Error, limits};
 
 /// The head of a box.
+///
+/// ```
+/// use shardcast_engine::fmp4::{BOX_HEAD_BYTES, FourCc, demux::{BOX_HEAD_BYTES_MAX, BoxHead}};
+///
+/// // Media of more than 4 GiB: the size says 1, and the true one follows the type.
+/// let bytes = [&[0, 0, 0, 1][..], b"mdat", &5_000_000_000_u64.to_be_bytes()].concat();
+/// let head = BoxHead::parse(&bytes)?;
+/// assert_eq!((head.kind, head.len), (FourCc(*b"mdat"), Some(5_000_000_000)));
+/// assert_eq!(head.head_len, BOX_HEAD_BYTES_MAX as u64);
+/// // Others have a shorter head.
+/// assert_eq!(BoxHead::parse(b"\0\0\0\x08skip")?.head_len, BOX_HEAD_BYTES as u64);
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoxHead {
     /// Its type.

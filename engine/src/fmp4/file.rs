@@ -20,6 +20,18 @@ pub static CONTAINER: Container =
 const SAMPLE_DURATION_MAX: Duration = Duration::from_secs(10);
 
 /// How long a frame lasts where no other of its track says it.
+///
+/// ```
+/// use std::time::Duration;
+/// use shardcast_engine::{codec::{Codec, Parameters}, fmp4::file::usual_duration};
+///
+/// // AAC of 48 kHz: 1,024 samples a packet.
+/// let aac = Parameters::parse(Codec::Aac, vec![0x11, 0x90].into())?;
+/// assert_eq!(usual_duration(&aac).as_micros(), 21_333);
+/// // Packets of Opus differ; nearly all are of this length.
+/// assert_eq!(usual_duration(&Parameters::of_opus(2)), Duration::from_millis(20));
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 pub fn usual_duration(parameters: &Parameters) -> Duration {
     match parameters.shape {
         Shape::Video { .. } => Duration::from_millis(40),

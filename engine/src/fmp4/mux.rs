@@ -190,6 +190,16 @@ const EPOCH_1900_SECONDS: u64 = 2_208_988_800;
 
 /// Appends what stands before the first fragment of a segment that is fetched by itself: `styp` (ISO/IEC 14496-12, 8.16.2),
 /// and `prft`, which says when the sample at `media_time` of `track` was there (8.16.5): a player reckons its latency by it.
+///
+/// ```
+/// use shardcast_engine::{fmp4::mux::{SEGMENT_HEAD_BYTES, segment_head}, time::Wall};
+///
+/// let mut segment = bytes::BytesMut::new();
+/// // The first sample of track 1, four seconds into the stream, came at this time.
+/// segment_head(1, Wall(1_764_000_000_000_000_000), 4 * 90_000, &mut segment);
+/// assert_eq!(segment.len(), SEGMENT_HEAD_BYTES);
+/// assert_eq!((&segment[4..8], &segment[28..32]), (&b"styp"[..], &b"prft"[..]));
+/// ```
 pub fn segment_head(track: u32, wall: Wall, media_time: u64, out: &mut BytesMut) {
     let start = out.len();
     plain(out, b"styp", |out| {
@@ -223,6 +233,20 @@ pub fn head_len(runs: &[Run<'_>]) -> usize {
 
 /// Appends what stands before the samples of a fragment: `moof` and the head of `mdat`. The samples follow in the order
 /// of the runs. `sequence` counts the fragments of a file from 1.
+///
+/// ```
+/// use shardcast_engine::fmp4::mux::{Run, Sample, head, head_len, head_len_max};
+///
+/// let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// let sample = Sample { duration: 960, composition_offset: 0, key: true, data };
+/// let samples = [sample.clone(), sample];
+/// let runs = [Run { track: 1, base_decode_time: 48_000, all_key: true, samples: &samples }];
+/// let mut fragment = bytes::BytesMut::new();
+/// head(1, &runs, &mut fragment);
+/// // Room can be made before it is written, and even before it is known what will be in it.
+/// assert_eq!(fragment.len(), head_len(&runs));
+/// assert!(head_len(&runs) <= head_len_max(runs.len(), samples.len()));
+/// ```
 pub fn head(sequence: u32, runs: &[Run<'_>], out: &mut BytesMut) {
     let moof = moof_len(runs);
     let media: usize = runs.iter().map(Run::media_len).sum();
@@ -292,6 +316,17 @@ fn traf(out: &mut BytesMut, run: &Run<'_>, data_offset: usize) {
 }
 
 /// Appends the head of a `free` box of `len` bytes in all, which must be at least [`BOX_HEAD_BYTES`]; zeros are to follow.
+///
+/// ```
+/// use shardcast_engine::fmp4::{BOX_HEAD_BYTES, mux::free_head};
+///
+/// // A file of 4,000 bytes up to the end of its block.
+/// let mut file = vec![0; 4000];
+/// let padding = file.len().next_multiple_of(4096) - file.len();
+/// file.extend_from_slice(&free_head(padding));
+/// file.resize(file.len() + padding - BOX_HEAD_BYTES, 0);
+/// assert_eq!((file.len(), &file[4000..4008]), (4096, &b"\0\0\0\x60free"[..]));
+/// ```
 pub fn free_head(len: usize) -> [u8; BOX_HEAD_BYTES] {
     let [a, b, c, d] = u32::try_from(len).expect("padding is less than two blocks").to_be_bytes();
     [a, b, c, d, b'f', b'r', b'e', b'e']

@@ -25,6 +25,7 @@ use crate::{codec::Parameters, container::Track, media::Frame, time::MediaTime};
 /// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
 /// # let frame = Frame { track: TrackId::AUDIO, dts: time, pts: time, payload: Payload::Audio { codec: Codec::Opus, data } };
 /// let parameters = Arc::new(Parameters::of_opus(2));
+/// assert!(Segmenter::takes(&parameters));
 /// let tracks = [Track { id: TrackId::AUDIO, parameters, rate: 48_000 }];
 /// let mut segment = bytes::BytesMut::new();
 /// Segmenter::new(&tracks, MediaTime::from_millis(0)).write(&[frame], &mut segment);
@@ -60,6 +61,31 @@ impl Segmenter {
     }
 
     /// How many pictures are in a run.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}};
+    /// use shardcast_engine::{container::Track, mpegts::Segmenter, time::MediaTime};
+    ///
+    /// # let avcc = [
+    /// #     0x01, 0x64, 0x00, 0x1f, 0xff, 0xe1, 0x00, 0x1a, 0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40,
+    /// #     0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0xc0,
+    /// #     0xf1, 0x83, 0x19, 0x60, 0x01, 0x00, 0x06, 0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0, 0xfd, 0xf8,
+    /// #     0xf8, 0x00
+    /// # ];
+    /// # let parameters = Arc::new(Parameters::parse(Codec::H264, avcc.to_vec().into())?);
+    /// # let picture = |millis, key, data: &'static [u8]| {
+    /// #     let time = MediaTime::from_millis(millis);
+    /// #     let payload = Payload::Video { codec: Codec::H264, key, data: data.into() };
+    /// #     Frame { track: TrackId::VIDEO, dts: time, pts: time, payload }
+    /// # };
+    /// let tracks = [Track { id: TrackId::VIDEO, parameters, rate: 90_000 }];
+    /// let frames = [picture(0, true, &[0, 0, 0, 2, 0x65, 0x88]), picture(40, false, &[0, 0, 0, 2, 0x41, 0x9a])];
+    /// let mut run = bytes::BytesMut::new();
+    /// Segmenter::new(&tracks, MediaTime::from_millis(0)).write(&frames, &mut run);
+    /// assert_eq!(Segmenter::pictures(&run), 2);
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
     pub fn pictures(run: &[u8]) -> usize {
         let begins_picture = |packet: &&[u8]| {
             const UNIT_START: u8 = 0x40;

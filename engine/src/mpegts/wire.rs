@@ -34,6 +34,28 @@ const ENVELOPE_BYTES: usize = 32;
 /// them.
 ///
 /// Times are those of the stream, 0.7 s later: the same for all who play it, on whichever core and since whenever.
+///
+/// ```
+/// # use std::sync::Arc;
+/// use bytes::BytesMut;
+/// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}, time::MediaTime};
+/// use shardcast_engine::{mpegts::TsWire, session::{Opening, Plain, Wire as _}};
+///
+/// # let frame = |millis, payload| {
+/// #     let time = MediaTime::from_millis(millis);
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # };
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # let packet = frame(1000, Payload::Audio { codec: Codec::Opus, data });
+/// # let parameters = vec![frame(0, Payload::Parameters(Arc::new(Parameters::of_opus(2))))];
+/// let (mut wire, mut out) = (TsWire::<Plain>::default(), BytesMut::new());
+/// // Nothing is for one viewer alone: what it needs stands before the frame that it enters at, for everybody.
+/// wire.header(&Opening { parameters, ..Opening::default() }, &packet, &mut out);
+/// assert!(out.is_empty());
+/// wire.frame(&packet, &mut out);
+/// // Two tables and the frame.
+/// assert_eq!((out.len(), out[0]), (3 * 188, 0x47));
+/// ```
 pub struct TsWire<E> {
     program: Program,
     /// A viewer may enter at the next frame.

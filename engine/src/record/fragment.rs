@@ -17,6 +17,39 @@ use crate::{
 
 /// A piece of a file that is written at once. In fMP4 that is `moof` and `mdat` (the first also `ftyp` and `moov` before
 /// them), and a `free` box up to the end of a block.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}, time::{MediaTime, Now, Wall}};
+/// use shardcast_engine::record::Fragment;
+/// # use shardcast_engine::record::{Output, Recorder, Settings};
+///
+/// /// What a driver does whose buffers are smaller than a fragment.
+/// fn append(fragment: &Fragment, file: &mut Vec<u8>) {
+///     let (mut buffer, mut written) = ([0; 512], 0);
+///     while written < fragment.len() {
+///         let count = fragment.write_window(written, &mut buffer);
+///         file.extend_from_slice(&buffer[..count]);
+///         written += count;
+///     }
+/// }
+/// # let now = Now(0);
+/// # let mut recorder = Recorder::new("live/cam", &Settings::default());
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # for payload in [Payload::Parameters(Arc::new(Parameters::of_opus(2))), Payload::Audio { codec: Codec::Opus, data }] {
+/// #     let time = MediaTime::from_millis(0);
+/// #     recorder.frame(&Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }, now, Wall(0));
+/// # }
+/// # recorder.finish(now);
+/// # let Some(Output::Open { segment, .. }) = recorder.poll() else { panic!("a file is opened first") };
+/// # recorder.opened(segment, Ok(4096), now);
+/// # let Some(Output::Append { fragment, .. }) = recorder.poll() else { panic!("then it is written") };
+/// let mut file = Vec::new();
+/// append(&fragment, &mut file);
+/// // Whole blocks, and the first fragment of a file has the file's head.
+/// assert!(file.len() % 4096 == 0 && file[4..8] == *b"ftyp");
+/// assert!(fragment.is_key() && fragment.frames() == 1);
+/// ```
 #[derive(Clone)]
 pub struct Fragment {
     pieces: Vec<Bytes>,

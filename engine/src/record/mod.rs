@@ -59,7 +59,8 @@ pub use fragment::Fragment;
 ///         Output::Alarm { .. } | Output::Gap { .. } => {}
 ///     }
 /// }
-/// # assert!(recorder.is_done() && recorder.counters().frames == 1 && file[4..8] == *b"ftyp");
+/// assert!(recorder.is_done());
+/// # assert!(recorder.counters().frames == 1 && file[4..8] == *b"ftyp");
 /// ```
 pub struct Recorder {
     container: &'static Container,
@@ -263,6 +264,44 @@ impl Recorder {
     }
 
     /// The deadline may have come: what is open is written even if no frame comes any more.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}, time::{MediaTime, Now, Wall}};
+    /// use std::collections::BTreeMap;
+    /// use shardcast_engine::record::{Counters, Output, Recorder, SegmentId, Settings};
+    ///
+    /// # let now = Now(0);
+    /// let mut recorder = Recorder::new("live/cam", &Settings::default());
+    /// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+    /// # for payload in [Payload::Parameters(Arc::new(Parameters::of_opus(2))), Payload::Audio { codec: Codec::Opus, data }] {
+    /// #     let time = MediaTime::from_millis(0);
+    /// #     recorder.frame(&Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }, now, Wall(0));
+    /// # }
+    /// // A frame has come, and then none for as long as a fragment may take.
+    /// let deadline = recorder.deadline().expect("a fragment is open");
+    /// recorder.timeout(deadline);
+    /// let mut files: BTreeMap<SegmentId, Vec<u8>> = BTreeMap::new();
+    /// while let Some(output) = recorder.poll() {
+    ///     match output {
+    ///         Output::Open { segment, .. } => {
+    ///             files.insert(segment, Vec::new());
+    ///             recorder.opened(segment, Ok(1), deadline);
+    ///         }
+    ///         Output::Append { segment, fragment, .. } => {
+    ///             let file = files.get_mut(&segment).expect("it was opened");
+    ///             file.resize(fragment.len(), 0);
+    ///             fragment.write_into(file);
+    ///             recorder.appended(segment, Ok(()), deadline);
+    ///         }
+    ///         other => panic!("the disk does not fail: {other:?}"),
+    ///     }
+    /// }
+    /// let Counters { fragments, frames, lost, .. } = recorder.counters();
+    /// assert_eq!((files.len(), fragments, frames, lost), (1, 1, 1, 0));
+    /// // The file is still open.
+    /// assert!(!recorder.is_idle());
+    /// ```
     pub fn timeout(&mut self, now: Now) {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.cut(None, now);

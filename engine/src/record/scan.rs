@@ -58,6 +58,46 @@ pub enum Depth {
 }
 
 /// What a scan found.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use shardcast_engine::{codec::{Codec, Parameters}, media::{Frame, Payload, TrackId}, time::{MediaTime, Now, Wall}};
+/// # use shardcast_engine::record::{Output, Recorder, Settings};
+/// use shardcast_engine::record::scan::{Depth, FINDINGS_MAX, Finding, Repair, Report, Tail, TrackReport, scan};
+///
+/// # let (now, mut file) = (Now(0), Vec::new());
+/// # let mut recorder = Recorder::new("live/cam", &Settings::default());
+/// # let data = bytes::Bytes::from_static(&[0xfc, 1, 2]);
+/// # for payload in [Payload::Parameters(Arc::new(Parameters::of_opus(2))), Payload::Audio { codec: Codec::Opus, data }] {
+/// #     let time = MediaTime::from_millis(0);
+/// #     recorder.frame(&Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }, now, Wall(0));
+/// # }
+/// # recorder.finish(now);
+/// # while let Some(output) = recorder.poll() {
+/// #     match output {
+/// #         Output::Open { segment, .. } => recorder.opened(segment, Ok(1), now),
+/// #         Output::Append { segment, fragment, .. } => {
+/// #             file.resize(fragment.len(), 0);
+/// #             fragment.write_into(&mut file);
+/// #             recorder.appended(segment, Ok(()), now);
+/// #         }
+/// #         Output::Finish { segment, .. } => recorder.finished(segment, Ok(())),
+/// #         Output::Alarm { .. } | Output::Gap { .. } => {}
+/// #     }
+/// # }
+/// let Ok(report): Result<Report, _> = scan(&file[..], Depth::Content);
+/// assert!(report.is_sound() && report.fragments == 1);
+/// let TrackReport { codec, frames, .. } = &report.tracks[0];
+/// assert_eq!((codec.as_str(), *frames), ("opus", 1));
+///
+/// // The same file as a crash may leave it.
+/// let Ok(report) = scan(&file[..file.len() - 10], Depth::Content);
+/// assert!(!report.is_sound() && report.findings.len() <= FINDINGS_MAX);
+/// let Finding { at, .. } = report.findings[0];
+/// assert_eq!((report.tail, at), (Tail::Torn, report.valid));
+/// // It had one fragment, so nothing is left that plays.
+/// assert_eq!(report.repair(), Repair::Remove);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Bytes in the file.

@@ -123,6 +123,8 @@ pub trait MediaSink: Send {
 /// ```
 /// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
 /// # use shardcast_shards::host::{HostError, MediaSink, Node};
+/// use shardcast_shards::host::Attached;
+///
 /// # struct Ignore;
 /// # impl MediaSink for Ignore {
 /// #     fn frame(&mut self, _: &Frame) -> Result<(), HostError> { Ok(()) }
@@ -130,10 +132,13 @@ pub trait MediaSink: Send {
 /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
 /// # let node = Node::builder().start()?;
 /// # let name = StreamName::parse("live/cam1")?;
-/// let attached = node.feed(&name, Ignore)?;
-/// assert!(!attached.is_finished());
-/// // What went wrong in it comes back.
-/// attached.stop()?;
+/// // They run for as long as the program keeps them.
+/// let running: Vec<Attached> = vec![node.feed(&name, Ignore)?, node.feed(&name, Ignore)?];
+/// assert!(running.iter().all(|attached| !attached.is_finished()));
+/// for attached in running {
+///     // What went wrong in it comes back.
+///     attached.stop()?;
+/// }
 /// # node.stop()?;
 /// # Ok(())
 /// # }

@@ -23,15 +23,18 @@ use crate::{
 /// ```
 /// # use shardcast_engine::{limits::StreamLimits, settings::{AppSettings, Settings}};
 /// use std::time::Duration;
-/// use shardcast_shards::host::Node;
+/// use shardcast_shards::host::{Node, NodeBuilder};
 ///
-/// let limits = StreamLimits { flush: Duration::ZERO, ..StreamLimits::default() };
-/// let default = AppSettings { limits, ..AppSettings::default() };
-/// let node = Node::builder()
-///     .shards(2)
-///     .settings(Settings { default, ..Settings::default() })
-///     .on_notice(|core, notice| eprintln!("shard {}: {}", core.0, notice.text))
-///     .start()?;
+/// /// What all nodes of this program have.
+/// fn usual(builder: NodeBuilder) -> NodeBuilder {
+///     let limits = StreamLimits { flush: Duration::ZERO, ..StreamLimits::default() };
+///     let default = AppSettings { limits, ..AppSettings::default() };
+///     builder
+///         .settings(Settings { default, ..Settings::default() })
+///         .on_notice(|core, notice| eprintln!("shard {}: {}", core.0, notice.text))
+/// }
+///
+/// let node = usual(Node::builder()).shards(2).start()?;
 /// node.stop()?;
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -16,6 +16,22 @@ use shardcast_io::clock;
 use super::{block_on, lock};
 
 /// Events that wait for one listener. One more drops the oldest, and is counted.
+///
+/// ```
+/// use shardcast_shards::host::{EVENTS_MAX, Node};
+///
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// let mut events = node.events();
+/// for _ in 0..EVENTS_MAX + 10 {
+///     node.handle().alarm(None, "the disk is too hot");
+/// }
+/// // Nobody has listened meanwhile: the oldest ten are lost.
+/// assert_eq!(events.take_missed(), 10);
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub const EVENTS_MAX: usize = 1024;
 
 /// Hears what happens to the streams of a node, from when it was asked for.
@@ -150,6 +166,32 @@ impl Events {
     }
 
     /// As [`next`](Self::next), for futures written by hand.
+    ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    /// use shardcast_shards::host::{Events, Node, StreamEvent};
+    ///
+    /// /// The next event of either node.
+    /// fn poll_either(one: &mut Events, other: &mut Events, context: &Context<'_>) -> Poll<Option<StreamEvent>> {
+    ///     match one.poll_next(context) {
+    ///         Poll::Pending => other.poll_next(context),
+    ///         ready => ready,
+    ///     }
+    /// }
+    /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+    /// # let node = Node::builder().start()?;
+    /// # let second = Node::builder().start()?;
+    /// let (mut first_events, mut second_events) = (node.events(), second.events());
+    /// let context = Context::from_waker(Waker::noop());
+    /// assert!(poll_either(&mut first_events, &mut second_events, &context).is_pending());
+    /// second.handle().alarm(None, "the disk is too hot");
+    /// let event = poll_either(&mut first_events, &mut second_events, &context);
+    /// assert!(matches!(event, Poll::Ready(Some(StreamEvent::Alarm { name: None, .. }))));
+    /// # second.stop()?;
+    /// # node.stop()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<StreamEvent>> {
         self.poll_stamped(context).map(|stamped| stamped.map(|(event, _)| event))
     }

@@ -26,6 +26,37 @@ use shardcast_engine::{
 use super::{handle::wake_all, lock};
 
 /// Frames in order, shared by all who were given them.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::thread;
+/// use shardcast_shards::host::{Batch, Node};
+///
+/// # fn packet(number: i64) -> Frame {
+/// #     let time = MediaTime::from_millis(number * 20);
+/// #     let payload = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 0, 0]) };
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # }
+/// /// Bytes of payload.
+/// fn bytes_of(batch: &Batch) -> usize {
+///     batch.iter().map(Frame::payload_bytes).sum()
+/// }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// # let mut publisher = node.publish(&name);
+/// # publisher.send_blocking(packet(0))?;
+/// # let mut subscriber = node.subscribe(&name);
+/// let batch = subscriber.next_batch_blocking()?;
+/// // For another thread, too, no frame is copied.
+/// let same = batch.clone();
+/// assert!(std::ptr::eq(&batch[0], &same[0]));
+/// let counting = thread::spawn(move || bytes_of(&same));
+/// assert_eq!(counting.join().expect("it does not panic"), bytes_of(&batch));
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Batch(Arc<[Frame]>);
 

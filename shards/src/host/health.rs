@@ -19,7 +19,7 @@ use super::{
 /// ```
 /// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
 /// use std::time::Duration;
-/// use shardcast_shards::host::{HealthCheck, HostError, Node};
+/// use shardcast_shards::host::{Health, HealthCheck, HostError, Node};
 ///
 /// struct License { days: u32 }
 ///
@@ -33,7 +33,8 @@ use super::{
 /// # let name = StreamName::parse("live/cam1")?;
 /// node.add_check("licence", License { days: 0 })?;
 /// let health = node.health(Duration::from_secs(5));
-/// assert_eq!(health[1].result, Err("it has run out".to_owned()));
+/// let result = Err("it has run out".to_owned());
+/// assert_eq!(health[1], Health { name: "licence".to_owned(), result });
 /// # node.stop()?;
 /// # Ok(())
 /// # }

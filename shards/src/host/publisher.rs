@@ -149,11 +149,70 @@ impl Publisher {
     }
 
     /// Whether a viewer waits for a key frame, since the last call. An encoder that can make one at any time should.
+    ///
+    /// ```
+    /// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+    /// use std::{thread, time::{Duration, Instant}};
+    /// use shardcast_shards::host::Node;
+    ///
+    /// # fn key_frame() -> Frame {
+    /// #     let time = MediaTime::from_millis(0);
+    /// #     let data = bytes::Bytes::from_static(&[0, 0, 0, 2, 0x65, 0x88]);
+    /// #     let payload = Payload::Video { codec: Codec::H264, key: true, data };
+    /// #     Frame { track: TrackId::VIDEO, dts: time, pts: time, payload }
+    /// # }
+    /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+    /// # let node = Node::builder().start()?;
+    /// # let name = StreamName::parse("live/cam1")?;
+    /// let mut publisher = node.publish(&name);
+    /// publisher.granted_blocking()?;
+    /// let mut subscriber = node.subscribe(&name);
+    /// # let began = Instant::now();
+    /// while !publisher.take_keyframe_wanted() {
+    ///     // There is nothing yet that it could begin at.
+    ///     assert!(subscriber.try_next()?.is_none());
+    ///     # assert!(began.elapsed() < Duration::from_secs(30), "a key frame is wanted");
+    ///     thread::sleep(Duration::from_millis(1));
+    /// }
+    /// publisher.send_blocking(key_frame())?;
+    /// while !subscriber.next_blocking()?.is_key() {}
+    /// # node.stop()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn take_keyframe_wanted(&mut self) -> bool {
         self.way.take_keyframe_wanted()
     }
 
     /// Returns when a viewer waits for a key frame.
+    ///
+    /// ```
+    /// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+    /// # use shardcast_engine::session::Refusal;
+    /// use shardcast_shards::host::{Node, PublishError, Publisher};
+    ///
+    /// /// Sends a key frame whenever somebody waits for one, for as long as the node takes it.
+    /// async fn on_demand(mut publisher: Publisher, key_frame: fn() -> Frame) -> Result<(), PublishError> {
+    ///     publisher.granted().await?;
+    ///     loop {
+    ///         publisher.keyframe_wanted().await?;
+    ///         publisher.send(key_frame()).await?;
+    ///     }
+    /// }
+    /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+    /// # let node = Node::builder().start()?;
+    /// # let name = StreamName::parse("live/cam1")?;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// # let mut first = node.publish(&name);
+    /// # first.granted_blocking()?;
+    /// # fn key_frame() -> Frame { unreachable!("the stream is another's") }
+    /// // The stream is another's.
+    /// let sent = runtime.block_on(on_demand(node.publish(&name), key_frame));
+    /// assert_eq!(sent, Err(PublishError::Refused(Refusal::AlreadyLive)));
+    /// # node.stop()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The stream is not this publisher's, or no more.

@@ -95,6 +95,37 @@ impl Subscriber {
 
     /// The next frame if there is one already.
     ///
+    /// ```
+    /// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+    /// use std::{thread, time::Duration};
+    /// use shardcast_shards::host::Node;
+    ///
+    /// # fn packet(number: i64) -> Frame {
+    /// #     let time = MediaTime::from_millis(number * 20);
+    /// #     let payload = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 0, 0]) };
+    /// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+    /// # }
+    /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+    /// # let node = Node::builder().start()?;
+    /// # let name = StreamName::parse("live/cam1")?;
+    /// let mut subscriber = node.subscribe(&name);
+    /// // Nobody publishes yet.
+    /// assert!(subscriber.try_next()?.is_none());
+    /// # let mut publisher = node.publish(&name);
+    /// # publisher.send_blocking(packet(0))?;
+    /// // A loop that has other things to do as well.
+    /// let frame = loop {
+    ///     match subscriber.try_next()? {
+    ///         Some(frame) => break frame,
+    ///         None => thread::sleep(Duration::from_millis(1)),
+    ///     }
+    /// };
+    /// assert!(frame.is_audio());
+    /// # node.stop()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`next`](Self::next).
     pub fn try_next(&mut self) -> Result<Option<Frame>, SubscribeError> {
@@ -105,6 +136,39 @@ impl Subscriber {
     }
 
     /// All frames that come next at once, shared with all other subscribers: the cheapest way to have every frame.
+    ///
+    /// ```
+    /// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+    /// use shardcast_shards::host::{Node, Subscriber};
+    ///
+    /// # fn packet(number: i64) -> Frame {
+    /// #     let time = MediaTime::from_millis(number * 20);
+    /// #     let payload = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 0, 0]) };
+    /// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+    /// # }
+    /// /// Packets of sound from here to the end of the stream.
+    /// async fn packets(mut subscriber: Subscriber) -> usize {
+    ///     let mut packets = 0;
+    ///     while let Ok(batch) = subscriber.next_batch().await {
+    ///         packets += batch.iter().filter(|frame| frame.is_audio()).count();
+    ///     }
+    ///     packets
+    /// }
+    /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+    /// # let node = Node::builder().start()?;
+    /// # let name = StreamName::parse("live/cam1")?;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// # let mut publisher = node.publish(&name);
+    /// # publisher.send_blocking(packet(0))?;
+    /// # let mut first = node.subscribe(&name);
+    /// # first.next_blocking()?;
+    /// let subscriber = node.subscribe(&name);
+    /// node.stop()?;
+    /// // What came before the end is given first.
+    /// assert_eq!(runtime.block_on(packets(subscriber)), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`next`](Self::next).
@@ -121,6 +185,24 @@ impl Subscriber {
     }
 
     /// As [`next`](Self::next), for futures written by hand.
+    ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    /// # use shardcast_engine::media::StreamName;
+    /// use shardcast_shards::host::{Node, SubscribeError};
+    ///
+    /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+    /// # let node = Node::builder().start()?;
+    /// # let name = StreamName::parse("live/cam1")?;
+    /// let mut subscriber = node.subscribe(&name);
+    /// // The waker is woken when it is worth another look.
+    /// let context = Context::from_waker(Waker::noop());
+    /// assert!(subscriber.poll_next(&context).is_pending());
+    /// node.stop()?;
+    /// assert!(matches!(subscriber.poll_next(&context), Poll::Ready(Err(SubscribeError::Stopped))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Result<Frame, SubscribeError>> {
         loop {
             if let Some(frame) = self.batch.get(self.taken) {

@@ -74,7 +74,9 @@ pub trait Transcoder: Send {
 /// # let name = StreamName::parse("live/cam1")?;
 /// let arguments = ["-c:v", "libx264", "-preset", "veryfast", "-s", "640x360", "-c:a", "copy"];
 /// let small = StreamName::parse("live/cam1-small")?;
-/// let transcoder = node.transcode(&name, &small, Ffmpeg::new(arguments))?;
+/// // Without `program` it is the one that the path finds.
+/// let ffmpeg = Ffmpeg::new(arguments).program("/opt/ffmpeg/bin/ffmpeg");
+/// let transcoder = node.transcode(&name, &small, ffmpeg)?;
 /// transcoder.wait()?;
 /// # node.stop()?;
 /// # Ok(())

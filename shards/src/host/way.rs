@@ -24,6 +24,30 @@ use shardcast_io::lane::{Receiver, Sender};
 use super::{bridge::Inbox, lock};
 
 /// Frames that may wait between a publisher and its shard; more make it wait.
+///
+/// ```
+/// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use shardcast_shards::host::{BYTES_MAX, FRAMES_MAX, Node};
+///
+/// # fn packet(number: i64) -> Frame {
+/// #     let time = MediaTime::from_millis(number * 20);
+/// #     let payload = Payload::Audio { codec: Codec::Opus, data: bytes::Bytes::from_static(&[0xfc, 0, 0]) };
+/// #     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
+/// # }
+/// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+/// # let node = Node::builder().start()?;
+/// # let name = StreamName::parse("live/cam1")?;
+/// let mut publisher = node.publish(&name);
+/// // So many go at once, however busy the node is.
+/// for number in 0..FRAMES_MAX {
+///     assert!(publisher.try_send(packet(number as i64)).is_ok());
+/// }
+/// // Pictures of 100 kB meet the other bound first.
+/// assert!(FRAMES_MAX * 100_000 > BYTES_MAX);
+/// # node.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub const FRAMES_MAX: usize = 256;
 /// Payload bytes that may wait; more make it wait. A frame that is larger by itself goes alone.
 pub const BYTES_MAX: usize = 8 << 20;

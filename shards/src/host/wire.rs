@@ -24,8 +24,17 @@ use super::{
 ///
 /// ```
 /// # use shardcast_engine::{codec::Codec, media::{Frame, Payload, StreamName, TrackId}, time::MediaTime};
+/// use std::io::{self, Write};
 /// use shardcast_engine::flv;
-/// use shardcast_shards::host::Node;
+/// use shardcast_shards::host::{Node, WireSubscriber};
+///
+/// /// Writes a stream to a pipe until it ends.
+/// fn pipe(mut wire: WireSubscriber, mut out: impl Write) -> io::Result<()> {
+///     while let Ok(bytes) = wire.next_blocking() {
+///         out.write_all(&bytes)?;
+///     }
+///     Ok(())
+/// }
 ///
 /// # fn packet(number: i64) -> Frame {
 /// #     let time = MediaTime::from_millis(number * 20);
@@ -40,7 +49,9 @@ use super::{
 /// let mut wire = node.subscribe_wire(&name, &flv::FORM);
 /// let bytes = wire.next_blocking()?;
 /// assert!(bytes.starts_with(b"FLV"));
-/// # node.stop()?;
+/// let wire = node.subscribe_wire(&name, &flv::FORM);
+/// node.stop()?;
+/// pipe(wire, io::sink())?;
 /// # Ok(())
 /// # }
 /// ```
@@ -88,6 +99,25 @@ impl WireSubscriber {
     }
 
     /// As [`next`](Self::next), for futures written by hand.
+    ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    /// # use shardcast_engine::media::StreamName;
+    /// use shardcast_engine::flv;
+    /// use shardcast_shards::host::{Node, SubscribeError};
+    ///
+    /// # fn main() -> Result<(), shardcast_shards::host::HostError> {
+    /// # let node = Node::builder().start()?;
+    /// # let name = StreamName::parse("live/cam1")?;
+    /// let mut wire = node.subscribe_wire(&name, &flv::FORM);
+    /// // The waker is woken when it is worth another look.
+    /// let context = Context::from_waker(Waker::noop());
+    /// assert!(wire.poll_next(&context).is_pending());
+    /// node.stop()?;
+    /// assert_eq!(wire.poll_next(&context), Poll::Ready(Err(SubscribeError::Stopped)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Result<Bytes, SubscribeError>> {
         loop {
             match self.feed.poll_wire(self.seat, &mut self.at, self.form, context) {

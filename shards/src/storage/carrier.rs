@@ -97,10 +97,10 @@ impl fmt::Display for RecordingEvent {
 }
 
 /// Who is told what becomes of a recording: on the recording's threads, so it must not block for long.
-pub type Listener = Box<dyn FnMut(&RecordingEvent) + Send>;
+pub(super) type Listener = Box<dyn FnMut(&RecordingEvent) + Send>;
 
 /// What the sink and the carrier's thread share.
-pub struct Carrier {
+pub(super) struct Carrier {
     storage: Arc<dyn StorageBackend>,
     prefix: String,
     listener: Mutex<Listener>,

@@ -74,16 +74,19 @@ struct Part {
 /// ```
 /// use std::{sync::Arc, time::Duration};
 /// use shardcast_engine::mpegts;
-/// use shardcast_shards::storage::{Memory, RecordingEvent, RecordingSink};
+/// use shardcast_shards::storage::{Memory, RecordingEvent, RecordingSink, RecordingSinkBuilder};
+///
+/// /// What all recordings of this program have.
+/// fn usual(builder: RecordingSinkBuilder) -> RecordingSinkBuilder {
+///     builder
+///         .segment(Duration::from_secs(6))
+///         .container(&mpegts::CONTAINER)
+///         .waiting_max(100, 256 << 20)
+///         .on_event(|event| if let RecordingEvent::Gap { .. } = event { eprintln!("{event}") })
+/// }
 ///
 /// # let spool = std::env::temp_dir().join(format!("shardcast-doc-builder-{}", std::process::id()));
-/// let sink = RecordingSink::builder(Arc::new(Memory::new()), "rec/live/cam1")
-///     .segment(Duration::from_secs(6))
-///     .container(&mpegts::CONTAINER)
-///     .spool(&spool)
-///     .waiting_max(100, 256 << 20)
-///     .on_event(|event| if let RecordingEvent::Gap { .. } = event { eprintln!("{event}") })
-///     .start()?;
+/// let sink = usual(RecordingSink::builder(Arc::new(Memory::new()), "rec/live/cam1")).spool(&spool).start()?;
 /// # drop(sink);
 /// # std::fs::remove_dir_all(spool)?;
 /// # Ok::<(), std::io::Error>(())

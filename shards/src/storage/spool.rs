@@ -23,14 +23,14 @@ const WINDOW_BYTES: usize = 256 << 10;
 const SINKS_MAX: u32 = 256;
 
 /// The folder of one sink.
-pub struct Spool {
+pub(super) struct Spool {
     folder: PathBuf,
     /// Held for as long as this sink lives. The system lets go of it when the process ends, however it ends.
     _lock: File,
 }
 
 /// A file that is whole.
-pub struct Whole {
+pub(super) struct Whole {
     pub path: PathBuf,
     /// What it is to be called, without a folder: `2026-11-22T07-45-00.123Z.mp4`.
     pub name: String,
