@@ -199,7 +199,7 @@ pub enum Output {
         /// What it wants.
         wish: Wish,
     },
-    /// A word for another core; [`Input::Undelivered`] when its lane is full.
+    /// A word for another core. When its lane is full, [`Input::Undelivered`] before the next poll: words keep their order.
     Mail(Message, CoreId),
     /// Something for the driver of recordings: to open, append or finish. Answered by [`Input::Recorded`].
     #[cfg(feature = "record")]

@@ -91,6 +91,13 @@ impl Hub {
         }
         self.keep_waiting(message, to);
         self.timers.set_earlier(Timer::Backlog, now.after(BACKLOG_RETRY));
+        // What stands behind it waits, too: there may be room again at any moment, and words must not overtake each other.
+        for output in std::mem::take(&mut self.outputs) {
+            match output {
+                Output::Mail(message, other) if other == to => self.post(message, to),
+                output => self.outputs.push_back(output),
+            }
+        }
     }
 
     fn keep_waiting(&mut self, message: Message, to: CoreId) {
@@ -444,6 +451,28 @@ mod tests {
         fn received(&self) -> u64 {
             0
         }
+    }
+
+    #[test]
+    fn words_stay_in_order_when_there_is_room_again_for_the_second_and_not_for_the_first() {
+        let mut hub = Hub::new(CoreId(0), 2, Arc::new(Settings::default()));
+        let now = Now(1);
+        let word =
+            |number| Message::Ended { name: StreamName::parse("live/cam").unwrap(), subscription: number };
+        (1..=3).for_each(|number| hub.post(word(number), CoreId(1)));
+        let Some(Output::Mail(first, to)) = hub.poll(now) else { panic!("a word is due") };
+        hub.handle(Input::Undelivered(first, to), now);
+        hub.post(word(4), CoreId(1));
+        assert!(hub.poll(now).is_none(), "nothing may overtake the first");
+        let later = now.after(BACKLOG_RETRY);
+        hub.handle(Input::Timeout, later);
+        let come: Vec<u64> = std::iter::from_fn(|| hub.poll(later))
+            .filter_map(|output| match output {
+                Output::Mail(Message::Ended { subscription, .. }, _) => Some(subscription),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(come, [1, 2, 3, 4]);
     }
 
     #[test]
