@@ -19,11 +19,15 @@ pub enum Canary {
     TwoPublishers,
     /// A viewer that jumps is not told what changed in the part it missed.
     JumpWithoutRefresh,
+    /// A frame now and then is sent to viewers and not packaged.
+    PackageLoses,
+    /// A playlist is cut down to its last segment, however short that is.
+    ListTooShort,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 7] = [
+    pub const ALL: [Canary; 9] = [
         Canary::JumpInMidFrame,
         Canary::JumpUncounted,
         Canary::SeamDoubles,
@@ -31,6 +35,8 @@ impl Canary {
         Canary::GroupLosesNewest,
         Canary::TwoPublishers,
         Canary::JumpWithoutRefresh,
+        Canary::PackageLoses,
+        Canary::ListTooShort,
     ];
 }
 

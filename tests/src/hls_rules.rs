@@ -31,6 +31,9 @@ pub struct Case<'a> {
     pub others: &'a [(&'a str, &'a str)],
     /// The bytes behind an address, as it stands in a playlist; `None` when there are none.
     pub fetch: &'a dyn Fn(&str) -> Option<Vec<u8>>,
+    /// All that there is can be had here. If not, only what is had is judged: other renditions may have been fetched long
+    /// before or never, and of bytes that are not there nobody knows.
+    pub complete: bool,
 }
 
 /// A rule.
@@ -62,6 +65,7 @@ struct Facts<'a> {
     update: Option<Playlist<'a>>,
     others: Vec<(&'a str, Playlist<'a>)>,
     media: Media<'a>,
+    complete: bool,
 }
 
 /// Holds a playlist against every rule, and gives those that are broken.
@@ -73,6 +77,7 @@ pub fn check(case: &Case<'_>) -> Vec<Fault> {
         before: case.before.map(Playlist::read),
         update: case.update.map(Playlist::read),
         others: case.others.iter().map(|(uri, text)| (*uri, Playlist::read(text))).collect(),
+        complete: case.complete,
         now,
     };
     let broken = |rule: &'static Rule| {
@@ -94,11 +99,10 @@ pub fn demand(case: &Case<'_>) {
 
 /// True when a playlist and an update of it, fetched one after the other, tell of the same moment.
 pub fn are_of_one_moment(text: &str, update: &str) -> bool {
-    let moment = |text| {
-        let playlist = Playlist::read(text);
-        (playlist.newest(), playlist.hint(), playlist.ended)
-    };
-    moment(text) == moment(update)
+    let [one, other] = [text, update].map(Playlist::read);
+    let alike = (one.newest(), one.hint(), one.ended) == (other.newest(), other.hint(), other.ended);
+    // Another rendition may have gone on meanwhile.
+    alike && one.reports == other.reports
 }
 
 impl fmt::Display for Fault {

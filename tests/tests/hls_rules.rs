@@ -162,6 +162,7 @@ fn look(stream: &Stream, before: &mut BTreeMap<&'static str, String>) -> (usize,
             update: update.as_deref(),
             others: &others,
             fetch: &|uri| stream.bytes(uri),
+            complete: true,
         });
         looks = (looks.0 + 1, looks.1 + usize::from(update.is_some()));
         before.insert(file, text);
@@ -487,6 +488,7 @@ fn faults(case: &Broken, stream: &Stream) -> Vec<&'static str> {
         update: Some(&*case.update).filter(|update| !update.is_empty()),
         others: if case.other.is_empty() { &[] } else { &others },
         fetch: &fetch,
+        complete: true,
     });
     faults.into_iter().map(|fault| fault.what).collect()
 }

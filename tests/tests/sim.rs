@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use shardcast_tests::sim::{self, Failure, Report, canary::Canary, judge::Tally};
+use shardcast_tests::sim::{self, Failure, Report, canary::Canary, judge::Tally, library::Count};
 
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -70,12 +70,13 @@ fn every_seed_keeps_every_promise() {
     }
     let seeds = first..first + count;
     let (reports, failures) = try_seeds(seeds, None, false);
-    let mut tally = Tally::default();
+    let (mut tally, mut packaged) = (Tally::default(), Count::default());
     reports.iter().for_each(|report| tally.add(&report.tally));
+    reports.iter().for_each(|report| packaged.add(&report.packaged));
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     eprintln!(
         "{} seeds, {} steps: {tally:?}, {} moves, {} jumps, {} late copies, {} groups let go, {} stalls, {} frames \
-         from disks, {} gaps",
+         from disks, {} gaps, {packaged:?}",
         reports.len(),
         sum(|report| report.steps),
         sum(|report| report.moves),
@@ -106,6 +107,10 @@ fn every_seed_keeps_every_promise() {
             ("frames read from disks", sum(|report| report.frames_read)),
             ("gaps in recordings", sum(|report| report.gaps)),
             ("stalls", sum(|report| report.stalls)),
+            ("playlists", packaged.playlists),
+            ("updates of playlists", packaged.updates),
+            ("segments and parts", packaged.pieces),
+            ("frames in them", packaged.frames),
         ] {
             assert!(number > 0, "in {count} worlds there were no {what}");
         }

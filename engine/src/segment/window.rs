@@ -9,7 +9,11 @@ use std::{
 use bytes::Bytes;
 
 use super::{Cut, Init, Item, Packaging, Part, Rendition, Terms, Text, ticks};
-use crate::{codec::Parameters, time::Now};
+use crate::{
+    canary::{self, Canary},
+    codec::Parameters,
+    time::Now,
+};
 
 /// Texts that are kept, so that a thousand clients who ask for the same have it written once.
 const TEXTS_MAX: usize = 16;
@@ -199,7 +203,8 @@ impl Shelf {
             let count = listed.clone().count();
             let total: Duration = listed.clone().map(Segment::duration).sum();
             let Some(first) = listed.next() else { break };
-            if count <= SEGMENTS_MIN || total.saturating_sub(first.duration()) < window {
+            let stays = count <= SEGMENTS_MIN || total.saturating_sub(first.duration()) < window;
+            if stays && !(canary::is_broken(Canary::ListTooShort) && count > 1) {
                 break;
             }
             // As long as it lasts, and as the longest list did that had it. (RFC 8216bis, 6.2.2)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shardcast_engine::fmp4::demux::{BoxHead, Fragment, Movie, Sample};
 
 use super::{
-    Facts,
+    Facts, list,
     playlist::{Playlist, Segment},
     transport::{self, Run},
 };
@@ -66,10 +66,11 @@ impl<'a> Media<'a> {
     }
 
     fn movie(&mut self, uri: &'a str) {
-        if !self.movies.contains_key(uri) {
+        if !self.bytes.contains_key(uri) {
             let bytes = (self.fetch)(uri);
-            let movie = bytes.as_deref().ok_or("it is not there".to_owned()).and_then(movie);
-            self.movies.insert(uri, movie);
+            if let Some(bytes) = &bytes {
+                self.movies.insert(uri, movie(bytes));
+            }
             self.bytes.insert(uri, bytes);
         }
     }
@@ -176,13 +177,13 @@ fn piece(bytes: &[u8], movie: &Movie) -> Result<Piece, String> {
 }
 
 pub(super) fn is_there(facts: &Facts<'_>) -> Vec<String> {
-    let missing = facts.media.bytes.iter().filter(|(_, bytes)| bytes.is_none());
+    let missing = facts.media.bytes.iter().filter(|(_, bytes)| facts.complete && bytes.is_none());
     missing.map(|(uri, _)| format!("{uri} cannot")).collect()
 }
 
 /// A playlist is fetched again as soon as there is more, so whoever had the one before may not have asked for all of it yet.
 pub(super) fn is_still_there(facts: &Facts<'_>) -> Vec<String> {
-    let Some(before) = &facts.before else { return Vec::new() };
+    let Some(before) = facts.before.as_ref().filter(|_| facts.complete) else { return Vec::new() };
     let follows = before.all().any(|segment| segment.number >= facts.now.media_sequence);
     let left = |segment: &&Segment<'_>| follows && segment.number < facts.now.media_sequence && !segment.gap;
     let addresses = before.segments.iter().filter(left).flat_map(|segment| {
@@ -253,6 +254,9 @@ pub(super) fn part_length(facts: &Facts<'_>) -> Vec<String> {
         for part in &segment.parts {
             let Some(piece) = facts.media.of(part.uri) else { continue };
             let is_last = segment.uri.is_some() && segment.parts.last() == Some(part);
+            if list::is_cut(facts, part) && piece.nanos() > part.duration {
+                continue;
+            }
             if !agree(part.duration, piece, 0, ROUNDING, is_last && ends_a_period(facts, place)) {
                 found.push(format!("{} has {} ns, its samples {}", part.uri, part.duration, piece.nanos()));
             }
@@ -293,7 +297,11 @@ pub(super) fn continuity(facts: &Facts<'_>) -> Vec<String> {
     for segment in facts.now.all() {
         let pieces: Vec<&Piece> = match segment.uri {
             Some(uri) => facts.media.of(uri).into_iter().collect(),
-            None => segment.parts.iter().filter_map(|part| facts.media.of(part.uri)).collect(),
+            // Behind one that is not had nobody knows what is missing.
+            None => {
+                let parts = segment.parts.iter().filter(|part| !part.gap);
+                parts.map_while(|part| facts.media.of(part.uri)).collect()
+            }
         };
         let hole = without_media(segment, pieces.first().copied());
         let mut expected = end.filter(|_| !segment.discontinuity);

@@ -55,15 +55,21 @@ pub(super) fn run(bytes: &[u8]) -> Result<Run, String> {
     let mut demuxer = Demuxer::default();
     demuxer.push(bytes, &mut emit);
     demuxer.finish(&mut emit);
-    let first = frames.iter().find(|frame| frame.is_video()).or(frames.first()).ok_or("it has no frames")?;
+    let first =
+        frames.iter().find(|frame| frame.is_video()).or(frames.first()).ok_or(NOTHING_TO_BEGIN_WITH[0])?;
     if first.is_video() && !first.is_key() {
-        return Err("nobody can begin with it".to_owned());
+        return Err(NOTHING_TO_BEGIN_WITH[1].to_owned());
     }
     Ok(Run { start: first.dts.as_nanos(), counters })
 }
 
+/// What is said of a segment without a key frame.
+const NOTHING_TO_BEGIN_WITH: [&str; 2] = ["it has no frames", "nobody can begin with it"];
+
 pub(super) fn form(facts: &Facts<'_>) -> Vec<String> {
     let runs = facts.media.runs.iter().filter_map(|(uri, run)| Some((uri, run.as_ref().err()?)));
+    // Where no key frame came for long, a segment begins without one: the rest of the stream is there to begin with.
+    let runs = runs.filter(|(_, why)| facts.complete || !NOTHING_TO_BEGIN_WITH.contains(&why.as_str()));
     runs.map(|(uri, why)| format!("{uri}: {why}")).collect()
 }
 
@@ -78,13 +84,27 @@ fn pairs<'a, 'b>(
     })
 }
 
+/// After so many nanoseconds the 33 bits of a time stamp begin anew. (ISO/IEC 13818-1, 2.4.3.7)
+const WRAP: i64 = (1 << 33) * 100_000 / 9;
+
 pub(super) fn length(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
     // Behind a discontinuity a segment may begin with any frame, and with pictures that are not read without a key frame.
     let whole = pairs(facts).filter(|((one, _), (next, _))| !one.discontinuity && !next.discontinuity);
+    // How much later than its place the segment before began: where one ends, a publisher may have made nothing for a while.
+    let mut late = None;
     for ((one, run), (next, follows)) in whole {
-        let (said, is) = (one.duration.unwrap_or(0), follows.start - run.start);
-        if u64::try_from(is).map_or(u64::MAX, |is| is.abs_diff(said)) > ROUNDING {
+        let said = one.duration.unwrap_or(0);
+        let is = (follows.start - run.start).rem_euclid(WRAP).unsigned_abs();
+        let before = late.filter(|(number, _)| *number == one.number).map_or(u64::MAX, |(_, late)| late);
+        let place = is.saturating_add(before).saturating_sub(said);
+        late = Some((next.number, place));
+        let is_wrong = if facts.complete {
+            is.abs_diff(said) > ROUNDING
+        } else {
+            is.saturating_add(before).saturating_add(ROUNDING) < said
+        };
+        if is_wrong {
             found.push(format!("{} has {said} ns, and {} begins {is} ns later", one.number, next.number));
         }
     }

@@ -79,10 +79,21 @@ pub fn check(path: &str, file: &File, occasion: Occasion, judge: &Judge) -> Resu
     Ok(Findings { frames: stamps.len() as u64, holes })
 }
 
-/// The frames of a file, fragment by fragment.
+/// The frames of a file, in the order in which they were sent.
 fn read(file: &[u8]) -> Result<Vec<Stamp>, String> {
+    let mut fragments = fragments(file)?;
+    // Tracks stand one after the other; what they hold was sent in turns.
+    fragments.iter_mut().for_each(|stamps| stamps.sort_unstable());
+    Ok(fragments.concat())
+}
+
+/// The frames of a file, fragment by fragment.
+///
+/// # Errors
+/// What is none, or is not as it was sent.
+pub fn fragments(file: &[u8]) -> Result<Vec<Vec<Stamp>>, String> {
     let mut movie = Movie::default();
-    let mut stamps = Vec::new();
+    let mut found = Vec::new();
     let mut at = 0;
     while at < file.len() {
         let head = &file[at..file.len().min(at + BOX_HEAD_BYTES_MAX)];
@@ -95,16 +106,13 @@ fn read(file: &[u8]) -> Result<Vec<Stamp>, String> {
             b"moof" => {
                 let fragment =
                     Fragment::parse(&movie, content, at as u64).map_err(|error| error.to_string())?;
-                let mut found = fragment_stamps(&movie, &fragment, file)?;
-                // Tracks stand one after the other; what they hold was sent in turns.
-                found.sort_unstable();
-                stamps.extend(found);
+                found.push(fragment_stamps(&movie, &fragment, file)?);
             }
             _ => {}
         }
         at += length;
     }
-    Ok(stamps)
+    Ok(found)
 }
 
 fn fragment_stamps(movie: &Movie, fragment: &Fragment, file: &[u8]) -> Result<Vec<Stamp>, String> {

@@ -2,20 +2,33 @@
 //! its peers by this trait alone.
 
 use bytes::Bytes;
-use shardcast_engine::media::{Frame, StreamName};
+use shardcast_engine::{
+    media::{Frame, StreamName},
+    time::Now,
+};
 
 /// A peer's half of a conversation, without its socket.
 pub trait Client {
-    /// Asks to publish.
-    fn publish(&mut self, name: &StreamName);
+    /// Asks to publish. Those who cannot pass over it.
+    fn publish(&mut self, _: &StreamName) {}
     /// Asks to play.
     fn play(&mut self, name: &StreamName);
     /// Sends a frame.
-    fn frame(&mut self, frame: &Frame);
+    fn frame(&mut self, _: &Frame) {}
     /// Says a word. False when the protocol has none for it.
     fn say(&mut self, wish: Wish) -> bool;
     /// Takes bytes from the server.
-    fn hear(&mut self, bytes: &[u8]);
+    fn hear(&mut self, bytes: &[u8], now: Now);
+    /// Does by itself what is due.
+    fn act(&mut self, _: Now) {}
+    /// When it does something by itself.
+    fn deadline(&self) -> Option<Now> {
+        None
+    }
+    /// Takes the end of the connection; says what the server should have said before, if anything.
+    fn end(&mut self, _: Now) -> Option<&'static str> {
+        None
+    }
     /// What it has understood, in order.
     fn heard(&mut self) -> Option<Heard>;
     /// Bytes for the server.
@@ -66,10 +79,39 @@ pub enum Heard {
     Resumed,
     /// A key frame would be welcome.
     KeyframeWanted,
+    /// Something of a packaged stream was fetched.
+    Fetched(Fetched),
     /// Anything else that is well formed.
     Other,
     /// The server says goodbye.
     Bye,
     /// The bytes make no sense.
     Broken(&'static str),
+}
+
+/// Something of a packaged stream.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Of which.
+    pub name: StreamName,
+    /// Where it was asked for, as it stands in a playlist.
+    pub uri: String,
+    /// What was there.
+    pub found: Found,
+}
+
+/// What was found at an address.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A media playlist, whole, and an update of it that was answered right after it.
+    Playlist {
+        /// The playlist.
+        text: String,
+        /// The update.
+        update: Option<String>,
+    },
+    /// A segment, a part or what a decoder needs before them.
+    Media(Bytes),
+    /// Nothing, and a playlist has it.
+    Missing,
 }

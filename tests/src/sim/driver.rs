@@ -7,7 +7,8 @@ use bytes::Bytes;
 use shardcast_engine::{
     hub::{ConnectionId, Hub, Input, Lost, Output},
     message::{CoreId, Message, Parcel},
-    session::{Answer, Refusal},
+    protocol::HTTP,
+    session::{Answer, Refusal, Session},
     time::Now,
 };
 
@@ -15,6 +16,7 @@ use super::{
     canary::Canary,
     disk::Disk,
     judge::{Policy, Verdict},
+    peer::Door,
     plain,
     socket::{Place, Receiving, Socket},
     tap::{Overheard, Tapped, What},
@@ -165,11 +167,15 @@ impl World {
         let core = self.random.index(self.cores.len());
         let id = self.cores[core].seat(socket);
         self.sockets[socket].place = Place::Held { core, id };
-        let session = Box::new(plain::Session::new(self.now));
+        let door = self.peers[self.sockets[socket].peer].door;
+        let session: Box<dyn Session> = match door {
+            Door::Plain => Box::new(plain::Session::new(self.now)),
+            Door::Http => HTTP.begin(&self.settings.doors, self.now),
+        };
         let session = Box::new(Tapped::new(session, socket, &self.tap));
         let port = u16::try_from(10_000 + socket % 50_000).expect("it is below 60,000");
         let peer = ([192, 0, 2, 1], port).into();
-        self.tell(core, Input::Connected { connection: id, door: "plain", peer, session })
+        self.tell(core, Input::Connected { connection: id, door: door.name(), peer, session })
     }
 
     pub(super) fn bring_bytes(&mut self, socket: usize) -> Verdict {
@@ -417,7 +423,8 @@ impl World {
             return Err("a hub writes to itself".to_owned());
         }
         let delay = self.up_to(self.climate.lane_delay);
-        let immediate = self.random.chance(70);
+        // What must not be overtaken is told before the hub is asked for the next.
+        let immediate = self.random.chance(70) || !message.may_be_late();
         if self.cores[there].lanes[core].len() >= self.climate.lane_slots {
             self.lane_full[core][there] = Some(self.now);
             if immediate {

@@ -104,6 +104,8 @@ struct Taken {
     stamp: Stamp,
     life: u32,
     at: Now,
+    /// It is a picture.
+    picture: bool,
     /// A viewer may enter here.
     entrance: bool,
     known: Known,
@@ -174,6 +176,8 @@ pub struct Excuse {
     pub whole: bool,
     /// Its protocol says every word that the plain one has.
     pub plain: bool,
+    /// Its protocol passes on metadata and parameters as they were sent.
+    pub knows: bool,
 }
 
 /// A promise that was broken.
@@ -219,6 +223,10 @@ impl Judge {
                 let watched = self.sockets.entry(socket).or_default();
                 watched.wished = Some((name, now));
                 watched.greedy = watched.busy;
+                Ok(())
+            }
+            What::WishToFetch(name, _) => {
+                self.sockets.entry(socket).or_default().wished = Some((name, now));
                 Ok(())
             }
             What::Answer(Answer::Publishing) => self.granted(socket, resumed, policy, now),
@@ -363,6 +371,7 @@ impl Judge {
             stamp,
             life: truth.life,
             at: now,
+            picture: frame.is_video(),
             entrance,
             known: truth.known,
             dts_millis: frame.dts.as_millis(),
@@ -496,7 +505,13 @@ impl Judge {
 
         match watching.last {
             None => {
-                verdict(taken.entrance, || format!("a viewer entered at {}, which is no entrance", place()))?;
+                // A reader of FLV hears nothing of a track whose parameters have not come.
+                let was_silent = |before: &Taken| {
+                    let known = if before.picture { before.known.video } else { before.known.audio };
+                    before.life == taken.life && known.is_none()
+                };
+                let enters = taken.entrance || !excuse.plain && truth.frames[..index].iter().any(was_silent);
+                verdict(enters, || format!("a viewer entered at {}, which is no entrance", place()))?;
                 self.tally.entries += 1;
             }
             Some(last) => {
@@ -533,7 +548,7 @@ impl Judge {
                 }
             }
         }
-        verdict(watching.known == taken.known, || {
+        verdict(!excuse.knows || watching.known == taken.known, || {
             format!("at {} a viewer knows {:?} and should know {:?}", place(), watching.known, taken.known)
         })?;
         let dts_millis = frame.dts.as_millis();
@@ -562,6 +577,29 @@ impl Judge {
     /// Which frame of `stream` it is, if it was taken for that stream.
     pub fn place_of(&self, stream: &StreamName, stamp: Stamp) -> Option<usize> {
         self.taken.get(&stamp).filter(|(whose, _)| whose == stream).map(|(_, index)| *index)
+    }
+
+    /// How often `stream` has begun.
+    pub fn life_of(&self, stream: &StreamName) -> u32 {
+        self.streams.get(stream).map_or(0, |truth| truth.life)
+    }
+
+    /// The life of `stream` that a frame is of.
+    pub fn life_at(&self, stream: &StreamName, place: usize) -> u32 {
+        self.streams[stream].frames[place].life
+    }
+
+    /// A frame of `stream` is a picture.
+    pub fn is_picture(&self, stream: &StreamName, place: usize) -> bool {
+        self.streams[stream].frames[place].picture
+    }
+
+    /// Of the track that both are of, no frame was taken between them.
+    pub fn is_next_of_track(&self, stream: &StreamName, from: usize, to: usize) -> bool {
+        let frames = &self.streams[stream].frames;
+        let of_other = |taken: &Taken| taken.picture != frames[to].picture;
+        let follows = frames.get(from + 1..to).is_some_and(|between| between.iter().all(of_other));
+        follows && frames[from].life == frames[to].life
     }
 
     /// Nothing changes in `stream` between two frames: one publisher, one set of parameters, no break.

@@ -5,15 +5,17 @@
 //! all, fill a lane, sleep, lose a peer without a word. A [`judge`] compares what arrives with what was sent.
 //!
 //! `scenario.rs` makes a world of a seed, `world.rs` runs it, `driver.rs` stands for one core's shard, `socket.rs` for the
-//! network, `peer.rs` for publishers and viewers. `plain/` is a protocol of this world's own. `canary.rs` breaks what the
-//! judge must find.
+//! network, `peer.rs` for publishers and viewers. `plain/` is a protocol of this world's own, and `http/` the peers of a real
+//! one; what is fetched of packaged streams is kept and judged in `library.rs`. `canary.rs` breaks what the judge must find.
 
 mod archive;
 pub mod canary;
 pub mod client;
 mod disk;
 mod driver;
+pub mod http;
 pub mod judge;
+pub mod library;
 pub mod peer;
 pub mod plain;
 pub mod random;
@@ -33,6 +35,7 @@ use std::{
 
 use canary::Canary;
 use judge::{Tally, Verdict};
+use library::Count;
 use scenario::{End, Scenario};
 
 /// The panic of a session that was asked to panic.
@@ -43,6 +46,8 @@ pub const EXPECTED_PANIC: &str = "a session's own bug, brought out by its peer";
 pub struct Report {
     /// What was compared.
     pub tally: Tally,
+    /// What was compared of packaged streams.
+    pub packaged: Count,
     /// Things that were done.
     pub steps: u64,
     /// Publishers that were moved, viewers that lagged, lanes that were full, groups that were let go: how much of the
@@ -139,6 +144,7 @@ fn play(scenario: &mut Scenario) -> Verdict {
     world.mend_disks();
     world.run(SILENCE)?;
     world.check_silence()?;
+    world.library.check(&world.judge)?;
     world.check_archive()
 }
 
@@ -146,6 +152,7 @@ fn report(scenario: &Scenario) -> Report {
     let world = &scenario.world;
     let mut report = Report {
         tally: world.judge.tally,
+        packaged: world.library.count,
         steps: world.steps,
         sung: world.sung,
         frames_read: world.frames_read,

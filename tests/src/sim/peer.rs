@@ -6,7 +6,7 @@ use bytes::Bytes;
 use shardcast_engine::{hub::Lost, media::StreamName, time::Now};
 
 use super::{
-    client::{Client, Heard, Wish},
+    client::{Client, Fetched, Found, Heard, Wish},
     judge::{Excuse, Verdict},
     reel::Reel,
     socket::{Place, Receiving, Socket},
@@ -21,8 +21,12 @@ pub struct Peer {
     pub script: VecDeque<(Now, Act)>,
     /// What it is.
     pub role: Role,
+    /// By which door it comes.
+    pub door: Door,
     /// Its protocol can say and hear every word that the judge listens for.
     pub plain: bool,
+    /// Its protocol passes on metadata and parameters as they were sent.
+    pub knows: bool,
     /// How it reads.
     pub pace: Pace,
     /// Bytes that the kernels between hold for it.
@@ -36,6 +40,25 @@ pub struct Peer {
     refused: bool,
     /// The server had a last word for it.
     dismissed: bool,
+}
+
+/// Which protocol a peer speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// This world's own.
+    Plain,
+    /// HTTP/1.1.
+    Http,
+}
+
+impl Door {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Door::Plain => "plain",
+            Door::Http => "http",
+        }
+    }
 }
 
 /// What a peer is.
@@ -132,7 +155,9 @@ impl Peer {
             client,
             script: script.into(),
             role,
+            door: Door::Plain,
             plain: true,
+            knows: true,
             pace: Pace::Prompt,
             room: ROOM,
             socket: None,
@@ -159,6 +184,12 @@ impl Peer {
         self.pace == Pace::Prompt && self.room >= ROOM && !self.blamed
     }
 
+    /// Puts something into its script.
+    fn remember(&mut self, at: Now, act: Act) {
+        let place = self.script.partition_point(|(scripted, _)| *scripted <= at);
+        self.script.insert(place, (at, act));
+    }
+
     fn name(&self) -> StreamName {
         match &self.role {
             Role::Publisher(publisher) => publisher.name.clone(),
@@ -181,10 +212,8 @@ impl World {
             }
             _ => None,
         };
-        match (scripted, film) {
-            (Some(scripted), Some(film)) => Some(scripted.min(film)),
-            (scripted, film) => scripted.or(film),
-        }
+        let own = peer.client.deadline().filter(|_| peer.socket.is_some());
+        [scripted, film, own].into_iter().flatten().min()
     }
 
     pub(super) fn read_at(&self, peer: usize) -> Option<Now> {
@@ -205,6 +234,8 @@ impl World {
         } else if let Role::Publisher(publisher) = &mut peer.role {
             let frame = publisher.reel.take();
             peer.client.frame(&frame);
+        } else {
+            peer.client.act(self.now);
         }
         self.flush(index);
         Ok(())
@@ -339,11 +370,11 @@ impl World {
         if bytes.is_empty() {
             // The server has closed it and everything was read.
             if self.sockets[socket].down.ended().is_some_and(|(at, _)| at <= self.now) {
-                self.peers[index].socket = None;
+                return self.hear_the_end(index);
             }
             return Ok(());
         }
-        self.peers[index].client.hear(&bytes);
+        self.peers[index].client.hear(&bytes, self.now);
         while let Some(heard) = self.peers[index].client.heard() {
             self.understand(index, socket, &heard)?;
         }
@@ -351,9 +382,37 @@ impl World {
         Ok(())
     }
 
+    /// A peer has read all that the server had for it.
+    fn hear_the_end(&mut self, index: usize) -> Verdict {
+        let (now, draining) = (self.now, self.draining);
+        let peer = &mut self.peers[index];
+        peer.socket = None;
+        let undone = peer.client.end(now);
+        if let (Role::Viewer(viewer), Door::Http) = (&mut peer.role, peer.door) {
+            // By this door a connection ends with its stream, or because nothing was asked for a while.
+            viewer.playing = false;
+            if let Some(again) = viewer.again.filter(|_| !draining) {
+                peer.remember(now.after(again), Act::Call);
+            }
+        }
+        // Who reads slowly asks when the server has long been waiting for it.
+        let excused = draining || peer.blamed || peer.pace != Pace::Prompt;
+        match undone.filter(|_| !excused) {
+            Some(why) => Err(format!("peer {index} was closed: {why}")),
+            None => Ok(()),
+        }
+    }
+
     fn understand(&mut self, index: usize, socket: usize, heard: &Heard) -> Verdict {
         if self.trace {
             match heard {
+                Heard::Fetched(Fetched { uri, found: Found::Playlist { text, .. }, .. }) => {
+                    eprintln!("             peer {index} reads {uri}:\n{text}")
+                }
+                Heard::Fetched(Fetched { uri, found, .. }) => {
+                    let missing = matches!(found, Found::Missing);
+                    eprintln!("             peer {index} fetches {uri}, which is missing: {missing}")
+                }
                 Heard::Frame(frame) if frame.is_media() && super::reel::Stamp::read(frame).is_none() => {
                     eprintln!("             peer {index} hears {frame:?}")
                 }
@@ -367,6 +426,14 @@ impl World {
             }
         }
         let excuse = self.excuse(&self.peers[index], socket);
+        if let Heard::Fetched(fetched) = heard {
+            let life = self.judge.life_of(&fetched.name);
+            return self.library.take(socket, fetched, life, excuse.prompt && !self.draining);
+        }
+        // By HTTP nobody is told that the server stops: what it sends has an end.
+        let by_http = self.peers[index].door == Door::Http;
+        let heard =
+            if by_http && self.draining && matches!(heard, Heard::Ended) { &Heard::Bye } else { heard };
         self.judge.hear(socket, heard, excuse, self.now)?;
         let now = self.now;
         let peer = &mut self.peers[index];
@@ -383,10 +450,10 @@ impl World {
             (Role::Viewer(viewer), Heard::Refused(_) | Heard::Ended) => {
                 viewer.playing = false;
                 viewer.holding = false;
-                if let Some(again) = viewer.again {
-                    let at = now.after(again);
-                    let place = peer.script.partition_point(|(scripted, _)| *scripted <= at);
-                    peer.script.insert(place, (at, Act::Wish));
+                // By HTTP, what has ended takes the connection with it.
+                let is_over = peer.door == Door::Http && matches!(heard, Heard::Ended);
+                if let Some(again) = viewer.again.filter(|_| !is_over) {
+                    peer.remember(now.after(again), Act::Wish);
                 }
             }
             (_, Heard::Bye) => peer.dismissed = true,
@@ -413,6 +480,7 @@ impl World {
             whole: !self.tight,
             lane_full,
             plain: peer.plain,
+            knows: peer.knows,
         }
     }
 
@@ -420,7 +488,10 @@ impl World {
     pub(super) fn closed(&mut self, socket: usize, told: bool) -> Verdict {
         let index = self.sockets[socket].peer;
         let peer = &self.peers[index];
-        if told || self.draining || peer.blamed || peer.dismissed || self.judge.is_superseded(socket) {
+        // By HTTP the peer can tell by what it was answered whether there was a reason.
+        let judges = peer.door == Door::Http;
+        let excused = judges || peer.blamed || peer.dismissed || self.judge.is_superseded(socket);
+        if told || self.draining || excused {
             return Ok(());
         }
         Err(format!("peer {index} was closed and had done nothing wrong"))

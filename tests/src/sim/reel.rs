@@ -22,8 +22,10 @@ pub struct Stamp {
 }
 
 const MAGIC: u16 = 0x5ca7;
+/// Bytes of a number: seven bits in each, so that none is zero.
+const NUMBER_BYTES: usize = 5;
 /// Magic, publisher, sequence, track and key.
-const STAMP_BYTES: usize = 2 + 4 + 4 + 1 + 1;
+const STAMP_BYTES: usize = 2 + NUMBER_BYTES + NUMBER_BYTES + 1 + 1;
 /// Length, as H.264 samples hold it, and the NAL unit's own first byte.
 const NAL_HEAD_BYTES: usize = 5;
 
@@ -35,8 +37,8 @@ impl Stamp {
             Payload::Audio { data, .. } => (&data[..], false),
             _ => return None,
         };
-        let publisher = u32::from_be_bytes(data.get(2..6)?.try_into().ok()?);
-        let sequence = u32::from_be_bytes(data.get(6..10)?.try_into().ok()?);
+        let (publisher, rest) = data.get(2..)?.split_first_chunk()?;
+        let (publisher, sequence) = (number(*publisher), number(*rest.first_chunk()?));
         let stamp = Stamp { publisher, sequence };
         let fill = data.len().checked_sub(STAMP_BYTES)?;
         let whole = match &frame.payload {
@@ -64,20 +66,30 @@ impl Stamp {
     }
 
     fn write(self, track: u8, key: bool, fill: usize, data: &mut Vec<u8>) {
+        // MPEG-TS tells NAL units apart by zeros, so there are none in here.
         data.extend_from_slice(&MAGIC.to_be_bytes());
-        data.extend_from_slice(&self.publisher.to_be_bytes());
-        data.extend_from_slice(&self.sequence.to_be_bytes());
-        data.extend_from_slice(&[track, u8::from(key)]);
+        data.extend_from_slice(&bytes_of(self.publisher));
+        data.extend_from_slice(&bytes_of(self.sequence));
+        data.extend_from_slice(&[0x80 | track, 0x80 | u8::from(key)]);
         let mut word = mix((u64::from(self.publisher) << 32) | u64::from(self.sequence));
         let end = data.len() + fill;
         while data.len() < end {
-            // No two zero bytes follow each other, so nothing in here looks like a start code.
             let bytes = (word | 0x0101_0101_0101_0101).to_be_bytes();
             let take = bytes.len().min(end - data.len());
             data.extend_from_slice(&bytes[..take]);
             word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
         }
     }
+}
+
+/// A number without a zero byte.
+fn bytes_of(number: u32) -> [u8; NUMBER_BYTES] {
+    [28, 21, 14, 7, 0].map(|shift| 0x80 | (number >> shift) as u8)
+}
+
+/// The number of these bytes, whatever they are: whoever made them otherwise made another stamp.
+fn number(bytes: [u8; NUMBER_BYTES]) -> u32 {
+    bytes.iter().fold(0, |number, byte| number << 7 | u32::from(byte & 0x7f))
 }
 
 /// What a publisher sends.

@@ -7,16 +7,18 @@ use shardcast_engine::{
     access::{self, Authenticator, Request},
     limits::StreamLimits,
     media::StreamName,
+    segment,
     settings::{AppSettings, Settings},
     time::Now,
 };
 
 use super::{
-    client::Wish,
+    client::{Client, Wish},
     disk::Temper,
-    peer::{Act, Pace, Peer, Publisher, ROOM, Role, Viewer},
+    http::{Container, Habits, Player, Sort, Stream},
+    peer::{Act, Door, Pace, Peer, Publisher, ROOM, Role, Viewer},
     plain,
-    random::Random,
+    random::{Random, mix},
     reel::{Reel, Shape},
     world::{Climate, World},
 };
@@ -69,6 +71,9 @@ pub fn of_seed(seed: u64) -> Scenario {
         settings.access = Arc::new(Elsewhere);
     }
     settings.segment = millis(random.pick(&[500, 3000, 3000, 600_000]));
+    // Chance of their own, so that who comes by another door changes nothing of what the others are and want.
+    let mut chance_of_http = Random::new(mix(seed));
+    settings.packaging = packaging(&mut chance_of_http);
     let end = random.pick(&[End::Leave, End::Drain, End::DrainInTheMiddle]);
     if random.chance(10) {
         settings.doors.streams = usize::try_from(random.between(1, 3)).expect("it is at most 3");
@@ -94,6 +99,12 @@ pub fn of_seed(seed: u64) -> Scenario {
         let name = StreamName::new("live", &format!("cam{number}")).expect("it is a legal name");
         add_viewer(&mut world, &mut random, name, rough);
     }
+    let random = &mut chance_of_http;
+    for _ in 0..random.below(4) {
+        let number = random.below(streams * 8 + 1) / 8;
+        let name = StreamName::new("live", &format!("cam{number}")).expect("it is a legal name");
+        add_http_viewer(&mut world, random, name, rough);
+    }
     Scenario { world, rough, end }
 }
 
@@ -117,6 +128,16 @@ fn limits(random: &mut Random, tight: bool) -> StreamLimits {
         }
     }
     limits
+}
+
+/// Short enough that segments come and go within the life of a world.
+fn packaging(random: &mut Random) -> segment::Settings {
+    segment::Settings {
+        segment: millis(random.pick(&[500, 1000, 2000])),
+        part: millis(random.pick(&[100, 200, 333])),
+        window: millis(random.pick(&[4000, 8000, 16_000])),
+        linger: millis(random.pick(&[5000, 10_000])),
+    }
 }
 
 fn climate(random: &mut Random) -> Climate {
@@ -285,4 +306,66 @@ fn add_viewer(world: &mut World, random: &mut Random, name: StreamName, rough: D
     peer.room = room;
     peer.plain = !terse;
     world.peers.push(peer);
+}
+
+fn add_http_viewer(world: &mut World, random: &mut Random, name: StreamName, rough: Duration) {
+    let begin = world.now;
+    let rough = u64::try_from(rough.as_millis()).unwrap_or(u64::MAX);
+    let mut at = random.between(0, rough);
+    let mut script: Vec<(Now, Act)> = vec![(begin.after(millis(at)), Act::Call)];
+    let mut pace = Pace::Prompt;
+    let mut room = ROOM;
+    match random.below(12) {
+        0..=6 => {}
+        7 => {
+            pace = Pace::Slow(random.pick(&[200, 2000, 6000]), millis(random.pick(&[10, 100, 400])));
+            room = random.pick(&[1000, 8000, 60_000]);
+        }
+        8 => {
+            // Some never read again.
+            room = random.pick(&[1000, 8000, 60_000]);
+            at += random.between(100, 3000);
+            script.push((begin.after(millis(at)), Act::Stall(millis(random.pick(&[500, 4000, 120_000])))));
+        }
+        9 => {
+            script[0].1 = Act::CallMutely;
+        }
+        _ => {
+            at += random.between(0, 5000);
+            let act =
+                random.pick(&[Act::HangUp, Act::HangUp, Act::Reset, Act::Vanish, Act::Say(Wish::Nonsense)]);
+            room = if act == Act::Vanish { 60_000 } else { room };
+            script.push((begin.after(millis(at)), act));
+        }
+    }
+    if random.chance(20) {
+        script.push((begin.after(millis(at + random.between(0, 8000))), Act::HangUp));
+    }
+    let again = random.chance(70).then(|| millis(random.between(100, 900)));
+    let role = Role::Viewer(Viewer { name, again, playing: false, holding: false });
+    let (client, knows): (Box<dyn Client>, bool) = match random.below(7) {
+        0 => (Box::new(Stream::new(Container::Flv)), true),
+        1 => (Box::new(Stream::new(Container::Ts)), false),
+        _ => (Box::new(Player::new(habits(random))), true),
+    };
+    let mut peer = Peer::new(client, role, script);
+    peer.pace = pace;
+    peer.room = room;
+    peer.door = Door::Http;
+    peer.plain = false;
+    peer.knows = knows;
+    world.peers.push(peer);
+}
+
+fn habits(random: &mut Random) -> Habits {
+    let sort = random.pick(&[Sort::Whole, Sort::LowLatency, Sort::LowLatency, Sort::Transport]);
+    Habits {
+        sort,
+        every: millis(random.pick(&[200, 500, 1000, 2000])),
+        at_once: random.pick(&[1, 1, 3]),
+        updates: sort != Sort::Transport && random.chance(50),
+        compares: sort != Sort::Transport && random.chance(40),
+        hints: sort == Sort::LowLatency && random.chance(50),
+        absurd: random.chance(30),
+    }
 }

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use shardcast_engine::{
     error::Error,
     media::{Frame, StreamName},
+    segment::{Found, Item},
     session::{Answer, Event, Input, Output, Session},
     time::Now,
 };
@@ -53,6 +54,8 @@ pub enum What {
     WishToPublish(StreamName),
     /// The peer wishes to play.
     WishToPlay(StreamName),
+    /// The peer wishes to have something of a packaged stream.
+    WishToFetch(StreamName, Item),
     /// The hub's answer.
     Answer(Answer),
     /// A frame came out of the session.
@@ -125,9 +128,12 @@ impl Tapped {
                 self.publishing = *answer == Answer::Publishing;
                 self.tap.push(self.socket, What::Answer(*answer));
             }
-            Input::Fetched(_) if self.asking.take() != Some(Asked::Fetch) => {
+            Input::Fetched(_) if self.asking != Some(Asked::Fetch) => {
                 self.broken("a session was given what it had not asked for");
             }
+            // More of it will come.
+            Input::Fetched(Found::Open(..)) => {}
+            Input::Fetched(_) => self.asking = None,
             Input::KeyframeWanted if !self.publishing => {
                 self.broken("a key frame was asked of a session that does not publish");
             }
@@ -194,9 +200,9 @@ impl Session for Tapped {
             }
             Event::Stop => What::Stop,
             Event::Pause(paused) => What::Pause(*paused),
-            Event::Fetch { .. } => {
+            Event::Fetch { name, item, .. } => {
                 self.asking = Some(Asked::Fetch);
-                return output;
+                What::WishToFetch(name.clone(), (**item).clone())
             }
             Event::Remark(_) => return output,
         };

@@ -20,6 +20,7 @@ use super::{
     disk::Temper,
     driver::Core,
     judge::{Judge, Verdict},
+    library::Library,
     peer::Peer,
     random::Random,
     socket::{Place, Socket},
@@ -62,6 +63,8 @@ pub struct World {
     pub peers: Vec<Peer>,
     pub tap: Tap,
     pub judge: Judge,
+    /// What was fetched of packaged streams.
+    pub library: Library,
     pub canary: Option<Canary>,
     /// The canary has done its work at least once.
     pub sung: bool,
@@ -154,6 +157,7 @@ impl World {
             peers: Vec::new(),
             tap: Tap::default(),
             judge: Judge::default(),
+            library: Library::default(),
             canary: None,
             sung: false,
             lane_full: vec![vec![None; usize::from(cores)]; usize::from(cores)],

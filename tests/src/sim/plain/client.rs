@@ -1,7 +1,10 @@
 //! The peer's half of the plain protocol.
 
 use bytes::{Bytes, BytesMut};
-use shardcast_engine::media::{Frame, StreamName};
+use shardcast_engine::{
+    media::{Frame, StreamName},
+    time::Now,
+};
 
 use super::{Messages, frame_of, message, put, put_frame, word};
 use crate::sim::client::{self, Heard, Wish};
@@ -50,7 +53,7 @@ impl client::Client for Client {
         true
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
+    fn hear(&mut self, bytes: &[u8], _: Now) {
         self.messages.push(bytes);
     }
 
