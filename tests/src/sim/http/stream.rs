@@ -54,7 +54,7 @@ enum State {
 #[derive(Debug)]
 enum Reader {
     Flv { bytes: BytesMut, headed: bool, clock: Unwrapper, demuxer: Demuxer },
-    Ts(mpegts::Demuxer),
+    Ts(Box<mpegts::Demuxer>),
 }
 
 /// Bytes of the head of an FLV file, and the size of the tag that is not before the first.
@@ -159,7 +159,7 @@ impl Reader {
                 clock: Unwrapper::new(32),
                 demuxer: Demuxer::default(),
             },
-            Container::Ts => Reader::Ts(mpegts::Demuxer::default()),
+            Container::Ts => Reader::Ts(Box::default()),
         }
     }
 
