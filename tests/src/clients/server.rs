@@ -68,6 +68,9 @@ pub struct Ports {
 /// How long a server may take to stand, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often a server is given other ports than those that somebody took meanwhile.
+const PORTS_TRIED: usize = 5;
+
 impl Setup {
     /// Two shards, so that lanes and moves between cores take part; viewers wait for their publisher, so that they miss
     /// nothing; a publisher's absence is soon its end.
@@ -118,23 +121,28 @@ impl Setup {
     /// # Panics
     /// When it does not get ready, with its log.
     pub fn start(self) -> Server {
-        let ports = Ports::free();
-        let mut server = self.launch(ports);
-        let ready = wait_for(PATIENCE, || match server.process.ended() {
-            Some(status) => Some(Err(status)),
-            None => server
-                .get("/readyz")
-                .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
-                .then_some(Ok(())),
-        });
-        match ready {
-            Some(Ok(())) => server,
-            Some(Err(status)) => {
-                server.judged = true;
-                panic!("the server ended with {status} before it was ready:\n{}", server.log())
+        for _ in 0..PORTS_TRIED {
+            let mut server = self.clone().launch(Ports::free());
+            let ready = wait_for(PATIENCE, || match server.process.ended() {
+                Some(status) => Some(Err(status)),
+                None => server
+                    .get("/readyz")
+                    .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                    .then_some(Ok(())),
+            });
+            match ready {
+                Some(Ok(())) => return server,
+                Some(Err(status)) => {
+                    server.judged = true;
+                    let log = server.log();
+                    // Another process that tests may have taken one of them since it was looked at.
+                    let taken = log.contains("another program already listens");
+                    assert!(taken, "the server ended with {status} before it was ready:\n{log}");
+                }
+                None => panic!("the server is not ready after {PATIENCE:?}"),
             }
-            None => panic!("the server is not ready after {PATIENCE:?}"),
         }
+        panic!("others took its ports {PORTS_TRIED} times")
     }
     /// Starts the server on `ports` and does not wait.
     pub fn launch(self, ports: Ports) -> Server {
@@ -315,7 +323,8 @@ impl Drop for Server {
 
 impl Ports {
     /// Four ports that nobody holds now. They lie below the range that the kernel gives to outgoing connections, so only
-    /// another test's server could take them first, and each test process counts from a place of its own.
+    /// another test's server could take them first, and each test process counts from a place of its own, as far as there are
+    /// places.
     pub fn free() -> Self {
         const FIRST: u16 = 10_000;
         const COUNT: u16 = 22_000;
