@@ -7,12 +7,14 @@ use shardcast_io::clock;
 
 use super::{Kind, Load, Publisher, State, Viewer, now};
 use crate::{
+    clip::Part,
     histogram::Histogram,
     outcome::{Checks, LoadSide, Requests, Traffic, Viewers},
 };
 
 /// What a viewer may have been delivered less than the luckiest one of its stream because of when the window began and
-/// ended for it.
+/// ended for it, beside the largest picture at either end: a window lasts a whole number of groups, so it may begin and end with
+/// key frames that some have taken and others have not.
 const SKEW: Duration = Duration::from_millis(500);
 
 /// What stood where when the window began.
@@ -155,8 +157,9 @@ impl Load {
             most[viewer.stream] = delivered(viewer).unwrap_or(0).max(most[viewer.stream]);
         }
         let skew = (self.plan.publish.bitrate as f64 / 8.0 * SKEW.as_secs_f64()) as u64;
+        let largest = self.clip.parts().iter().map(Part::bytes).max().unwrap_or(0) as u64;
         // Who asks has a piece whole or not at all, of pictures and of sound.
-        let skew = skew + 2 * self.books.largest();
+        let skew = skew + 2 * largest + 2 * self.books.largest();
         let short = |viewer: &Viewer| {
             let short = most[viewer.stream].saturating_sub(delivered(viewer)?);
             (short > skew).then_some(short)
