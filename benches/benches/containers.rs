@@ -17,6 +17,8 @@ use shardcast_engine::{
 use shardcast_io::clock;
 
 const ROUNDS: usize = 15;
+/// Seconds of the stream that a round of packets writes.
+const ROUND_SECONDS: usize = 20;
 /// Pictures of a stream of 4 Mbit/s, ten seconds of it.
 const PICTURES: i64 = 300;
 const PICTURE_BYTES: usize = 13_000;
@@ -79,42 +81,57 @@ fn in_turn(mut work: impl FnMut(), mut other: impl FnMut()) -> (f64, f64, f64, f
     (ours[ROUNDS / 2], theirs[ROUNDS / 2], ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1])
 }
 
-/// Frames to packets here, and the same packets by a crate that has them parsed already.
+/// Frames to packets here, and the same packets by a crate that has them parsed already. Each writes a flush and begins at the same
+/// place again, as a server does whose sends are on their way: what it writes from has just come, and so has what it writes to.
 fn packets(opening: &Opening, frames: &[Frame]) {
-    let mux = |out: &mut BytesMut| {
-        out.clear();
+    let second = &frames[..30];
+    let mux = |out: &mut BytesMut, flush: &mut dyn FnMut(&mut BytesMut)| {
         let mut wire = (mpegts::FORM.open)();
-        wire.header(opening, &frames[0], out);
-        frames.iter().for_each(|frame| wire.frame(frame, out));
-    };
-    let mut out = BytesMut::with_capacity(16 << 20);
-    mux(&mut out);
-    let count = out.len() / 188;
-    let mut reader = TsPacketReader::new(&out[..]);
-    let mut parsed: Vec<TsPacket> = Vec::with_capacity(count);
-    while let Some(packet) = reader.read_ts_packet().expect("what we write, others read") {
-        parsed.push(packet);
-    }
-    assert_eq!(parsed.len(), count, "another reader finds as many packets");
-    let mut theirs = Vec::with_capacity(16 << 20);
-    let write = |out: &mut Vec<u8>| {
-        out.clear();
-        let mut writer = TsPacketWriter::new(out);
-        for packet in &parsed {
-            writer.write_ts_packet(packet).expect("memory takes all");
+        wire.header(opening, &second[0], out);
+        for frame in second {
+            wire.frame(frame, out);
+            flush(out);
         }
     };
+    let mut out = BytesMut::with_capacity(1 << 20);
+    let (mut all, mut counts) = (Vec::new(), Vec::new());
+    mux(&mut out, &mut |out| {
+        all.extend_from_slice(out);
+        counts.push(out.len() / 188);
+        out.clear();
+    });
+    let mut reader = TsPacketReader::new(&all[..]);
+    let packet = || reader.read_ts_packet().expect("what we write, others read");
+    let mut packets = std::iter::from_fn(packet);
+    let flushes: Vec<Vec<TsPacket>> =
+        counts.iter().map(|count| packets.by_ref().take(*count).collect()).collect();
+    assert_eq!(
+        flushes.iter().map(Vec::len).sum::<usize>() * 188,
+        all.len(),
+        "another reader finds as many packets"
+    );
+    let mut theirs = Vec::with_capacity(1 << 20);
+    let count = ROUND_SECONDS * flushes.iter().map(Vec::len).sum::<usize>();
     let (ours, other, ratio, least, most) = in_turn(
         || {
-            mux(&mut out);
-            black_box(&out);
+            for _ in 0..ROUND_SECONDS {
+                mux(&mut out, &mut |out| {
+                    black_box(&out);
+                    out.clear();
+                });
+            }
         },
         || {
-            write(&mut theirs);
-            black_box(&theirs);
+            for packets in flushes.iter().cycle().take(ROUND_SECONDS * flushes.len()) {
+                let mut writer = TsPacketWriter::new(&mut theirs);
+                for packet in packets {
+                    writer.write_ts_packet(packet).expect("memory takes all");
+                }
+                black_box(&theirs);
+                theirs.clear();
+            }
         },
     );
-    assert_eq!(theirs.len(), count * 188);
     println!(
         "MPEG-TS: {:.1} million packets/s, mpeg2ts {:.1}: {:.1} times as many ({:.1} - {:.1})",
         count as f64 / ours / 1e6,
