@@ -5,7 +5,7 @@
 //
 // PLAYER is one of those in foreign/players.js, URL what it is given to play.
 //
-// Prints one JSON object and exits 0 when all is well, else 1. Wrong arguments: 2.
+// Prints one JSON object and exits 0 when all is well, 3 when the picture is late and nothing else is wrong, else 1. Wrong arguments: 2.
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";

@@ -16,6 +16,9 @@ const WAIT_MAX_MS = 300;
 /** Of the frames of a watch. A machine with two cores that decodes in software loses some. */
 const DROPPED_MAX = 0.1;
 
+/** What is said of a late picture: whoever asked may look again when the machine is less busy. */
+const LATE = 3;
+
 const LAUNCH = [
   // For root in a container, and for a browser that talks to nobody but the servers of the test.
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -61,10 +64,10 @@ export async function judge({ url, seconds, origins = [], asks, protocol, latenc
   return found;
 }
 
-/** Prints what was found, and makes it the exit code: 0 when it is well, else 1. */
+/** Prints what was found, and makes it the exit code: 0 when it is well, LATE when nothing but a late picture is wrong, else 1. */
 export function report(found) {
   console.log(JSON.stringify(found, null, 2));
-  process.exitCode = found.ok ? 0 : 1;
+  process.exitCode = found.ok ? 0 : found.late && found.problems.length === 1 ? LATE : 1;
 }
 
 /** Waits until `video` plays, at most as long as a viewer would. */
@@ -161,6 +164,7 @@ function judgeLatency(samples, latencyMax, found, claim) {
   found.latency = { clock: spread(clock), player: spread(own), clocks: clock.length, samples: samples.length };
   if (latencyMax === undefined) return;
   claim(clock.length > samples.length / 2, `the clock in the picture was read ${clock.length} of ${samples.length} times`);
+  found.late = found.latency.clock?.median > latencyMax;
   claim(found.latency.clock?.median <= latencyMax, `the picture is ${found.latency.clock?.median} s late in the median`);
 }
 

@@ -6,7 +6,7 @@
 // afterwards, and the page has to ask for --then and play on. --no-mse hides Media Source Extensions from the page, as some
 // phones have none.
 //
-// Prints one JSON object and exits 0 when all is well, else 1. Wrong arguments: 2.
+// Prints one JSON object and exits 0 when all is well, 3 when the picture is late and nothing else is wrong, else 1. Wrong arguments: 2.
 
 import { parseArgs } from "node:util";
 import { judge, playing, report } from "./judge.mjs";

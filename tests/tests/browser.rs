@@ -20,25 +20,25 @@ use shardcast_tests::clients::{
 fn the_page_plays_low_latency_hls_and_on_a_key_flv() {
     let scene = Scene::new("page");
     let keys = ["--key", "l", "--then", ".flv"];
-    scene.own_page("", &[&["--asks", ".#.m4s", "--latency", latency()][..], &keys].concat());
+    scene.own_page("", &[&["--asks", ".#.m4s", "--latency", LATENCY][..], &keys].concat());
 }
 
 #[test]
 fn the_page_plays_flv_where_its_address_says_so() {
     let scene = Scene::new("page-flv");
-    scene.own_page("?form=flv", &["--asks", ".flv", "--latency", latency()]);
+    scene.own_page("?form=flv", &["--asks", ".flv", "--latency", LATENCY]);
 }
 
 #[test]
 fn the_page_plays_by_http2_inside_tls() {
     let scene = Scene::of("page-http2", Setup::new().secure());
     let keys = ["--protocol", "h2", "--key", "l", "--then", ".flv"];
-    scene.own_page("", &[&["--asks", ".#.m4s", "--latency", latency()][..], &keys].concat());
+    scene.own_page("", &[&["--asks", ".#.m4s", "--latency", LATENCY][..], &keys].concat());
 }
 
 #[test]
 fn hls_js_plays_low_latency_hls_in_a_page_of_another_origin() {
-    Scene::new("hls").foreign_page("hls", "/index.m3u8", &["--asks", ".#.m4s", "--latency", latency()]);
+    Scene::new("hls").foreign_page("hls", "/index.m3u8", &["--asks", ".#.m4s", "--latency", LATENCY]);
 }
 
 #[test]
@@ -62,23 +62,23 @@ fn dash_js_plays_low_latency_dash_in_a_page_of_another_origin() {
 
 #[test]
 fn mpegts_js_plays_flv_in_a_page_of_another_origin() {
-    Scene::new("mpegts").foreign_page("mpegts", ".flv", &["--asks", ".flv", "--latency", latency()]);
+    Scene::new("mpegts").foreign_page("mpegts", ".flv", &["--asks", ".flv", "--latency", LATENCY]);
 }
 
 #[test]
 fn mpegts_js_plays_mpegts_in_a_page_of_another_origin() {
-    Scene::new("mpegts-ts").foreign_page("mpegts", ".ts", &["--asks", ".ts", "--latency", latency()]);
+    Scene::new("mpegts-ts").foreign_page("mpegts", ".ts", &["--asks", ".ts", "--latency", LATENCY]);
 }
 
-/// Seconds from a picture's making to its showing, encoder included, in the median, with parts of 200 ms and groups of two seconds:
-/// 2.5 on a machine that does nothing else, which is for who watches longer than CI does. Beside other work, what tells parts and
-/// frames from segments.
-fn latency() -> &'static str {
-    if watch_seconds().is_some() { "2.5" } else { "5" }
-}
-
+/// Seconds from a picture's making to its showing, encoder included, in the median: parts of 200 ms, groups of two seconds.
+const LATENCY: &str = "2.5";
 /// For players that go by segments, three of two seconds.
 const LATENCY_OTHERS: &str = "10";
+
+/// What the scripts end with when nothing is wrong but that the picture is late.
+const LATE: i32 = 3;
+/// How often it is looked again then: others may have the machine for a while, and a server that is late is so each time.
+const LOOKS: usize = 3;
 
 /// Segments that a player has before it who wants to find a few.
 const SEGMENTS_FIRST: usize = 4;
@@ -139,16 +139,25 @@ impl Scene {
             "the browser's driver is not installed; tests/setup.sh installs it"
         );
         let screenshot = target().join("interop").join(format!("{}.png", self.name));
-        drop(fs::remove_file(&screenshot));
-        let mut command = Command::new(program("node"));
-        command
-            .arg(interop.join(script))
-            .args(subject)
-            .args(["--seconds", &seconds.to_string()])
-            .args(arguments);
-        command.arg("--screenshot").arg(&screenshot).env("CHROMIUM", chromium());
-        let ended = Process::start(script, &mut command).finish(Duration::from_secs(90 + seconds));
-        println!("{}: {}", self.name, ended.output);
+        let look = || {
+            drop(fs::remove_file(&screenshot));
+            let mut command = Command::new(program("node"));
+            command
+                .arg(interop.join(script))
+                .args(subject)
+                .args(["--seconds", &seconds.to_string()])
+                .args(arguments);
+            command.arg("--screenshot").arg(&screenshot).env("CHROMIUM", chromium());
+            let ended = Process::start(script, &mut command).finish(Duration::from_secs(90 + seconds));
+            println!("{}: {}", self.name, ended.output);
+            ended
+        };
+        let mut ended = look();
+        for _ in 1..LOOKS {
+            if ended.status.code() == Some(LATE) {
+                ended = look();
+            }
+        }
         assert!(ended.status.success(), "{}: {}\n{}", self.name, ended.output, ended.errors);
         assert!(fs::metadata(&screenshot).is_ok_and(|file| file.len() > 10_000), "a screenshot was taken");
     }

@@ -365,8 +365,8 @@ impl Hub {
     /// Gives a frame of an owned stream to whatever packages it.
     pub(super) fn package(&mut self, stream_id: StreamId, frame: &Frame, now: Now) {
         let Some(stream) = self.streams.look(stream_id) else { return };
-        let lost = frame.is_media() && !frame.is_key() && frame.payload_bytes().is_multiple_of(16);
-        if lost && canary::is_broken(Canary::PackageLoses) {
+        let is_other = || frame.is_media() && !frame.is_key() && frame.payload_bytes().is_multiple_of(16);
+        if canary::is_broken(Canary::PackageLoses) && is_other() {
             return;
         }
         for id in stream.packaged.packages() {

@@ -34,9 +34,7 @@ pub(super) fn update(facts: &Facts<'_>) -> Vec<String> {
         .filter(|segment| segment.number >= now.media_sequence + update.skipped)
         .map(Segment::length)
         .sum();
-    // Of the open segment nothing says how long a picture lasts that lasts longer than a part may.
-    let is_cut = now.open.parts.iter().any(|part| list::is_cut(facts, part));
-    if kept < boundary && !is_cut {
+    if kept < boundary && !list::open_is_cut(facts) {
         found.push(format!("it has {kept} ns, and the boundary is {boundary}"));
     }
     for (name, one, other) in [
@@ -55,7 +53,10 @@ pub(super) fn update(facts: &Facts<'_>) -> Vec<String> {
             whole => found.push(format!("{segment:?} is {whole:?}")),
         }
     }
-    let alike = now.hints == update.hints && now.reports == update.reports && now.control == update.control;
+    // Where it was fetched a while later, the other renditions may have gone on.
+    let reports = now.reports == update.reports
+        || !facts.complete && list::reports_go_on(&now.reports, &update.reports);
+    let alike = now.hints == update.hints && reports && now.control == update.control;
     if !alike || now.all().count() as u64 != update.all().count() as u64 + update.skipped {
         found.push("it ends in another way".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Facts,
-    playlist::{Line, Part, Segment, date},
+    playlist::{Attributes, Line, Part, Segment, date},
 };
 
 /// What decimals are rounded by: half a microsecond for each number that is added up.
@@ -145,6 +145,11 @@ pub(super) fn is_cut(facts: &Facts<'_>, part: &Part<'_>) -> bool {
     !facts.complete && facts.now.part_target.is_some_and(|target| part.duration + ROUNDING >= target)
 }
 
+/// Of the open segment nothing says how long a picture lasts that lasts longer than a part may.
+pub(super) fn open_is_cut(facts: &Facts<'_>) -> bool {
+    facts.now.open.parts.iter().any(|part| is_cut(facts, part))
+}
+
 pub(super) fn part_sum(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
     for segment in facts.now.segments.iter().filter(|segment| !segment.parts.is_empty() && !segment.gap) {
@@ -164,9 +169,7 @@ pub(super) fn part_place(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
     let bound = 3 * facts.now.target.unwrap_or(0) * SECOND;
     let of_transport = facts.now.is_of_transport();
-    // Of the open segment nothing says how long a picture lasts that lasts longer than a part may.
-    let is_cut = facts.now.open.parts.iter().any(|part| is_cut(facts, part));
-    let bound_of_those = if is_cut { 0 } else { bound };
+    let bound_of_those = if open_is_cut(facts) { 0 } else { bound };
     let mut behind = 0;
     for segment in facts.now.all().rev() {
         behind += segment.length();
@@ -204,6 +207,19 @@ pub(super) fn hint(facts: &Facts<'_>) -> Vec<String> {
 const AHEAD: u64 = 2;
 
 /// Reports are wanted by the profile for low latency (appendix B.1).
+/// The segment and the part that a rendition is said to have come to.
+fn last_reported(report: &Attributes<'_>) -> Option<(u64, u64)> {
+    Some((report.integer("LAST-MSN")?, report.integer("LAST-PART")?))
+}
+
+/// Whether the same renditions are said to be as far, or further.
+pub(super) fn reports_go_on(before: &[Attributes<'_>], now: &[Attributes<'_>]) -> bool {
+    let goes_on = |(was, is): (&Attributes<'_>, &Attributes<'_>)| {
+        was.quoted("URI") == is.quoted("URI") && last_reported(was) <= last_reported(is)
+    };
+    before.len() == now.len() && before.iter().zip(now).all(goes_on)
+}
+
 pub(super) fn reports(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
     if facts.now.ended {
@@ -211,9 +227,7 @@ pub(super) fn reports(facts: &Facts<'_>) -> Vec<String> {
     }
     for (uri, other) in &facts.others {
         let report = facts.now.reports.iter().find(|report| report.quoted("URI") == Some(*uri));
-        let last =
-            report.and_then(|report| Some((report.integer("LAST-MSN")?, report.integer("LAST-PART")?)));
-        let Some((number, part)) = last else {
+        let Some((number, part)) = report.and_then(last_reported) else {
             found.push(format!("{uri} is not"));
             continue;
         };

@@ -14,8 +14,9 @@ const ROUNDING: u64 = 12_000;
 /// A segment as it is read by itself.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
-    /// When its first picture is decoded, or its first sound where there are no pictures, nanoseconds.
-    start: i64,
+    /// When its first picture is decoded, or its first sound where there are no pictures, nanoseconds. Why not, where nobody can
+    /// begin with it.
+    start: Result<i64, &'static str>,
     /// `continuity_counter` of the packet that stood before its first, and of its last, by PID.
     counters: BTreeMap<u16, (u8, u8)>,
 }
@@ -55,21 +56,22 @@ pub(super) fn run(bytes: &[u8]) -> Result<Run, String> {
     let mut demuxer = Demuxer::default();
     demuxer.push(bytes, &mut emit);
     demuxer.finish(&mut emit);
-    let first =
-        frames.iter().find(|frame| frame.is_video()).or(frames.first()).ok_or(NOTHING_TO_BEGIN_WITH[0])?;
-    if first.is_video() && !first.is_key() {
-        return Err(NOTHING_TO_BEGIN_WITH[1].to_owned());
-    }
-    Ok(Run { start: first.dts.as_nanos(), counters })
+    let start = match frames.iter().find(|frame| frame.is_video()).or(frames.first()) {
+        None => Err("it has no frames"),
+        Some(first) if first.is_video() && !first.is_key() => Err("nobody can begin with it"),
+        Some(first) => Ok(first.dts.as_nanos()),
+    };
+    Ok(Run { start, counters })
 }
 
-/// What is said of a segment without a key frame.
-const NOTHING_TO_BEGIN_WITH: [&str; 2] = ["it has no frames", "nobody can begin with it"];
-
 pub(super) fn form(facts: &Facts<'_>) -> Vec<String> {
-    let runs = facts.media.runs.iter().filter_map(|(uri, run)| Some((uri, run.as_ref().err()?)));
-    // Where no key frame came for long, a segment begins without one: the rest of the stream is there to begin with.
-    let runs = runs.filter(|(_, why)| facts.complete || !NOTHING_TO_BEGIN_WITH.contains(&why.as_str()));
+    let why = |run: &Result<Run, String>| match run {
+        Err(why) => Some(why.clone()),
+        // Where no key frame comes for long, a segment begins without one.
+        Ok(run) if facts.complete => run.start.err().map(str::to_owned),
+        Ok(_) => None,
+    };
+    let runs = facts.media.runs.iter().filter_map(|(uri, run)| Some((uri, why(run)?)));
     runs.map(|(uri, why)| format!("{uri}: {why}")).collect()
 }
 
@@ -94,8 +96,9 @@ pub(super) fn length(facts: &Facts<'_>) -> Vec<String> {
     // How much later than its place the segment before began: where one ends, a publisher may have made nothing for a while.
     let mut late = None;
     for ((one, run), (next, follows)) in whole {
+        let (Ok(start), Ok(end)) = (run.start, follows.start) else { continue };
         let said = one.duration.unwrap_or(0);
-        let is = (follows.start - run.start).rem_euclid(WRAP).unsigned_abs();
+        let is = (end - start).rem_euclid(WRAP).unsigned_abs();
         let before = late.filter(|(number, _)| *number == one.number).map_or(u64::MAX, |(_, late)| late);
         let place = is.saturating_add(before).saturating_sub(said);
         late = Some((next.number, place));

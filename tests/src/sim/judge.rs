@@ -178,6 +178,8 @@ pub struct Excuse {
     pub plain: bool,
     /// Its protocol passes on metadata and parameters as they were sent.
     pub knows: bool,
+    /// It hears nothing of a track whose parameters have not come.
+    pub deaf: bool,
 }
 
 /// A promise that was broken.
@@ -505,12 +507,11 @@ impl Judge {
 
         match watching.last {
             None => {
-                // A reader of FLV hears nothing of a track whose parameters have not come.
                 let was_silent = |before: &Taken| {
                     let known = if before.picture { before.known.video } else { before.known.audio };
                     before.life == taken.life && known.is_none()
                 };
-                let enters = taken.entrance || !excuse.plain && truth.frames[..index].iter().any(was_silent);
+                let enters = taken.entrance || excuse.deaf && truth.frames[..index].iter().any(was_silent);
                 verdict(enters, || format!("a viewer entered at {}, which is no entrance", place()))?;
                 self.tally.entries += 1;
             }

@@ -481,6 +481,7 @@ impl World {
             lane_full,
             plain: peer.plain,
             knows: peer.knows,
+            deaf: peer.door == Door::Http,
         }
     }
 

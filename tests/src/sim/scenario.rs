@@ -247,8 +247,7 @@ fn add_viewer(world: &mut World, random: &mut Random, name: StreamName, rough: D
     match random.below(10) {
         0..=3 => {}
         4 => {
-            pace = Pace::Slow(random.pick(&[200, 2000, 6000]), millis(random.pick(&[10, 100, 400])));
-            room = random.pick(&[1000, 8000, 60_000]);
+            (pace, room) = slow(random);
         }
         5 => {
             room = random.pick(&[1000, 8000, 60_000]);
@@ -308,6 +307,12 @@ fn add_viewer(world: &mut World, random: &mut Random, name: StreamName, rough: D
     world.peers.push(peer);
 }
 
+/// One that reads slowly, with little room between.
+fn slow(random: &mut Random) -> (Pace, usize) {
+    let pace = Pace::Slow(random.pick(&[200, 2000, 6000]), millis(random.pick(&[10, 100, 400])));
+    (pace, random.pick(&[1000, 8000, 60_000]))
+}
+
 fn add_http_viewer(world: &mut World, random: &mut Random, name: StreamName, rough: Duration) {
     let begin = world.now;
     let rough = u64::try_from(rough.as_millis()).unwrap_or(u64::MAX);
@@ -318,8 +323,7 @@ fn add_http_viewer(world: &mut World, random: &mut Random, name: StreamName, rou
     match random.below(12) {
         0..=6 => {}
         7 => {
-            pace = Pace::Slow(random.pick(&[200, 2000, 6000]), millis(random.pick(&[10, 100, 400])));
-            room = random.pick(&[1000, 8000, 60_000]);
+            (pace, room) = slow(random);
         }
         8 => {
             // Some never read again.

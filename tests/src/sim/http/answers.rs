@@ -41,8 +41,23 @@ enum State {
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
 impl Answers {
-    /// Takes bytes.
-    pub fn push(&mut self, bytes: &[u8]) {
+    /// Takes bytes, and gives away what they say, up to the first thing that makes no sense.
+    ///
+    /// # Errors
+    /// That thing, or what `take` says of another.
+    pub fn hear(
+        &mut self,
+        bytes: &[u8],
+        mut take: impl FnMut(Piece) -> Result<(), &'static str>,
+    ) -> Result<(), &'static str> {
+        self.push(bytes);
+        while let Some(piece) = self.next()? {
+            take(piece)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -57,7 +72,7 @@ impl Answers {
     }
 
     /// What comes next, if it is there.
-    pub fn next(&mut self) -> Result<Option<Piece>, &'static str> {
+    fn next(&mut self) -> Result<Option<Piece>, &'static str> {
         loop {
             match self.state {
                 State::Head => {

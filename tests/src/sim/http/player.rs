@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use shardcast_engine::{media::StreamName, time::Now};
 
 use super::{
+    NONSENSE,
     answers::{Answers, Piece},
     get, list,
 };
@@ -138,8 +139,7 @@ impl Player {
             return Some(ask);
         }
         if self.lists.is_empty() {
-            let asks = self.asked.iter().any(|ask| matches!(ask, Ask::Index));
-            return (!asks && self.next <= now).then_some(Ask::Index);
+            return (!self.asks_which() && self.next <= now).then_some(Ask::Index);
         }
         let due = |list: &&mut List| !list.asked && !list.ended && list.due <= now;
         let list = self.lists.iter_mut().filter(due).min_by_key(|list| list.due)?;
@@ -168,6 +168,11 @@ impl Player {
         get(name, &path, &mut self.outgoing);
         self.asked.push_back(ask);
         self.spoke = now;
+    }
+
+    /// It has asked which playlists there are.
+    fn asks_which(&self) -> bool {
+        self.asked.iter().any(|ask| matches!(ask, Ask::Index))
     }
 
     /// What is said of how a playlist is wanted.
@@ -306,7 +311,7 @@ impl Client for Player {
     fn say(&mut self, wish: Wish) -> bool {
         match wish {
             Wish::Nonsense => {
-                self.outgoing.extend_from_slice(b"\x03GET\r\n\r\n");
+                self.outgoing.extend_from_slice(NONSENSE);
                 self.asked.push_back(Ask::Nonsense);
             }
             // There is nothing that it can say and go on.
@@ -316,18 +321,10 @@ impl Client for Player {
     }
 
     fn hear(&mut self, bytes: &[u8], now: Now) {
-        self.answers.push(bytes);
-        loop {
-            let piece = self.answers.next();
-            match piece.and_then(|piece| piece.map(|piece| self.piece(piece, now)).transpose()) {
-                Ok(Some(())) => {}
-                Ok(None) => break,
-                Err(why) => {
-                    self.heard.push_back(Heard::Broken(why));
-                    break;
-                }
-            }
-        }
+        let mut answers = std::mem::take(&mut self.answers);
+        let heard = answers.hear(bytes, |piece| self.piece(piece, now));
+        self.answers = answers;
+        self.heard.extend(heard.err().map(Heard::Broken));
     }
 
     fn heard(&mut self) -> Option<Heard> {
@@ -354,8 +351,7 @@ impl Client for Player {
             return Some(Now(0));
         }
         if self.lists.is_empty() {
-            let asks = self.asked.iter().any(|ask| matches!(ask, Ask::Index));
-            return (!asks).then_some(self.next);
+            return (!self.asks_which()).then_some(self.next);
         }
         self.lists.iter().filter(|list| !list.asked && !list.ended).map(|list| list.due).min()
     }

@@ -12,6 +12,7 @@ use shardcast_engine::{
 };
 
 use super::{
+    NONSENSE,
     answers::{Answers, Piece},
     get,
 };
@@ -107,7 +108,7 @@ impl Client for Stream {
     fn say(&mut self, wish: Wish) -> bool {
         match wish {
             Wish::Nonsense => {
-                self.outgoing.extend_from_slice(b"\x03GET\r\n\r\n");
+                self.outgoing.extend_from_slice(NONSENSE);
                 self.nonsense = true;
             }
             // There is nothing that it can say and go on.
@@ -117,18 +118,10 @@ impl Client for Stream {
     }
 
     fn hear(&mut self, bytes: &[u8], _: Now) {
-        self.answers.push(bytes);
-        loop {
-            let piece = self.answers.next();
-            match piece.and_then(|piece| piece.map(|piece| self.piece(piece)).transpose()) {
-                Ok(Some(())) => {}
-                Ok(None) => break,
-                Err(why) => {
-                    self.heard.push_back(Heard::Broken(why));
-                    break;
-                }
-            }
-        }
+        let mut answers = std::mem::take(&mut self.answers);
+        let heard = answers.hear(bytes, |piece| self.piece(piece));
+        self.answers = answers;
+        self.heard.extend(heard.err().map(Heard::Broken));
     }
 
     fn heard(&mut self) -> Option<Heard> {
