@@ -1,6 +1,7 @@
 //! Touches the kernel and the neighbour core; the only room with unsafe code. Never sees a frame.
 //!
 //! - [`ring`] is the hot path: one raw io_uring per shard for accept, receive, send and file writes.
+//! - [`ktls`] gives a connection's keys to the kernel, which then seals and opens by itself.
 //! - [`tcp`] opens listening sockets and sets socket options, [`udp`] opens sockets for datagrams.
 //! - [`mod@file`] creates what is recorded into, with a helper thread for what would block a shard.
 //! - [`buffer`] is the memory that the kernel reads and writes.
@@ -17,6 +18,7 @@ pub mod cpu;
 pub mod file;
 #[cfg(feature = "heap")]
 pub mod heap;
+pub mod ktls;
 pub mod lane;
 pub mod probe;
 pub mod ring;

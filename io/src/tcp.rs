@@ -92,6 +92,17 @@ pub fn discard(socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
     usize::try_from(taken).map_err(|_| io::Error::last_os_error())
 }
 
+/// Bytes that TCP was given to send and has not sent once (SIOCOUTQNSD, tcp(7)).
+///
+/// # Errors
+/// The descriptor is no socket of TCP.
+pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the kernel writes one integer to where the pointer leads, which is a local that outlives the call.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCOUTQNSD, &raw mut count) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// How many bytes may wait in a connection's socket until they are read (SO_RCVBUF). The kernel doubles it for its own
 /// needs, and caps it at net.core.rmem_max.
 ///
@@ -143,6 +154,8 @@ fn set_congestion(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
 }
 
 const ON: libc::c_int = 1;
+/// Of linux/sockios.h, which the C library does not pass on.
+const SIOCOUTQNSD: libc::Ioctl = 0x894B;
 /// Connections that wait to be accepted, per shard. The kernel caps it at net.core.somaxconn (4096 by default).
 const BACKLOG: libc::c_int = 4096;
 const CONGESTION_CONTROL: &str = "cubic";
@@ -211,6 +224,18 @@ mod tests {
         assert_eq!(&rest, b"rest");
         drop(accepted);
         assert_eq!(discard(client.as_fd(), 1000).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_a_peer_has_no_room_for_is_unsent() {
+        use std::io::Write;
+        let listener = bind(loopback()).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_accepted, _) = listener.accept().unwrap();
+        assert_eq!(unsent(client.as_fd()).unwrap(), 0);
+        client.set_nonblocking(true).unwrap();
+        while client.write(&[7; 1 << 16]).is_ok() {}
+        assert!(unsent(client.as_fd()).unwrap() > 0);
     }
 
     #[test]
