@@ -24,62 +24,74 @@ pub enum Cipher {
     Chacha20Poly1305,
 }
 
-/// What one direction of a connection is sealed with from its next record on.
-#[derive(Clone, Copy)]
+/// What one direction of a connection is sealed with from its next record on. It does not print itself: a key must never reach
+/// a log.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    info: Info,
+    secret: Secret,
+    iv: [u8; IV_BYTES],
+    /// The number of the next record.
+    record: u64,
 }
 
-/// What the kernel is told of it, by cipher.
-#[derive(Clone, Copy)]
-enum Info {
-    Aes128Gcm(libc::tls12_crypto_info_aes_gcm_128),
-    Aes256Gcm(libc::tls12_crypto_info_aes_gcm_256),
-    Chacha20Poly1305(libc::tls12_crypto_info_chacha20_poly1305),
+/// The key itself, by cipher.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secret {
+    Aes128Gcm([u8; 16]),
+    Aes256Gcm([u8; 32]),
+    Chacha20Poly1305([u8; 32]),
 }
 
 impl Key {
     /// The key of a cipher, the IV that nonces are made from (RFC 8446, 5.3), and the number of the next record. `None` when
     /// the key is not as long as that cipher's.
     pub fn new(cipher: Cipher, key: &[u8], iv: [u8; IV_BYTES], record: u64) -> Option<Key> {
-        let rec_seq = record.to_be_bytes();
-        let info = |cipher_type| libc::tls_crypto_info { version: libc::TLS_1_3_VERSION, cipher_type };
-        // For AES-GCM the kernel wants the IV in two: four bytes that it calls the salt, as in 1.2, and the rest.
-        let [a, b, c, d, iv8 @ ..] = iv;
-        let salt = [a, b, c, d];
-        let info = match cipher {
-            Cipher::Aes128Gcm => Info::Aes128Gcm(libc::tls12_crypto_info_aes_gcm_128 {
-                info: info(libc::TLS_CIPHER_AES_GCM_128),
-                iv: iv8,
-                key: key.try_into().ok()?,
-                salt,
-                rec_seq,
-            }),
-            Cipher::Aes256Gcm => Info::Aes256Gcm(libc::tls12_crypto_info_aes_gcm_256 {
-                info: info(libc::TLS_CIPHER_AES_GCM_256),
-                iv: iv8,
-                key: key.try_into().ok()?,
-                salt,
-                rec_seq,
-            }),
-            Cipher::Chacha20Poly1305 => Info::Chacha20Poly1305(libc::tls12_crypto_info_chacha20_poly1305 {
-                info: info(libc::TLS_CIPHER_CHACHA20_POLY1305),
-                iv,
-                key: key.try_into().ok()?,
-                salt: [],
-                rec_seq,
-            }),
+        let secret = match cipher {
+            Cipher::Aes128Gcm => Secret::Aes128Gcm(key.try_into().ok()?),
+            Cipher::Aes256Gcm => Secret::Aes256Gcm(key.try_into().ok()?),
+            Cipher::Chacha20Poly1305 => Secret::Chacha20Poly1305(key.try_into().ok()?),
         };
-        Some(Key { info })
+        Some(Key { secret, iv, record })
     }
 
+    /// Tells the kernel, in the structure that it has for this cipher.
     fn install(&self, socket: BorrowedFd<'_>, direction: libc::c_int) -> io::Result<()> {
-        match self.info {
-            Info::Aes128Gcm(info) => set_option(socket, libc::SOL_TLS, direction, info),
-            Info::Aes256Gcm(info) => set_option(socket, libc::SOL_TLS, direction, info),
-            Info::Chacha20Poly1305(info) => set_option(socket, libc::SOL_TLS, direction, info),
+        match self.secret {
+            Secret::Aes128Gcm(key) => set_option(socket, libc::SOL_TLS, direction, self.aes_128_gcm(key)),
+            Secret::Aes256Gcm(key) => set_option(socket, libc::SOL_TLS, direction, self.aes_256_gcm(key)),
+            Secret::Chacha20Poly1305(key) => {
+                set_option(socket, libc::SOL_TLS, direction, self.chacha20_poly1305(key))
+            }
         }
     }
+
+    fn aes_128_gcm(&self, key: [u8; 16]) -> libc::tls12_crypto_info_aes_gcm_128 {
+        let (salt, iv) = self.halves();
+        let info = info(libc::TLS_CIPHER_AES_GCM_128);
+        libc::tls12_crypto_info_aes_gcm_128 { info, iv, key, salt, rec_seq: self.record.to_be_bytes() }
+    }
+
+    fn aes_256_gcm(&self, key: [u8; 32]) -> libc::tls12_crypto_info_aes_gcm_256 {
+        let (salt, iv) = self.halves();
+        let info = info(libc::TLS_CIPHER_AES_GCM_256);
+        libc::tls12_crypto_info_aes_gcm_256 { info, iv, key, salt, rec_seq: self.record.to_be_bytes() }
+    }
+
+    fn chacha20_poly1305(&self, key: [u8; 32]) -> libc::tls12_crypto_info_chacha20_poly1305 {
+        let info = info(libc::TLS_CIPHER_CHACHA20_POLY1305);
+        let rec_seq = self.record.to_be_bytes();
+        libc::tls12_crypto_info_chacha20_poly1305 { info, iv: self.iv, key, salt: [], rec_seq }
+    }
+
+    /// The IV as the kernel wants it for AES-GCM: four bytes that it calls the salt, as in 1.2, and the rest.
+    fn halves(&self) -> ([u8; 4], [u8; 8]) {
+        let [a, b, c, d, rest @ ..] = self.iv;
+        ([a, b, c, d], rest)
+    }
+}
+
+fn info(cipher_type: u16) -> libc::tls_crypto_info {
+    libc::tls_crypto_info { version: libc::TLS_1_3_VERSION, cipher_type }
 }
 
 /// Whether the kernel seals with this cipher. Tried once per process, on a connection to ourselves.
@@ -226,19 +238,22 @@ mod tests {
     #[test]
     fn the_kernel_is_told_the_cipher_the_iv_in_its_halves_and_the_number_of_the_next_record() {
         let key = Key::new(Cipher::Aes128Gcm, &[7; 16], IV, 258).unwrap();
-        let Info::Aes128Gcm(info) = key.info else { panic!("another cipher") };
-        assert_eq!((info.info.version, info.info.cipher_type), (0x0304, 51));
-        assert_eq!((info.salt, info.iv), ([1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11, 12]));
-        assert_eq!((info.key, info.rec_seq), ([7; 16], [0, 0, 0, 0, 0, 0, 1, 2]));
+        let told = key.aes_128_gcm([7; 16]);
+        assert!(key.secret == Secret::Aes128Gcm([7; 16]));
+        assert_eq!((told.info.version, told.info.cipher_type), (0x0304, 51));
+        assert_eq!((told.salt, told.iv), ([1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11, 12]));
+        assert_eq!((told.key, told.rec_seq), ([7; 16], [0, 0, 0, 0, 0, 0, 1, 2]));
         let key = Key::new(Cipher::Aes256Gcm, &[8; 32], IV, 0).unwrap();
-        let Info::Aes256Gcm(info) = key.info else { panic!("another cipher") };
-        assert_eq!((info.info.version, info.info.cipher_type), (0x0304, 52));
-        assert_eq!((info.salt, info.iv), ([1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11, 12]));
-        assert_eq!((info.key, info.rec_seq), ([8; 32], [0; 8]));
+        let told = key.aes_256_gcm([8; 32]);
+        assert!(key.secret == Secret::Aes256Gcm([8; 32]));
+        assert_eq!((told.info.version, told.info.cipher_type), (0x0304, 52));
+        assert_eq!((told.salt, told.iv), ([1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11, 12]));
+        assert_eq!((told.key, told.rec_seq), ([8; 32], [0; 8]));
         let key = Key::new(Cipher::Chacha20Poly1305, &[9; 32], IV, u64::MAX).unwrap();
-        let Info::Chacha20Poly1305(info) = key.info else { panic!("another cipher") };
-        assert_eq!((info.info.version, info.info.cipher_type), (0x0304, 54));
-        assert_eq!((info.iv, info.key, info.rec_seq), (IV, [9; 32], [255; 8]));
+        let told = key.chacha20_poly1305([9; 32]);
+        assert!(key.secret == Secret::Chacha20Poly1305([9; 32]));
+        assert_eq!((told.info.version, told.info.cipher_type), (0x0304, 54));
+        assert_eq!((told.iv, told.key, told.rec_seq), (IV, [9; 32], [255; 8]));
     }
 
     #[test]
