@@ -83,6 +83,8 @@ stats! {
     plays: Counter,
     /// Wishes that were refused.
     refusals: Counter,
+    /// Connections with TLS that gave the kernel their keys, which seals and opens for them since.
+    tls_kernel_connections: Counter,
     /// Bytes received from peers.
     received_bytes: Counter,
     /// Bytes sent to peers.

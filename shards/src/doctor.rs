@@ -389,6 +389,21 @@ pub struct Disk {
     pub available: u64,
 }
 
+/// Judges whether the kernel seals what doors with TLS send, or why it does not.
+pub fn judge_kernel_tls(refusal: Option<&io::Error>) -> Finding {
+    const TOPIC: &str = "kernel TLS";
+    let Some(error) = refusal else {
+        return Finding::good(TOPIC, "the kernel seals what doors with TLS send");
+    };
+    Finding::advice(
+        TOPIC,
+        format!(
+            "none ({error}): with [tls] each viewer's bytes are copied and sealed here, which costs more"
+        ),
+        "modprobe tls, and tls in /etc/modules-load.d; or a kernel with CONFIG_TLS",
+    )
+}
+
 /// Judges the directory of recordings.
 pub fn judge_disk(dir: &Path, disk: &io::Result<Disk>) -> Vec<Finding> {
     const TOPIC: &str = "recordings";

@@ -9,14 +9,14 @@ use shardcast_engine::{
 };
 use shardcast_io::lane::{Doorbell, Receiver, Sender, lane};
 
-use crate::tls::Channel;
+use crate::tls::Seal;
 
 /// What goes from core to core.
 pub enum Mail {
     /// A word of a hub.
     Word(Message),
-    /// A publisher on its way to the core that owns its stream, with what its bytes go through, where its door speaks TLS.
-    Connection(Parcel, OwnedFd, Option<Box<Channel>>),
+    /// A publisher on its way to the core that owns its stream, with who seals what is said on it.
+    Connection(Parcel, OwnedFd, Seal),
     /// The same for a peer of a door over UDP, by the door's number. Its datagrams come by the core that sends this.
     Peer(Parcel, usize),
     /// Datagrams of peers that have moved.

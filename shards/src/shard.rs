@@ -51,7 +51,7 @@ use crate::{
     host::Guests,
     mesh::{Mail, Mesh},
     profile::{LoopStats, Woken},
-    tls::{Certificate, Secured},
+    tls::{Certificate, Seal, Secured},
 };
 
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
@@ -134,6 +134,8 @@ pub struct Shard {
     certificate: Option<Certificate>,
     /// Counts the connections whose TLS or HTTP/2 could not go on, which the hub has no fault of.
     faults: ShardStats,
+    /// Connections whose keys the kernel has been given.
+    handed_over: u64,
     /// Who speaks HTTP/2.
     #[cfg(feature = "http")]
     trunks: trunks::Trunks,
@@ -192,6 +194,7 @@ impl Shard {
             guests,
             certificate: secured.map(|secured| secured.certificate),
             faults: ShardStats::default(),
+            handed_over: 0,
             #[cfg(feature = "http")]
             trunks: trunks::Trunks::default(),
             resting_doors: Vec::new(),
@@ -316,12 +319,12 @@ impl Shard {
                 Mail::Word(message) => self.hub.handle(Input::Mail(message, from), now),
                 // Nobody sends a shard one.
                 Mail::Event(_) => {}
-                Mail::Connection(parcel, socket, channel) => match self.ring.add(socket) {
+                Mail::Connection(parcel, socket, seal) => match self.ring.add(socket) {
                     Ok(id) => {
                         let door = self.doors.iter().position(|door| door.protocol.name == parcel.door);
                         let connection = self.enter(id, door.unwrap_or(0), parcel.peer.ip());
                         if let Some(peer) = self.peer(connection) {
-                            peer.channel = channel;
+                            peer.seal = seal;
                         }
                         self.hub.handle(Input::Adopted { connection, parcel }, now);
                         self.ring.receive(id);
@@ -371,6 +374,7 @@ impl Shard {
         let mut stats = self.hub.stats();
         stats.connections_refused += self.refused + self.doors.iter().map(|door| door.refused).sum::<u64>();
         stats.merge(&self.faults);
+        stats.tls_kernel_connections = self.handed_over;
         #[cfg(feature = "http")]
         self.trunks.correct(&mut stats);
         stats.rounds = self.profile.rounds.count();
@@ -428,7 +432,9 @@ impl Shard {
         self.time_out_trunks(now);
         while let Some((_, id)) = self.lingering.front().copied().filter(|(due, _)| *due <= now) {
             self.lingering.pop_front();
-            self.forget(id);
+            if !self.put_off(id, now) {
+                self.forget(id);
+            }
         }
         let resting = std::mem::take(&mut self.resting_doors);
         for (due, door) in resting {
@@ -540,7 +546,7 @@ impl Shard {
                     return;
                 };
                 let (id, receives) = (peer.id, peer.receives);
-                if peer.channel.is_some() {
+                if peer.seal.is_channel() {
                     self.seal(connection, &bytes, now);
                 } else if receives == Receives::Shared {
                     let most = self.hub.datagram(connection).map_or(bytes.len(), usize::from);
@@ -568,7 +574,7 @@ impl Shard {
                     return self.send_away(&peer, parcel, to);
                 }
                 if let Some(socket) = self.ring.take(peer.id) {
-                    self.mesh.send_whole(Mail::Connection(parcel, socket, peer.channel), to);
+                    self.mesh.send_whole(Mail::Connection(parcel, socket, peer.seal), to);
                 }
             }
             Output::Mail(message, to) => {
@@ -616,7 +622,7 @@ impl Shard {
                 let Some(peer) = self.peer(connection).filter(|peer| peer.stage != Stage::Lingering) else {
                     return;
                 };
-                if peer.channel.is_some() {
+                if peer.seal.is_channel() {
                     return self.unseal(connection, &bytes, now);
                 }
                 let pooled = peer.receives == Receives::Pool;
@@ -632,8 +638,14 @@ impl Shard {
                     self.profile.send_bytes.record(bytes as u64);
                 }
                 let connection = connection_of(socket);
-                if self.peer(connection).is_some_and(|peer| peer.channel.is_some()) {
-                    return self.sealed_sent(socket, result, now);
+                match self.peer(connection).map(|peer| &mut peer.seal) {
+                    Some(Seal::Channel(_)) => return self.sealed_sent(socket, result, now),
+                    Some(Seal::Kernel(kernel)) => {
+                        if result.as_ref().is_ok_and(|bytes| !kernel.sent(*bytes)) {
+                            return self.lost(connection, Lost::Failed("its keys are used up"), now);
+                        }
+                    }
+                    Some(Seal::Nobody) | None => {}
                 }
                 let result = result.map_err(|error| Lost::Failed(word_for(&error)));
                 if self.peer(connection).is_some_and(|peer| peer.stage != Stage::Lingering) {

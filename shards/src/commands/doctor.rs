@@ -3,7 +3,7 @@
 use std::{io, path::Path, process::ExitCode};
 
 use shardcast_io::{
-    file,
+    file, ktls,
     ring::{Ring, RingConfig},
 };
 
@@ -11,13 +11,14 @@ use super::{EXIT_DONE, EXIT_FAILED, say};
 use crate::{
     cli::DoctorArgs,
     config::Config,
-    doctor::{Disk, Machine, Weight, judge_disk},
+    doctor::{Disk, Machine, Weight, judge_disk, judge_kernel_tls},
 };
 
 /// Prints every finding.
 pub fn run(args: &DoctorArgs) -> ExitCode {
     let shards = args.shards.unwrap_or_else(|| Config::default().shard_count());
     let mut findings = Machine::this().examine(shards, &try_ring());
+    findings.push(judge_kernel_tls(ktls::refusal().as_ref()));
     if let Some(dir) = &args.record {
         findings.extend(judge_disk(dir, &try_disk(dir)));
     }

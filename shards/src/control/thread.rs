@@ -19,6 +19,7 @@ use crate::{
     config::{Fault, parse::Document, reload::Changes},
     status::Meter,
 };
+use shardcast_io::ktls;
 
 /// How often the status line is rewritten.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -172,6 +173,14 @@ pub fn announce(log: &Log, document: &Document, file: Option<&Path>) {
         config.doors().into_iter().chain(config.control_door().map(|address| ("control", address)))
     {
         log.write(LogLine { protocol: Some(door), ..LogLine::info("listening").detail(address.to_string()) });
+    }
+    if config.tls.is_set() {
+        log.write(match ktls::refusal() {
+            None => LogLine::info("the kernel seals what TLS 1.3 sends"),
+            Some(error) => {
+                LogLine::info("the kernel has no TLS, it is sealed here").detail(error.to_string())
+            }
+        });
     }
 }
 

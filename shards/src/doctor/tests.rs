@@ -175,6 +175,14 @@ fn one_queue_for_many_shards_is_a_complaint_unless_it_is_steered() {
 }
 
 #[test]
+fn a_kernel_without_tls_is_advice_and_says_how_to_get_it() {
+    assert_eq!(judge_kernel_tls(None).weight, Weight::Good);
+    let finding = judge_kernel_tls(Some(&io::ErrorKind::NotFound.into()));
+    assert_eq!(finding.weight, Weight::Advice);
+    assert!(finding.remedy.contains("modprobe tls"), "{finding}");
+}
+
+#[test]
 fn a_disk_is_judged_by_what_a_trial_has_shown() {
     let weights = |disk: &io::Result<Disk>| -> Vec<Weight> {
         judge_disk(Path::new("/srv/rec"), disk).iter().map(|finding| finding.weight).collect()

@@ -20,6 +20,7 @@ use shardcast_engine::{
     time::Now,
 };
 use shardcast_io::{
+    ktls,
     ring::{End, SocketId},
     tcp,
 };
@@ -27,7 +28,7 @@ use shardcast_io::{
 #[cfg(feature = "http")]
 use super::trunks::Speech;
 use super::{Shard, datagrams::Datagrams};
-use crate::tls::Channel;
+use crate::tls::Seal;
 
 /// How long accepting rests after it failed for want of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
@@ -61,8 +62,8 @@ pub(super) struct Peer {
     pub(super) stage: Stage,
     /// Where its bytes are received.
     pub(super) receives: Receives,
-    /// What its bytes go through, at a door that speaks TLS.
-    pub(super) channel: Option<Box<Channel>>,
+    /// Who seals what is said on it.
+    pub(super) seal: Seal,
     /// Whether it has one conversation or many.
     #[cfg(feature = "http")]
     pub(super) speech: Speech,
@@ -142,6 +143,7 @@ impl Shard {
             row.refused += 1;
             return;
         }
+        let seal = channel.map_or(Seal::Nobody, Seal::Channel);
         match self.ring.add(socket) {
             Ok(id) => {
                 row.accepted += 1;
@@ -149,7 +151,7 @@ impl Shard {
                 #[cfg(feature = "http")]
                 let speech = Speech::at(protocol.name, now.after(self.settings.doors.handshake));
                 if let Some(peer) = self.peer(connection) {
-                    peer.channel = channel;
+                    peer.seal = seal;
                     #[cfg(feature = "http")]
                     (peer.speech = speech);
                 }
@@ -203,15 +205,22 @@ impl Shard {
     pub(super) fn receive_ended(&mut self, socket: SocketId, how: End, now: Now) {
         let connection = connection_of(socket);
         let Some(peer) = self.peer(connection) else { return };
+        let (by_channel, by_kernel) = (peer.seal.is_channel(), peer.seal.is_kernel());
         match (peer.stage, how) {
+            // It was to be received from in another way, and is heard out as it is.
+            (Stage::Lingering, End::Cancelled) => self.ring.receive(socket),
             (Stage::Lingering, _) => {
                 self.lingering.retain(|(_, id)| *id != socket);
                 self.forget(socket);
             }
             (Stage::Quieting, End::Cancelled) => self.quieted(connection, now),
+            (Stage::Open, End::Cancelled) if by_channel => self.hand_over(connection, now),
             // It receives into memory of its session from here on.
             (Stage::Open, End::Cancelled) => self.turns.push(socket),
             (_, End::Eof) => self.lost(connection, Lost::Eof, now),
+            (_, End::Failed(error)) if by_kernel && ktls::is_end(&error) => {
+                self.lost(connection, Lost::Eof, now);
+            }
             (_, End::Failed(error)) => self.lost(connection, Lost::Failed(word_for(&error)), now),
         }
     }
@@ -260,7 +269,7 @@ impl Shard {
             address,
             stage,
             receives,
-            channel: None,
+            seal: Seal::Nobody,
             #[cfg(feature = "http")]
             speech: Speech::One,
         });

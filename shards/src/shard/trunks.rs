@@ -369,7 +369,7 @@ impl Shard {
     /// Gives the ring what a trunk has to say.
     fn send_trunk(&mut self, trunk: ConnectionId, now: Now) {
         let Some(peer) = self.peer(trunk) else { return };
-        let (id, sealed) = (peer.id, peer.channel.is_some());
+        let (id, sealed) = (peer.id, peer.seal.is_channel());
         let Speech::Many(many) = &mut peer.speech else { return };
         let Some(bytes) = many.trunk.next_send() else { return };
         if sealed {

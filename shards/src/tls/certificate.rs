@@ -92,6 +92,8 @@ impl Certificate {
         // No session is resumed, see the top of this file.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        // Where the kernel seals, a connection's own keys go there. Those of the certificate stay where they are.
+        config.enable_secret_extraction = true;
         let mut http_config = config.clone();
         http_config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         Ok(Certificate { config: Arc::new(config), http_config: Arc::new(http_config), chain: length })

@@ -3,6 +3,9 @@
 //! Records are numbered in the order in which they are sealed, so none may overtake another or be left out. Whatever is sealed
 //! stays here until the kernel has taken all of it, and only then is the hub told that what is in it has gone. A block of a
 //! stream is sealed a piece at a time, which bounds what a viewer that reads slowly makes us hold.
+//!
+//! Once the handshake is done the kernel can go on by itself, where it has TLS. A channel says when its keys may go there: when
+//! nothing is under way, no record has come in part, and no receive runs, which would take records that it cannot open.
 
 use std::{
     fmt,
@@ -12,14 +15,15 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustls::{
-    AlertDescription, Error, ServerConfig,
+    AlertDescription, CipherSuite, ConnectionTrafficSecrets, Error, ServerConfig, SupportedCipherSuite,
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic},
 };
 
 use shardcast_engine::error::ErrorKind;
+use shardcast_io::ktls::{Cipher, Key};
 
-use super::{Certificate, certificate::HTTP2};
+use super::{Certificate, Keys, certificate::HTTP2};
 
 /// One connection's TLS. A plain value that can move to another core between two calls.
 pub struct Channel {
@@ -36,6 +40,21 @@ pub struct Channel {
     /// Bytes of the hub's that were sealed, and of which it does not know yet that they have gone.
     owed: usize,
     received: u64,
+    /// How often a receive may still be ended for its keys to go to the kernel.
+    leaves: u8,
+    /// No receive runs, so that its keys can go as soon as nothing is under way.
+    waits: bool,
+}
+
+/// How a channel answers when no receive runs any more and its keys could go to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// They can go now.
+    Now,
+    /// They can go when what is under way has gone. Nothing may be received before.
+    Later,
+    /// A record has come in part, and the rest of it must be received here first.
+    NotYet,
 }
 
 /// What has been said so far.
@@ -104,6 +123,8 @@ impl Channel {
             in_flight: false,
             owed: 0,
             received: 0,
+            leaves: LEAVES_MAX,
+            waits: false,
         })
     }
 
@@ -205,6 +226,78 @@ impl Channel {
     /// The peer has said goodbye.
     pub fn has_ended(&self) -> bool {
         self.state == State::Ended
+    }
+
+    /// Whether it is worth ending the receive, so that the kernel goes on with this connection's keys: both sides may speak,
+    /// they do so by TLS 1.3, and the kernel `takes` their cipher. (Of 1.2 see [`shardcast_io::ktls`].)
+    pub fn may_leave(&self, takes: impl FnOnce(Cipher) -> bool) -> bool {
+        self.state == State::Open && self.leaves > 0 && self.cipher().is_some_and(|(cipher, _)| takes(cipher))
+    }
+
+    /// No receive runs any more: says whether the keys can go.
+    pub fn leave(&mut self) -> Leave {
+        self.waits = false;
+        if !self.incoming.is_empty() || self.state != State::Open {
+            self.leaves = self.leaves.saturating_sub(1);
+            return Leave::NotYet;
+        }
+        self.waits = !self.is_idle() || self.owed > 0;
+        if self.waits { Leave::Later } else { Leave::Now }
+    }
+
+    /// Whether it has answered that its keys can go later.
+    pub fn waits_to_leave(&self) -> bool {
+        self.waits
+    }
+
+    /// Something else is done about the connection first.
+    pub fn put_off_leaving(&mut self) {
+        self.waits = false;
+    }
+
+    /// The kernel does not take this connection's keys after all.
+    pub fn stay(&mut self) {
+        (self.leaves, self.waits) = (0, false);
+    }
+
+    /// The keys, where they [can go](Leave::Now).
+    ///
+    /// # Errors
+    /// There are none: rustls is not where it was taken to be.
+    pub fn into_keys(self) -> Result<Keys, Fault> {
+        let at = self.received;
+        let fault = |why| Fault { why, at };
+        let (cipher, records) = self.cipher().ok_or(fault(Why::Exhausted))?;
+        let secrets = self.connection.dangerous_into_kernel_connection();
+        // What else comes with them is for renewing keys, which the kernel is not asked to do.
+        let (secrets, _) = secrets.map_err(|error| fault(Why::Tls(error)))?;
+        let (sealed, opened) = (secrets.tx.0, secrets.rx.0);
+        let key = |secret: &ConnectionTrafficSecrets, record| {
+            let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secret
+            else {
+                return None;
+            };
+            Key::new(cipher, key.as_ref(), iv.as_ref().try_into().ok()?, record)
+        };
+        let keys = key(&secrets.tx.1, sealed).zip(key(&secrets.rx.1, opened));
+        let (send, receive) = keys.ok_or(fault(Why::Exhausted))?;
+        Ok(Keys { send, receive, records: records.saturating_sub(sealed) })
+    }
+
+    /// What records are sealed with, and how many may be with one key. `None` where the kernel could not go on.
+    fn cipher(&self) -> Option<(Cipher, u64)> {
+        let SupportedCipherSuite::Tls13(suite) = self.connection.negotiated_cipher_suite()? else {
+            return None;
+        };
+        let cipher = match suite.common.suite {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => Cipher::Aes128Gcm,
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => Cipher::Aes256Gcm,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Cipher::Chacha20Poly1305,
+            _ => return None,
+        };
+        Some((cipher, suite.common.confidentiality_limit))
     }
 
     /// Lets rustls work through what has come, and say `word` when it may; false when it may not.
@@ -400,6 +493,9 @@ const RECORD_OVERHEAD: usize = 32;
 /// Bytes that are sealed at once, and so what a viewer makes us hold that has stopped reading. Four whole records: at 33 ms
 /// that is 16 Mbit/s in one send, and a faster stream takes two.
 pub const PIECE_BYTES_MAX: usize = 4 * RECORD_BYTES_MAX;
+/// How often a receive is ended for the keys to go to the kernel. A peer whose records come in many parts may have each time
+/// sent the beginning of one.
+const LEAVES_MAX: u8 = 8;
 /// What a peer with nothing under way takes beside what it would take without TLS: what rustls keeps of it. Thousands of them
 /// were measured at 4.0 KiB each.
 pub const OPEN_BYTES: usize = 5 << 10;

@@ -2,16 +2,18 @@
 //! socket ([`channel`]). The bytes' way between ring, channel and hub is the shard's (`shards/src/shard/secure.rs`).
 //!
 //! A session knows nothing of it: it is given what the peer said, and what it says is sealed on the way to the ring. The shared
-//! blocks of a stream are sealed for each viewer, a piece at a time.
+//! blocks of a stream are sealed for each viewer: by the kernel where it has TLS ([`seal`]), else a piece at a time.
 
 pub mod certificate;
 pub mod channel;
+pub mod seal;
 
 use shardcast_engine::protocol::Protocol;
 
 pub use self::{
     certificate::{Certificate, Refused},
-    channel::{Channel, Fault},
+    channel::{Channel, Fault, Leave},
+    seal::{Kernel, Keys, Seal},
 };
 
 /// The doors of a node that speak TLS.

@@ -52,6 +52,8 @@ impl Pair {
             .expect("a version that the provider has")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        let mut config = config;
+        config.enable_secret_extraction = true;
         let name = ServerName::try_from("localhost").expect("a name");
         Pair {
             client: ClientConnection::new(Arc::new(config), name).expect("a config for clients"),
@@ -335,4 +337,78 @@ fn a_channel_moves_to_another_thread_in_mid_record() {
         heard
     });
     assert_eq!(&heard.join().unwrap()[..], pattern(5000));
+}
+
+#[test]
+fn a_channel_may_go_to_the_kernel_once_the_handshake_is_done_and_only_by_tls_1_3() {
+    let mut pair = Pair::new(&TLS13);
+    assert!(!pair.channel.may_leave(|_| true), "nothing has been said");
+    pair.talk(&vec![]).unwrap();
+    assert!(pair.channel.may_leave(|_| true));
+    assert!(!pair.channel.may_leave(|_| false), "the kernel does not take the cipher");
+    assert_eq!(pair.channel.leave(), Leave::Now);
+    pair.channel.stay();
+    assert!(!pair.channel.may_leave(|_| true), "the kernel did not take the connection");
+    assert!(!Pair::open(&TLS12).channel.may_leave(|_| true));
+    let mut pair = Pair::open(&TLS13);
+    pair.client.send_close_notify();
+    pair.talk(&vec![]).unwrap();
+    assert!(!pair.channel.may_leave(|_| true), "the kernel would not hear the goodbye");
+}
+
+#[test]
+fn a_channel_waits_until_what_it_has_sealed_has_gone() {
+    let mut pair = Pair::open(&TLS13);
+    assert!(pair.channel.seal(b"under way").unwrap());
+    assert_eq!(pair.channel.leave(), Leave::Later);
+    assert!(pair.channel.waits_to_leave());
+    let records = pair.channel.next_send().unwrap();
+    assert_eq!(pair.channel.leave(), Leave::Later);
+    pair.channel.sent(records.len() - 1);
+    assert_eq!(pair.channel.leave(), Leave::Later);
+    pair.channel.next_send().unwrap();
+    assert_eq!(pair.channel.sent(1), Some(9));
+    assert_eq!(pair.channel.leave(), Leave::Now);
+    assert!(!pair.channel.waits_to_leave());
+}
+
+#[test]
+fn a_channel_with_a_part_of_a_record_stays_and_is_not_asked_for_ever() {
+    let mut pair = Pair::open(&TLS13);
+    let mut asked = 0;
+    while pair.channel.may_leave(|_| true) {
+        pair.client.writer().write_all(b"a record").unwrap();
+        let mut records = Vec::new();
+        pair.client.write_tls(&mut records).unwrap();
+        let (first, second) = records.split_at(6);
+        pair.channel.receive(first, &mut pair.heard).unwrap();
+        assert_eq!(pair.channel.leave(), Leave::NotYet);
+        pair.channel.receive(second, &mut pair.heard).unwrap();
+        asked += 1;
+    }
+    assert_eq!(asked, LEAVES_MAX);
+    assert_eq!(pair.heard.len(), 8 * usize::from(asked));
+}
+
+#[test]
+fn the_kernel_goes_on_with_the_keys_of_both_sides_where_the_channel_stopped() {
+    let mut pair = Pair::open(&TLS13);
+    for word in [b"one", b"two"] {
+        pair.client.writer().write_all(word).unwrap();
+        pair.talk(&vec![]).unwrap();
+    }
+    pair.say(b"heard", &vec![]);
+    assert_eq!(pair.channel.leave(), Leave::Now);
+    let keys = pair.channel.into_keys().unwrap();
+    // The other side's own, told as its own library tells them.
+    let client = pair.client.dangerous_extract_secrets().unwrap();
+    let key = |(record, secret): &(u64, ConnectionTrafficSecrets)| match secret {
+        ConnectionTrafficSecrets::Aes256Gcm { key, iv } => {
+            Key::new(Cipher::Aes256Gcm, key.as_ref(), iv.as_ref().try_into().unwrap(), *record).unwrap()
+        }
+        _ => panic!("both prefer another cipher"),
+    };
+    assert_eq!((client.tx.0, client.rx.0), (2, 1));
+    assert!(keys.receive == key(&client.tx) && keys.send == key(&client.rx));
+    assert_eq!(keys.records, (1 << 24) - 1, "one of those that AES-GCM is good for (RFC 8446, 5.5)");
 }
