@@ -5,10 +5,10 @@
 #
 #   tests/kernel-tls.sh                    ends with 0 only if all of it held; takes about four minutes, ten at most
 #   SHARDCAST_BINARY=... tests/kernel-tls.sh       with a binary that is there already
-#   KERNEL_DEB=... tests/kernel-tls.sh             with another kernel's package, of 6.1 or later
+#   KERNEL_DEB=... tests/kernel-tls.sh             with another kernel's package, of 6.1 or later, or packages with spaces between
 #
 # For a person on Debian or Ubuntu, and no part of tests/run:
-#   apt-get install qemu-system-x86 busybox-static cpio ffmpeg curl openssl
+#   apt-get install qemu-system-x86 busybox-static cpio xz-utils ffmpeg curl openssl
 # The processor is emulated: KVM inside a virtual machine cannot be relied on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,7 +19,7 @@ seconds_max=600
 say() { printf 'kernel-tls: %s\n' "$1"; }
 fail() { say "$1" >&2; exit 1; }
 
-for tool in qemu-system-x86_64 busybox cpio ffmpeg curl openssl dpkg-deb; do
+for tool in qemu-system-x86_64 busybox cpio xz ffmpeg curl openssl dpkg-deb; do
     command -v "$tool" >/dev/null || fail "no $tool; see the top of this file"
 done
 if [ -z "${SHARDCAST_BINARY:-}" ]; then
@@ -40,22 +40,23 @@ if [ -z "${KERNEL_DEB:-}" ]; then
     fi
 fi
 rm -rf "$work/kernel" "$work/root"
-dpkg-deb -x "$KERNEL_DEB" "$work/kernel"
-image="$(find "$work/kernel/boot" -name 'vmlinuz-*')"
-version="${image##*/vmlinuz-}"
-grep -q '^CONFIG_TLS=[my]' "$work/kernel/boot/config-$version" || fail "$version has no TLS"
+for package in $KERNEL_DEB; do dpkg-deb -x "$package" "$work/kernel"; done
+image="$(find "$work/kernel" -type f -name 'vmlinuz*' | head -n 1)"
+tls="$(find "$work/kernel" -path '*/kernel/net/tls/tls.ko*' | head -n 1)"
+[ -n "$image" ] && [ -n "$tls" ] || fail "no kernel, or one without TLS, in $KERNEL_DEB"
+modules="${tls%/kernel/net/tls/*}"
+version="${modules##*/}"
 
 root="$work/root"
 mkdir -p "$root"/{bin,sbin,proc,sys,dev,tmp,data}
-modules="lib/modules/$version"
-[ -d "$work/kernel/$modules" ] || modules="usr/lib/modules/$version"
 for folder in crypto arch/x86/crypto net/tls lib; do
-    if [ -d "$work/kernel/$modules/kernel/$folder" ]; then
+    if [ -d "$modules/kernel/$folder" ]; then
         mkdir -p "$root/lib/modules/$version/kernel/$folder"
-        cp -r "$work/kernel/$modules/kernel/$folder/." "$root/lib/modules/$version/kernel/$folder"
+        cp -r "$modules/kernel/$folder/." "$root/lib/modules/$version/kernel/$folder"
     fi
 done
-cp "$work/kernel/$modules"/modules.{builtin,order} "$root/lib/modules/$version"
+find "$modules" -maxdepth 1 -name 'modules.*' -exec cp -t "$root/lib/modules/$version" {} +
+find "$root/lib/modules" -name '*.ko.xz' -exec xz -d {} +
 
 # The programs, with their libraries.
 cp -L "$(command -v busybox)" "$root/bin/busybox"
