@@ -20,7 +20,6 @@ use shardcast_engine::{
     time::Now,
 };
 use shardcast_io::{
-    ktls,
     ring::{End, SocketId},
     tcp,
 };
@@ -217,10 +216,9 @@ impl Shard {
             (Stage::Open, End::Cancelled) if by_channel => self.hand_over(connection, now),
             // It receives into memory of its session from here on.
             (Stage::Open, End::Cancelled) => self.turns.push(socket),
+            (_, End::Eof) if by_kernel => self.kernel_ended(connection, None, now),
             (_, End::Eof) => self.lost(connection, Lost::Eof, now),
-            (_, End::Failed(error)) if by_kernel && ktls::is_end(&error) => {
-                self.lost(connection, Lost::Eof, now);
-            }
+            (_, End::Failed(error)) if by_kernel => self.kernel_ended(connection, Some(&error), now),
             (_, End::Failed(error)) => self.lost(connection, Lost::Failed(word_for(&error)), now),
         }
     }

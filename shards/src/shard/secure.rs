@@ -23,7 +23,7 @@ use super::{
     Shard,
     doors::{LINGER, Stage, connection_of, word_for},
 };
-use crate::tls::{Channel, Fault, Kernel, Leave, Seal};
+use crate::tls::{Channel, Ending, Fault, Kernel, Leave, Seal};
 
 impl Shard {
     /// A channel for whoever has just come in by a door that speaks TLS.
@@ -163,6 +163,23 @@ impl Shard {
                 // Nothing may go out in the clear.
                 let _ = self.ring.finish(id);
                 self.lost(connection, Lost::Failed(why), now);
+            }
+        }
+    }
+
+    /// The receive of a peer that the kernel seals for has ended by itself.
+    pub(super) fn kernel_ended(&mut self, connection: ConnectionId, error: Option<&io::Error>, now: Now) {
+        let Some(peer) = self.peer(connection) else { return };
+        let (id, stage) = (peer.id, peer.stage);
+        let Seal::Kernel(kernel) = &mut peer.seal else { return };
+        match kernel.ended(error) {
+            // The rest is received where it moves to.
+            Ending::More if stage == Stage::Quieting => self.quieted(connection, now),
+            Ending::More => self.turns.push(id),
+            Ending::Eof => self.lost(connection, Lost::Eof, now),
+            Ending::Broken => {
+                let word = error.map_or("reset by the peer", word_for);
+                self.lost(connection, Lost::Failed(word), now);
             }
         }
     }

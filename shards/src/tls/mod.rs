@@ -13,7 +13,7 @@ use shardcast_engine::protocol::Protocol;
 pub use self::{
     certificate::{Certificate, Refused},
     channel::{Channel, Fault, Leave},
-    seal::{Kernel, Keys, Seal},
+    seal::{Ending, Kernel, Keys, Seal},
 };
 
 /// The doors of a node that speak TLS.

@@ -62,6 +62,19 @@ pub struct Kernel {
     parted: bool,
     /// How often its end was put off.
     put_off: u8,
+    /// A receive has failed, and what had come before was read on.
+    broken: bool,
+}
+
+/// What the end of a receive means on a connection that the kernel seals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// There may be more: it is received again.
+    More,
+    /// The peer says no more.
+    Eof,
+    /// The connection broke.
+    Broken,
 }
 
 impl Kernel {
@@ -76,7 +89,8 @@ impl Kernel {
 
     fn counting(records: u64) -> Kernel {
         // A count of 32 bits lasts for more than a year of the fastest viewer, and keeps this small.
-        Kernel { records: u32::try_from(records).unwrap_or(u32::MAX), parted: false, put_off: 0 }
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
+        Kernel { records, parted: false, put_off: 0, broken: false }
     }
 
     /// The kernel has taken so many bytes. False when its key is used up.
@@ -85,6 +99,23 @@ impl Kernel {
         let records = u32::try_from(bytes / RECORD_BYTES_MAX + 2).unwrap_or(u32::MAX);
         self.records = self.records.saturating_sub(records);
         self.records > 0
+    }
+
+    /// A receive has ended by itself, and by this error if there was one.
+    ///
+    /// When a connection breaks a socket without TLS first brings what has come before. The kernel's TLS tells of the break first,
+    /// and then, to who asks again, brings the rest: an encoder's last frames, when it closes with answers of ours unread.
+    pub fn ended(&mut self, error: Option<&io::Error>) -> Ending {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match error {
+            Some(error) if ktls::is_end(error) => Ending::Eof,
+            Some(error) if !self.broken && matches!(error.kind(), ConnectionReset | BrokenPipe) => {
+                self.broken = true;
+                Ending::More
+            }
+            None if !self.broken => Ending::Eof,
+            _ => Ending::Broken,
+        }
     }
 
     /// Says goodbye behind what was sent, and once only. False when the connection is broken.
@@ -133,6 +164,23 @@ mod tests {
     fn a_key_without_a_bound_lasts() {
         let mut kernel = Kernel::counting(u64::MAX);
         assert!((0..1000).all(|_| kernel.sent(1 << 20)));
+    }
+
+    #[test]
+    fn what_came_before_a_connection_broke_is_read_on_once() {
+        let error = |code| io::Error::from_raw_os_error(code);
+        let (eio, reset, pipe) = (error(5), error(104), error(32));
+        let kernel = Kernel::counting(10);
+        assert_eq!({ kernel }.ended(None), Ending::Eof);
+        assert_eq!({ kernel }.ended(Some(&eio)), Ending::Eof);
+        assert_eq!({ kernel }.ended(Some(&error(74))), Ending::Broken, "a record that cannot be opened");
+        for how in [&reset, &pipe] {
+            let mut kernel = kernel;
+            assert_eq!(kernel.ended(Some(how)), Ending::More);
+            assert_eq!({ kernel }.ended(Some(how)), Ending::Broken);
+            assert_eq!({ kernel }.ended(Some(&eio)), Ending::Eof, "it had said goodbye before");
+            assert_eq!(kernel.ended(None), Ending::Broken, "the end of TCP's stream is that of the break");
+        }
     }
 
     #[test]
