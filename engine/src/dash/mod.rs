@@ -1,8 +1,9 @@
 //! MPEG-DASH (ISO/IEC 23009-1): the manifest of a packaged stream. It names the same segments as the playlists of
 //! [`hls`](crate::hls) do, so a cache keeps them once for both.
 //!
-//! All times count from 1970 (`availabilityStartTime`), so that every manifest of a stream has the same timeline without
-//! anybody keeping a beginning. A run of segments without a discontinuity is a period. Its start says when its media was there
+//! All times count from when the stream was first packaged (`availabilityStartTime`), which whoever packages it anew is told, so
+//! that every manifest of a stream has the same timeline. (1970 would be simpler to keep, but GStreamer and VLC look for the segments
+//! of the first period as if it began with the presentation.) A run of segments without a discontinuity is a period. Its start says when its media was there
 //! on this server's clock, and so when a segment can be fetched; players set their clocks by the file `time` beside it (`UTCTiming`).
 //!
 //! The segment that is being made is in the timeline already, as long as others are: who asks for it is sent its parts as
@@ -66,7 +67,7 @@ const PARTS_BEHIND: u32 = 3;
 
 fn write(window: &Window, text: &Text) -> String {
     let Some(terms) = window.terms() else { return String::new() };
-    let mut periods = periods(window);
+    let mut periods = periods(window, terms.began);
     if window.ended() && !text.skip {
         rewind(&mut periods);
     }
@@ -99,7 +100,7 @@ fn write(window: &Window, text: &Text) -> String {
             0,
             format_args!(
                 r#"{head} type="dynamic" availabilityStartTime="{}" publishTime="{published}" minimumUpdatePeriod="PT{}S" timeShiftBufferDepth="PT{}S" suggestedPresentationDelay="PT{}S" {lasting}>"#,
-                Wall(0),
+                terms.began,
                 seconds(UPDATE_MAX.min(target / 2)),
                 seconds(terms.window.max(target * 3)),
                 seconds(behind),
@@ -132,7 +133,7 @@ fn write(window: &Window, text: &Text) -> String {
 /// A run of segments without a discontinuity.
 struct Period<'a> {
     number: u64,
-    /// Since 1970, or since the beginning of a stream that is over.
+    /// Since [`Terms::began`], or since the beginning of a stream that is over.
     start: Duration,
     sets: Vec<Set<'a>>,
 }
@@ -147,14 +148,14 @@ struct Set<'a> {
 }
 
 /// The listed segments by period.
-fn periods(window: &Window) -> Vec<Period<'_>> {
+fn periods(window: &Window, began: Wall) -> Vec<Period<'_>> {
     let mut periods: Vec<Period<'_>> = Vec::new();
     for shelf in window.shelves() {
         for segment in shelf.listed() {
             let Some(origin) = segment.parts.first().map(|part| part.origin) else { continue };
             let place = periods.partition_point(|period| period.number < segment.period);
             if periods.get(place).is_none_or(|period| period.number != segment.period) {
-                let start = Duration::from_nanos(origin.wall.0);
+                let start = Duration::from_nanos(origin.wall.0.saturating_sub(began.0));
                 periods.insert(place, Period { number: segment.period, start, sets: Vec::new() });
             }
             let sets = &mut periods[place].sets;

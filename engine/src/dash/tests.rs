@@ -10,11 +10,12 @@ use crate::{
     hls::{
         name,
         tests::kit::{
-            ID, Stream, aac, described, discontinuity, h264, larger, picture, pictures, sound, sounds, woven,
+            ID, START, Stream, aac, described, discontinuity, h264, larger, picture, pictures, sound, sounds,
+            woven,
         },
     },
     media::TrackId,
-    segment::{Item, Rendition, Segment, Shelf, Text},
+    segment::{Item, Numbering, Rendition, Segment, Settings, Shelf, Text},
     time::Wall,
 };
 
@@ -97,13 +98,14 @@ fn read(text: &str) -> Vec<Known> {
 fn agrees(stream: &Stream) {
     let text = followed(stream);
     let known = read(&text);
+    let terms = stream.window.terms().unwrap();
     for one in &known {
         let Some(Item::Segment { rendition, number, .. }) = name::parse(&one.name) else {
             panic!("{}", one.name)
         };
         let shelf = stream.window.shelf(rendition).unwrap();
         let segment = shelf.listed().find(|segment| segment.number == number).unwrap();
-        let wall = Duration::from_nanos(segment.parts[0].wall.0);
+        let wall = Duration::from_nanos(segment.parts[0].wall.0 - terms.began.0);
         assert!(one.start.abs_diff(wall) < Duration::from_millis(2), "{one:?} was there at {wall:?}: {text}");
         let short = one.length + Duration::from_micros(50) < segment.duration();
         let long = one.length > segment.duration() + Duration::from_micros(50);
@@ -343,10 +345,24 @@ fn a_manifest_is_asked_for_by_its_name() {
 }
 
 #[test]
-fn a_manifest_counts_from_1970() {
+fn times_count_from_when_the_stream_was_first_packaged() {
     let text = manifest(&both(9000));
     let head = elements(&text, "MPD")[0];
-    assert_eq!(attribute(head, "availabilityStartTime"), Some(Wall(0).to_string().as_str()));
+    assert_eq!(attribute(head, "availabilityStartTime"), Some(START.to_string().as_str()));
+    assert_eq!(attribute(elements(&text, "Period")[0], "start"), Some("PT0.000000S"));
+}
+
+#[test]
+fn a_stream_that_is_packaged_anew_has_the_times_it_had() {
+    let began = Wall(START.0 - 7_000_000_000);
+    let numbering = Numbering { segment: 4, period: 2, began: Some(began) };
+    let stream = Stream::after(numbering, Settings::default(), &[h264(), aac()]);
+    let stream = stream.give(&woven(&[pictures(0, 9000), sounds(0, 9000)]));
+    let text = manifest(&stream);
+    let head = elements(&text, "MPD")[0];
+    assert_eq!(attribute(head, "availabilityStartTime"), Some(began.to_string().as_str()));
+    assert_eq!(attribute(elements(&text, "Period")[0], "start"), Some("PT7.000000S"));
+    agrees(&stream);
 }
 
 proptest! {

@@ -67,6 +67,8 @@ pub struct Terms {
     pub part: Duration,
     /// How much of the stream a playlist lists.
     pub window: Duration,
+    /// When what was first packaged of the stream was there, to the millisecond: times of a presentation count from it.
+    pub began: Wall,
     /// Tracks that were announced. What is in them may come late.
     pub renditions: Vec<Rendition>,
 }
@@ -79,6 +81,18 @@ pub struct Numbering {
     pub segment: u64,
     /// Its [period](Part::period). Where that is not 0 it begins with a discontinuity, which is counted in it.
     pub period: u64,
+    /// [`Terms::began`] of the last packaging, for this one too.
+    pub began: Option<Wall>,
+}
+
+impl Numbering {
+    /// [`Terms::began`] of a packaging whose first frame came at `wall`.
+    const fn began(&self, wall: Wall) -> Wall {
+        match self.began {
+            Some(began) => began,
+            None => Wall(wall.0 - wall.0 % 1_000_000),
+        }
+    }
 }
 
 /// What segments are made of.

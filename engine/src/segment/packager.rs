@@ -215,6 +215,7 @@ impl Packager {
             target: u32::try_from(target.as_secs()).unwrap_or(u32::MAX),
             part: pace::part(self.settings.part, &self.paces(&frames)),
             window: self.settings.window,
+            began: self.numbering.began(*wall),
             renditions: self.announced(),
         });
         let mut clock = Clock::new(
@@ -358,8 +359,12 @@ impl Running {
     }
 
     /// What comes after all that has begun.
-    const fn following(&self) -> Numbering {
-        Numbering { segment: self.open.number + 1, period: self.open.period + 1 }
+    fn following(&self) -> Numbering {
+        Numbering {
+            segment: self.open.number + 1,
+            period: self.open.period + 1,
+            began: Some(self.terms.began),
+        }
     }
 
     /// A track that was not there before.

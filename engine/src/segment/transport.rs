@@ -236,11 +236,13 @@ impl Transport {
             nanos(group.unwrap_or(target)),
             at,
         );
+        let began = self.next.began(*wall);
         self.cuts.push_back(Cut::Terms(Arc::new(Terms {
             id: self.id,
             target: u32::try_from(target.as_secs()).unwrap_or(u32::MAX),
             part: target,
             window: self.settings.window,
+            began,
             renditions: vec![Rendition::Transport],
         })));
         self.cuts.push_back(self.tracks.cut());
@@ -250,7 +252,7 @@ impl Transport {
             // Times are those of the stream, whenever it was packaged, and those of whoever plays it by MPEG-TS alone.
             segmenter: Segmenter::new(&tracks, MediaTime::from_millis(0)),
             clock,
-            numbering: self.next,
+            numbering: Numbering { began: Some(began), ..self.next },
             anchor: Anchor { at, wall: *wall },
             breaks: false,
             mark: None,
@@ -366,7 +368,7 @@ impl Running {
             wall: self.anchor.wall(begins.at),
             bytes: bytes.freeze(),
         })));
-        Numbering { segment: segment + 1, period: period + 1 }
+        Numbering { segment: segment + 1, period: period + 1, ..self.numbering }
     }
 }
 

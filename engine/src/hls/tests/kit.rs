@@ -33,8 +33,13 @@ impl Stream {
     }
 
     pub fn with(settings: Settings, opening: &[Frame]) -> Self {
+        Stream::after(Numbering::default(), settings, opening)
+    }
+
+    /// One that was packaged before.
+    pub fn after(numbering: Numbering, settings: Settings, opening: &[Frame]) -> Self {
         let opening = Opening { parameters: opening.to_vec(), ..Opening::default() };
-        let (group, numbering) = (Some(Duration::from_secs(2)), Numbering::default());
+        let group = Some(Duration::from_secs(2));
         let packager = Packager::new(settings, ID, group, &opening, numbering);
         Stream { packager, window: Window::new() }
     }

@@ -119,7 +119,7 @@ fn breaks_are_said_and_counted_and_the_end_is() {
 
 #[test]
 fn a_packaging_that_goes_on_begins_with_a_discontinuity() {
-    let numbering = Numbering { segment: 7, period: 3 };
+    let numbering = Numbering { segment: 7, period: 3, began: None };
     let text = Stream::numbered(&[h264()], numbering).give(&pictures(0, 5000)).list();
     assert_eq!(lines(&text, "#EXT-X-MEDIA-SEQUENCE:"), ["7"]);
     assert_eq!(lines(&text, "#EXT-X-DISCONTINUITY-SEQUENCE:"), ["2"]);

@@ -185,7 +185,8 @@ fn numbers_go_on_where_another_packaging_has_ended() {
     let mut first = Core::usual(&[h264(), aac()]);
     first.give(&woven(&[pictures(30, 60, 150), sounds(0, 5000)]));
     let running = first.packager.numbering();
-    assert_eq!(running, Numbering { segment: 3, period: 1 });
+    let began = Some(first.terms().began);
+    assert_eq!(running, Numbering { segment: 3, period: 1, began });
     first.finish();
     assert_eq!(first.packager.numbering(), running, "when it is over");
     let settings = Settings::default();
@@ -198,7 +199,7 @@ fn numbers_go_on_where_another_packaging_has_ended() {
         assert!(segments.values().all(|parts| parts[0].period == 1));
         assert_eq!(second.window.shelf(rendition).unwrap().discontinuities(), 0, "one, its own, is listed");
     }
-    assert_eq!(second.packager.numbering(), Numbering { segment: 6, period: 2 });
+    assert_eq!(second.packager.numbering(), Numbering { segment: 6, period: 2, began });
     let unused = Core::from(running, Settings::default(), None, &[]);
     assert_eq!(unused.packager.numbering(), running);
 }
