@@ -2,10 +2,12 @@
 //! of a packaged stream beside a copy of its payload. `cargo bench -p shardcast-bench --bench containers` runs it for half a
 //! minute. CPU of this thread, median of some rounds, the two sides in turn.
 
-use std::{hint::black_box, sync::Arc};
+use std::{hint::black_box, ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use mpeg2ts::ts::{ReadTsPacket, TsPacket, TsPacketReader, TsPacketWriter, WriteTsPacket};
+use mpeg2ts::ts::{
+    ReadTsPacket, TsPacket, TsPacketReader, TsPacketWriter, TsPayload, WriteTsPacket, payload::Pes,
+};
 use shardcast_engine::{
     codec::{Codec, Parameters},
     media::{Frame, Payload, TrackId},
@@ -81,8 +83,55 @@ fn in_turn(mut work: impl FnMut(), mut other: impl FnMut()) -> (f64, f64, f64, f
     (ours[ROUNDS / 2], theirs[ROUNDS / 2], ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1])
 }
 
-/// Frames to packets here, and the same packets by a crate that has them parsed already. Each writes a flush and begins at the same
-/// place again, as a server does whose sends are on their way: what it writes from has just come, and so has what it writes to.
+type Writer<'a> = TsPacketWriter<&'a mut Vec<u8>>;
+
+/// What mpeg2ts is told of a packet before it can write it: all that is decided, without the bytes that it carries.
+struct Told {
+    packet: TsPacket,
+    /// Where its bytes lie in what was muxed; none: it carries a table, or nothing.
+    bytes: Option<Range<usize>>,
+}
+
+impl Told {
+    fn of(packet: TsPacket, at: usize) -> Self {
+        let len = match &packet.payload {
+            Some(TsPayload::PesStart(start)) => Some(start.data.len()),
+            Some(TsPayload::PesContinuation(bytes)) => Some(bytes.len()),
+            _ => None,
+        };
+        // A packet's bytes are its last ones.
+        let end = at + TsPacket::SIZE;
+        Self { packet, bytes: len.map(|len| end - len..end) }
+    }
+
+    /// The packet as one who has a frame must make it: its payload is a value of the crate's, which owns its bytes.
+    fn with_bytes(&self, all: &[u8]) -> TsPacket {
+        let carried = |range: &Range<usize>| {
+            mpeg2ts::ts::payload::Bytes::new(&all[range.clone()]).expect("no longer than a packet")
+        };
+        let payload = match (&self.packet.payload, &self.bytes) {
+            (Some(TsPayload::PesStart(start)), Some(range)) => Some(TsPayload::PesStart(Pes {
+                header: start.header.clone(),
+                pes_packet_len: start.pes_packet_len,
+                data: carried(range),
+            })),
+            (Some(TsPayload::PesContinuation(_)), Some(range)) => {
+                Some(TsPayload::PesContinuation(carried(range)))
+            }
+            (payload, _) => payload.clone(),
+        };
+        TsPacket {
+            header: self.packet.header.clone(),
+            adaptation_field: self.packet.adaptation_field.clone(),
+            payload,
+        }
+    }
+}
+
+/// Frames to packets here, and the same packets by another crate, twice: made of the frame's bytes and written, which is muxing, with
+/// all that there is to decide decided before; and lying there as the crate's values, their bytes in them, to be written only.
+/// Each writes a flush and begins at the same place again, as a server does whose sends are on their way: what it writes from has
+/// just come, and so has what it writes to.
 fn packets(opening: &Opening, frames: &[Frame]) {
     let second = &frames[..30];
     let mux = |out: &mut BytesMut, flush: &mut dyn FnMut(&mut BytesMut)| {
@@ -97,49 +146,61 @@ fn packets(opening: &Opening, frames: &[Frame]) {
     let (mut all, mut counts) = (Vec::new(), Vec::new());
     mux(&mut out, &mut |out| {
         all.extend_from_slice(out);
-        counts.push(out.len() / 188);
+        counts.push(out.len() / TsPacket::SIZE);
         out.clear();
     });
     let mut reader = TsPacketReader::new(&all[..]);
     let packet = || reader.read_ts_packet().expect("what we write, others read");
-    let mut packets = std::iter::from_fn(packet);
-    let flushes: Vec<Vec<TsPacket>> =
-        counts.iter().map(|count| packets.by_ref().take(*count).collect()).collect();
-    assert_eq!(
-        flushes.iter().map(Vec::len).sum::<usize>() * 188,
-        all.len(),
-        "another reader finds as many packets"
-    );
-    let mut theirs = Vec::with_capacity(1 << 20);
-    let count = ROUND_SECONDS * flushes.iter().map(Vec::len).sum::<usize>();
-    let (ours, other, ratio, least, most) = in_turn(
-        || {
-            for _ in 0..ROUND_SECONDS {
-                mux(&mut out, &mut |out| {
-                    black_box(&out);
-                    out.clear();
-                });
-            }
-        },
-        || {
-            for packets in flushes.iter().cycle().take(ROUND_SECONDS * flushes.len()) {
-                let mut writer = TsPacketWriter::new(&mut theirs);
-                for packet in packets {
-                    writer.write_ts_packet(packet).expect("memory takes all");
+    let mut told =
+        std::iter::from_fn(packet).zip((0..).step_by(TsPacket::SIZE)).map(|(p, at)| Told::of(p, at));
+    let flushes: Vec<Vec<Told>> = counts.iter().map(|count| told.by_ref().take(*count).collect()).collect();
+    let count = flushes.iter().map(Vec::len).sum::<usize>();
+    assert_eq!(count * TsPacket::SIZE, all.len(), "another reader finds as many packets");
+    assert_eq!(written(&flushes, |told, writer| writer.write_ts_packet(&told.with_bytes(&all))), all);
+    let mut both = |what, write: &dyn Fn(&Told, &mut Writer<'_>) -> mpeg2ts::Result<()>| {
+        let mut theirs = Vec::with_capacity(1 << 20);
+        let (ours, other, ratio, least, most) = in_turn(
+            || {
+                for _ in 0..ROUND_SECONDS {
+                    mux(&mut out, &mut |out| {
+                        black_box(&out);
+                        out.clear();
+                    });
                 }
-                black_box(&theirs);
-                theirs.clear();
-            }
-        },
-    );
-    println!(
-        "MPEG-TS: {:.1} million packets/s, mpeg2ts {:.1}: {:.1} times as many ({:.1} - {:.1})",
-        count as f64 / ours / 1e6,
-        count as f64 / other / 1e6,
-        1.0 / ratio,
-        1.0 / most,
-        1.0 / least
-    );
+            },
+            || {
+                for flush in flushes.iter().cycle().take(ROUND_SECONDS * flushes.len()) {
+                    let mut writer = TsPacketWriter::new(&mut theirs);
+                    for told in flush {
+                        write(told, &mut writer).expect("memory takes all");
+                    }
+                    black_box(&theirs);
+                    theirs.clear();
+                }
+            },
+        );
+        let rate = |seconds| (ROUND_SECONDS * count) as f64 / seconds / 1e6;
+        println!(
+            "MPEG-TS: {:.1} million packets/s, mpeg2ts {what} {:.1}: {:.1} times as many ({:.1} - {:.1})",
+            rate(ours),
+            rate(other),
+            1.0 / ratio,
+            1.0 / most,
+            1.0 / least
+        );
+    };
+    both("from frames", &|told, writer| writer.write_ts_packet(&told.with_bytes(&all)));
+    both("from packets made before", &|told, writer| writer.write_ts_packet(&told.packet));
+}
+
+/// All that another crate makes of `flushes`.
+fn written(flushes: &[Vec<Told>], write: impl Fn(&Told, &mut Writer<'_>) -> mpeg2ts::Result<()>) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut writer = TsPacketWriter::new(&mut all);
+    for told in flushes.iter().flatten() {
+        write(told, &mut writer).expect("memory takes all");
+    }
+    all
 }
 
 /// Frames to parts, and a copy of their payload into memory of the same sizes.
