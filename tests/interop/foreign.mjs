@@ -20,6 +20,7 @@ const FILES = {
   "/dash.js": here("node_modules/dashjs/dist/modern/umd/dash.all.min.js"),
   "/hls.js": here("../../engine/src/http/page/hls/hls.js"),
   "/mpegts.js": here("../../engine/src/http/page/mpegts/mpegts.js"),
+  "/video.js": here("node_modules/video.js/dist/video.min.js"),
   "/shaka.js": here("node_modules/shaka-player/dist/shaka-player.compiled.js"),
 };
 

@@ -61,6 +61,11 @@ fn dash_js_plays_low_latency_dash_in_a_page_of_another_origin() {
 }
 
 #[test]
+fn video_js_plays_hls_in_a_page_of_another_origin() {
+    Scene::new("videojs").when_grown().foreign_page("videojs", "/index.m3u8", &["--latency", LATENCY_OTHERS]);
+}
+
+#[test]
 fn mpegts_js_plays_flv_in_a_page_of_another_origin() {
     Scene::new("mpegts").foreign_page("mpegts", ".flv", &["--asks", ".flv", "--latency", LATENCY]);
 }
@@ -106,8 +111,8 @@ impl Scene {
         Scene { name, secure, _publisher: publisher, server, _alone: alone }
     }
 
-    /// Once there is so much that a player finds all the segments it wants to be behind by: Shaka Player begins nearer to the
-    /// end of what a young stream has, and waits once.
+    /// Once there is so much that a player finds all the segments it wants to be behind by: Shaka Player and video.js begin nearer to
+    /// the end of what a young stream has, and wait once.
     fn when_grown(self) -> Self {
         get_when_there(&self.server, "/live/page/index.m3u8");
         let list = || get(&self.server, "/live/page/video.m3u8");

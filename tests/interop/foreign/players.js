@@ -58,6 +58,19 @@ const PLAYERS = {
     },
   },
 
+  videojs: {
+    script: "/video.js",
+    start(video, url, fail) {
+      const { videojs } = window;
+      // By whole segments. By parts, video.js 8 fetches the same part of the sound again and again, and stops for seconds
+      // (videojs/http-streaming#1576 is such a case of somebody else's).
+      const player = videojs(video, { autoplay: true, muted: true, liveui: true, html5: { vhs: { llhls: false } } });
+      player.on("error", () => fail(`code ${player.error().code}: ${player.error().message}`));
+      player.src({ src: url, type: "application/x-mpegURL" });
+      return () => player.liveTracker.liveCurrentTime() - player.currentTime();
+    },
+  },
+
   mpegts: {
     script: "/mpegts.js",
     start(video, url, fail) {
