@@ -10,6 +10,8 @@
 //! kind of places ([`Transport`]). A stream is packaged in either form only while somebody asks for that form ([`Packaging`]).
 
 mod clock;
+#[cfg(test)]
+pub(crate) mod kit;
 mod lane;
 mod pace;
 mod packager;

@@ -9,12 +9,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    kit::{aac, described, discontinuity, h264, larger, of, packets, parameters, woven},
+    *,
+};
 use crate::{
-    codec::{
-        Codec,
-        samples::{self, hex},
-    },
+    codec::{Codec, samples},
     fmp4::demux::{self, BoxHead, Fragment, Movie},
     media::{Frame, Payload, TrackId},
     session::Opening,
@@ -23,15 +23,6 @@ use crate::{
 
 const START: Wall = Wall(1_795_333_500_000_000_000);
 const SEGMENT_HEAD: usize = crate::fmp4::mux::SEGMENT_HEAD_BYTES;
-
-fn parameters(codec: Codec, configuration: &str) -> Arc<Parameters> {
-    Arc::new(Parameters::parse(codec, hex(configuration).into()).unwrap())
-}
-
-fn of(track: TrackId, millis: i64, payload: Payload) -> Frame {
-    let time = MediaTime::from_millis(millis);
-    Frame { track, dts: time, pts: time, payload }
-}
 
 fn picture(millis: i64, key: bool) -> Frame {
     let data = Bytes::from(format!("picture {millis} {key}"));
@@ -42,34 +33,13 @@ fn sound(millis: i64) -> Frame {
     of(TrackId::AUDIO, millis, Payload::Audio { codec: Codec::Aac, data: format!("sound {millis}").into() })
 }
 
-fn described(track: TrackId, parameters: &Arc<Parameters>) -> Frame {
-    of(track, 0, Payload::Parameters(parameters.clone()))
-}
-
-fn h264() -> Frame {
-    described(TrackId::VIDEO, &parameters(Codec::H264, samples::H264_HIGH_720))
-}
-
-fn aac() -> Frame {
-    described(TrackId::AUDIO, &parameters(Codec::Aac, samples::AAC_LC_48000_STEREO))
-}
-
 /// Pictures at this pace with a key frame each so many, their times in milliseconds as RTMP has them.
 fn pictures(per_second: i64, group: i64, count: i64) -> Vec<Frame> {
     (0..count).map(|number| picture(number * 1000 / per_second, number % group == 0)).collect()
 }
 
-/// Packets of 1024 samples at 48 kHz.
 fn sounds(from: i64, to: i64) -> Vec<Frame> {
-    let times = (0..).map(|number: i64| (number * 1024 + 24) / 48).skip_while(move |time| *time < from);
-    times.take_while(|time| *time < to).map(sound).collect()
-}
-
-/// All of them as a publisher sends them.
-fn woven(parts: &[Vec<Frame>]) -> Vec<Frame> {
-    let mut all = parts.concat();
-    all.sort_by_key(|frame| frame.dts.as_nanos());
-    all
+    packets(from, to).map(sound).collect()
 }
 
 /// A core: its packager and its window.
@@ -373,7 +343,7 @@ fn a_publisher_that_comes_back_goes_on_with_the_next_number() {
 fn a_change_of_parameters_is_a_break_with_an_initialisation_of_its_own() {
     let mut core = Core::usual(&[h264(), aac()]);
     core.give(&woven(&[pictures(30, 60, 120), sounds(0, 4000)]));
-    core.give(&[described(TrackId::VIDEO, &parameters(Codec::H264, samples::H264_BASELINE_1080))]);
+    core.give(&[larger()]);
     let rest: Vec<Frame> = (120..240).map(|number| picture(number * 1000 / 30, number % 60 == 0)).collect();
     core.give(&woven(&[rest, sounds(4000, 8000)])).finish().check();
     let video = core.segments(Rendition::Video);
@@ -581,7 +551,7 @@ proptest! {
             time += step;
             let frame = match kind {
                 0 => of(TrackId::DATA, time, Payload::Discontinuity),
-                1 => described(TrackId::VIDEO, &parameters(Codec::H264, samples::H264_BASELINE_1080)),
+                1 => larger(),
                 2 => h264(),
                 3..=11 => {
                     let frame = picture(time + back.min(0), key);

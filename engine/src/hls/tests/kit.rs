@@ -1,19 +1,21 @@
 //! Streams whose every byte is known, packaged into a window: what the tests of playlists and manifests look at.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::{
-    codec::{
-        Codec, Parameters,
-        samples::{self, hex},
-    },
+    codec::{Codec, samples},
     media::{Frame, Payload, TrackId},
-    segment::{Numbering, Packager, Settings, Text, TextForm, Window},
+    segment::{
+        Numbering, Packager, Settings, Text, TextForm, Window,
+        kit::{of, packets, parameters},
+    },
     session::Opening,
-    time::{MediaTime, Now, Wall},
+    time::{Now, Wall},
 };
+
+pub use crate::segment::kit::{aac, described, discontinuity, h264, larger, woven};
 
 /// When a stream's first frame comes.
 pub const START: Wall = Wall(1_795_333_500_123_000_000);
@@ -78,37 +80,9 @@ impl Stream {
     }
 }
 
-pub fn described(track: TrackId, parameters: Parameters) -> Frame {
-    of(track, 0, Payload::Parameters(Arc::new(parameters)))
-}
-
-fn parsed(codec: Codec, configuration: &str) -> Parameters {
-    Parameters::parse(codec, hex(configuration).into()).expect("a real encoder wrote it")
-}
-
-/// 1280 by 720.
-pub fn h264() -> Frame {
-    described(TrackId::VIDEO, parsed(Codec::H264, samples::H264_HIGH_720))
-}
-
-/// 1920 by 1080.
-pub fn larger() -> Frame {
-    described(TrackId::VIDEO, parsed(Codec::H264, samples::H264_BASELINE_1080))
-}
-
 /// HEVC with the colours of HDR10.
 pub fn hdr() -> Frame {
-    described(TrackId::VIDEO, parsed(Codec::H265, samples::H265_MAIN10_1080_HDR))
-}
-
-/// 48 kHz, stereo.
-pub fn aac() -> Frame {
-    described(TrackId::AUDIO, parsed(Codec::Aac, samples::AAC_LC_48000_STEREO))
-}
-
-fn of(track: TrackId, millis: i64, payload: Payload) -> Frame {
-    let time = MediaTime::from_millis(millis);
-    Frame { track, dts: time, pts: time, payload }
+    described(TrackId::VIDEO, parameters(Codec::H265, samples::H265_MAIN10_1080_HDR))
 }
 
 /// A picture of 1000 bytes; of 5000 where a decoder can begin.
@@ -121,26 +95,13 @@ pub fn sound(millis: i64) -> Frame {
     of(TrackId::AUDIO, millis, Payload::Audio { codec: Codec::Aac, data: vec![7; 100].into() })
 }
 
-pub fn discontinuity(millis: i64) -> Frame {
-    of(TrackId::DATA, millis, Payload::Discontinuity)
-}
-
 /// Pictures at 25 a second with a key frame each two seconds.
 pub fn pictures(from: i64, to: i64) -> Vec<Frame> {
     (from..to).step_by(40).map(|time| picture(time, time % 2000 == 0)).collect()
 }
 
-/// Packets of 1024 samples at 48 kHz.
 pub fn sounds(from: i64, to: i64) -> Vec<Frame> {
-    let times = (0..).map(|number: i64| (number * 1024 + 24) / 48).skip_while(move |time| *time < from);
-    times.take_while(|time| *time < to).map(sound).collect()
-}
-
-/// All of them in the order of their times.
-pub fn woven(parts: &[Vec<Frame>]) -> Vec<Frame> {
-    let mut all = parts.concat();
-    all.sort_by_key(|frame| frame.dts.as_nanos());
-    all
+    packets(from, to).map(sound).collect()
 }
 
 /// The lines that begin so, without their beginning.

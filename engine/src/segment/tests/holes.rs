@@ -4,10 +4,6 @@ use super::*;
 
 const MS: u64 = 1_000_000;
 
-fn discontinuity(millis: i64) -> Frame {
-    of(TrackId::DATA, millis, Payload::Discontinuity)
-}
-
 /// When a part begins and ends, milliseconds since the first frame.
 fn span(part: &Part) -> (u64, u64) {
     let begin = (part.wall.0 - START.0) / MS;
@@ -224,7 +220,7 @@ fn other_parameters_hold_from_the_break_on_for_a_track_that_comes_to_it_late() {
     let rest: Vec<Frame> =
         (0..150).map(|number| picture(5000 + number * 1000 / 30, number % 60 == 0)).collect();
     core.give(&rest[..50]);
-    core.give(&[described(TrackId::AUDIO, &Arc::new(Parameters::of_opus(2)))]);
+    core.give(&[described(TrackId::AUDIO, Parameters::of_opus(2))]);
     core.give(&rest[50..]).finish().check();
     let audio = core.segments(Rendition::Audio);
     assert!(audio.values().all(|parts| (parts[0].period == 1) == (parts[0].init == 1)), "{audio:?}");

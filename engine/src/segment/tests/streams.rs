@@ -7,7 +7,7 @@ use crate::codec::Shape;
 fn described_sound(samples: u32, rate: u32) -> Frame {
     let aac = parameters(Codec::Aac, samples::AAC_LC_48000_STEREO);
     let shape = Shape::Audio { sample_rate: rate, channels: 2, packet_samples: samples };
-    described(TrackId::AUDIO, &Arc::new(Parameters { shape, ..(*aac).clone() }))
+    described(TrackId::AUDIO, Parameters { shape, ..(*aac).clone() })
 }
 
 /// Something that happens to a stream, at a time in milliseconds.
@@ -126,10 +126,7 @@ impl Plan {
                     of(TrackId::DATA, 0, Payload::Discontinuity),
                 )),
                 Event::Change => {
-                    frames.push((
-                        at + moved(*at),
-                        described(TrackId::VIDEO, &parameters(Codec::H264, samples::H264_BASELINE_1080)),
-                    ));
+                    frames.push((at + moved(*at), larger()));
                 }
                 Event::Pause { .. } | Event::Keyless { .. } => {}
             }

@@ -11,7 +11,10 @@ use crate::{
         samples::{self, hex},
     },
     mpegts::tests::reader::{self, File, unwrap},
-    segment::{Found, Item, Shelf, Text, TextForm, Window},
+    segment::{
+        Found, Item, Shelf, Text, TextForm, Window,
+        kit::{aac, described, discontinuity, h264, larger, of, packets, parameters, woven},
+    },
     time::Now,
 };
 
@@ -19,15 +22,6 @@ const START: Wall = Wall(1_795_333_500_000_000_000);
 const ID: u64 = 0xabc;
 /// What the muxer adds to every time, ticks.
 const DELAY: i64 = 63_000;
-
-fn parameters(codec: Codec, configuration: &str) -> Arc<Parameters> {
-    Arc::new(Parameters::parse(codec, hex(configuration).into()).unwrap())
-}
-
-fn of(track: TrackId, millis: i64, payload: Payload) -> Frame {
-    let time = MediaTime::from_millis(millis);
-    Frame { track, dts: time, pts: time, payload }
-}
 
 /// A slice that says when it is.
 fn slice(millis: i64, key: bool) -> Vec<u8> {
@@ -45,28 +39,8 @@ fn sound(millis: i64) -> Frame {
     of(TrackId::AUDIO, millis, Payload::Audio { codec: Codec::Aac, data })
 }
 
-fn discontinuity(millis: i64) -> Frame {
-    of(TrackId::DATA, millis, Payload::Discontinuity)
-}
-
-fn described(track: TrackId, parameters: Arc<Parameters>) -> Frame {
-    of(track, 0, Payload::Parameters(parameters))
-}
-
-fn h264() -> Frame {
-    described(TrackId::VIDEO, parameters(Codec::H264, samples::H264_HIGH_720))
-}
-
-fn larger() -> Frame {
-    described(TrackId::VIDEO, parameters(Codec::H264, samples::H264_BASELINE_1080))
-}
-
 fn vp9() -> Frame {
     described(TrackId::VIDEO, parameters(Codec::Vp9, samples::VP9_180))
-}
-
-fn aac() -> Frame {
-    described(TrackId::AUDIO, parameters(Codec::Aac, samples::AAC_LC_48000_STEREO))
 }
 
 /// Pictures at 25 a second, a key frame each two seconds.
@@ -74,17 +48,8 @@ fn pictures(from: i64, to: i64) -> Vec<Frame> {
     (from..to).step_by(40).map(|time| picture(time, time % 2000 == 0)).collect()
 }
 
-/// Packets of 1024 samples at 48 kHz.
 fn sounds(from: i64, to: i64) -> Vec<Frame> {
-    let times = (0..).map(|number: i64| (number * 1024 + 24) / 48).skip_while(move |time| *time < from);
-    times.take_while(|time| *time < to).map(sound).collect()
-}
-
-/// All of them as a publisher sends them.
-fn woven(parts: &[Vec<Frame>]) -> Vec<Frame> {
-    let mut all = parts.concat();
-    all.sort_by_key(|frame| frame.dts.as_nanos());
-    all
+    packets(from, to).map(sound).collect()
 }
 
 /// A core: its packager and its window.
