@@ -254,17 +254,36 @@ struct Seal {
     key: LessSafeKey,
     /// Counts records, for nonces.
     records: u64,
+    /// Memory of sends, the oldest first, to be used again once the kernel has taken what is in it: new memory would cost more
+    /// than sealing does.
+    memory: VecDeque<Bytes>,
 }
 
 impl Seal {
     fn new() -> Self {
         let key = UnboundKey::new(&AES_256_GCM, &[0x5a; 32]).expect("a key of AES-256 has 32 bytes");
-        Seal { key: LessSafeKey::new(key), records: 0 }
+        Seal { key: LessSafeKey::new(key), records: 0, memory: VecDeque::new() }
+    }
+
+    /// Room for a send of this length.
+    fn room(&mut self, len: usize) -> BytesMut {
+        match self.memory.pop_front().map(Bytes::try_into_mut) {
+            Some(Ok(mut memory)) => {
+                memory.clear();
+                memory.reserve(len);
+                memory
+            }
+            Some(Err(under_way)) => {
+                self.memory.push_front(under_way);
+                BytesMut::with_capacity(len)
+            }
+            None => BytesMut::with_capacity(len),
+        }
     }
 
     fn seal(&mut self, mut content: &[u8]) -> Bytes {
         let records = content.len().div_ceil(RECORD_BYTES_MAX);
-        let mut out = BytesMut::with_capacity(content.len() + records * RECORD_MORE_BYTES);
+        let mut out = self.room(content.len() + records * RECORD_MORE_BYTES);
         while !content.is_empty() {
             let (record, rest) = content.split_at(content.len().min(RECORD_BYTES_MAX));
             content = rest;
@@ -281,7 +300,9 @@ impl Seal {
             let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(head), &mut out[begin..]);
             out.extend_from_slice(tag.expect("a record is not too long").as_ref());
         }
-        out.freeze()
+        let sealed = out.freeze();
+        self.memory.push_back(sealed.clone());
+        sealed
     }
 }
 
