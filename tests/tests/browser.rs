@@ -52,7 +52,7 @@ fn shaka_player_plays_dash_in_a_page_of_another_origin() {
 
 #[test]
 fn shaka_player_plays_hls_in_a_page_of_another_origin() {
-    Scene::new("shaka-hls").foreign_page("shaka", "/index.m3u8", &["--latency", LATENCY_OTHERS]);
+    Scene::new("shaka-hls").when_grown().foreign_page("shaka", "/index.m3u8", &["--latency", LATENCY_OTHERS]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ impl Scene {
     }
 
     /// Once there is so much that a player finds all the segments it wants to be behind by: Shaka Player and video.js begin nearer to
-    /// the end of what a young stream has, and wait once.
+    /// the end of what a young stream has, and wait once or twice.
     fn when_grown(self) -> Self {
         get_when_there(&self.server, "/live/page/index.m3u8");
         let list = || get(&self.server, "/live/page/video.m3u8");

@@ -33,14 +33,16 @@ const PLAYERS = {
       const player = new shaka.Player();
       const told = (error) => fail(error.stack ?? `severity ${error.severity}, code ${error.code}: ${error.data}`);
       player.addEventListener("error", ({ detail }) => told(detail));
+      const isDash = new URL(url).pathname.endsWith(".mpd");
       // HLS by whole segments. By parts, Shaka 5.2.12 may abort its buffer between any two of them, and then loses what is
       // left of the group: where it corrects a negative offset by a millisecond, rounding decides.
-      player.configure({ streaming: { lowLatencyMode: new URL(url).pathname.endsWith(".mpd") } });
-      // A segment is in the manifest's timeline as soon as it begins. Shaka takes the end of that for the present, which may
-      // be a segment ahead of it, and would begin too close to it.
-      player.configure({
-        manifest: { defaultPresentationDelay: 4, dash: { autoCorrectDrift: false, ignoreSuggestedPresentationDelay: true } },
-      });
+      player.configure({ streaming: { lowLatencyMode: isDash } });
+      if (isDash) {
+        // A segment is in the manifest's timeline as soon as it begins. Shaka takes the end of that for the present, which may
+        // be a segment ahead of it, and would begin too close to it.
+        const dash = { autoCorrectDrift: false, ignoreSuggestedPresentationDelay: true };
+        player.configure({ manifest: { defaultPresentationDelay: 4, dash } });
+      }
       player.attach(video).then(() => player.load(url)).catch(told);
       return () => player.getStats().liveLatency;
     },
