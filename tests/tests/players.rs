@@ -48,8 +48,9 @@ fn mpv_shows_every_picture_by_http_and_by_rtmp() {
     }
 }
 
-/// Every form of a stream that a player takes by its address, and what its address ends with. GStreamer plays DASH here because the
-/// stream is young: version 1.22 reckons the place of a segment wrongly once the first of its period is no longer listed.
+/// Every form of a stream that a player takes by its address, and what its address ends with. DASH as VLC 3 and GStreamer 1.22 read it
+/// is not played well: VLC pauses, for it asks for the segment that is being made and has nothing in store, and GStreamer reckons the
+/// place of a segment wrongly once the first of its period is no longer listed.
 const FORMS: [(&str, &str); 5] = [
     ("flv", ".flv"),
     ("ts", ".ts"),
@@ -76,8 +77,8 @@ struct Played {
     said: String,
 }
 
-/// Plays a stream in every form at once, to its end, by a command that `player` makes of an address and a folder.
-fn play_all(name: &str, player: impl Fn(&str, &Path) -> Command) -> Vec<Played> {
+/// Plays a stream in every form at once `but` these, to its end, by a command that `player` makes of an address and a folder.
+fn play_all(name: &str, but: &[&str], player: impl Fn(&str, &Path) -> Command) -> Vec<Played> {
     let clip = Clip::of(Kind::H264, SECONDS);
     let server = Setup::new().start();
     let stream = format!("live/{name}");
@@ -91,6 +92,7 @@ fn play_all(name: &str, player: impl Fn(&str, &Path) -> Command) -> Vec<Played> 
     let base = page.trim_end_matches('/');
     let mut addresses: Vec<_> = FORMS.iter().map(|(form, end)| (*form, format!("{base}{end}"))).collect();
     addresses.push(("rtmp", server.rtmp_url(&stream)));
+    addresses.retain(|(form, _)| !but.contains(form));
     let mut playing: Vec<_> = addresses
         .iter()
         .map(|(form, address)| {
@@ -118,10 +120,10 @@ fn play_all(name: &str, player: impl Fn(&str, &Path) -> Command) -> Vec<Played> 
 }
 
 #[test]
-fn vlc_plays_every_form() {
+fn vlc_plays_every_form_but_dash() {
     // Each fifth picture that is shown is saved.
     const SAVED: usize = 5;
-    let played = play_all("vlc", |address, folder| {
+    let played = play_all("vlc", &["dash"], |address, folder| {
         // VLC refuses to run as root.
         let mut command = if rustix::process::geteuid().is_root() {
             let mut command = Command::new(program("setpriv"));
@@ -160,7 +162,7 @@ fn vlc_plays_every_form() {
 
 #[test]
 fn mpv_plays_every_form() {
-    let played = play_all("mpv", |address, folder| {
+    let played = play_all("mpv", &[], |address, folder| {
         let mut command = Command::new(program("mpv"));
         command.args(["--no-config", "--ao=null", "--untimed=no", "--msg-level=all=warn", "--vo=image"]);
         command.args(["--vo-image-format=jpg", &format!("--vo-image-outdir={}", folder.display()), address]);
@@ -174,8 +176,8 @@ fn mpv_plays_every_form() {
 }
 
 #[test]
-fn gstreamer_plays_every_form() {
-    let played = play_all("gst", |address, _| {
+fn gstreamer_plays_every_form_but_dash() {
+    let played = play_all("gst", &["dash"], |address, _| {
         let mut command = Command::new(program("gst-launch-1.0"));
         command.args(["-v", "playbin3", &format!("uri={address}")]);
         command.args(["video-sink=fakesink name=pictures sync=true silent=false", "audio-sink=fakesink"]);

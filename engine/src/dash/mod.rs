@@ -1,10 +1,11 @@
 //! MPEG-DASH (ISO/IEC 23009-1): the manifest of a packaged stream. It names the same segments as the playlists of
 //! [`hls`](crate::hls) do, so a cache keeps them once for both.
 //!
-//! All times count from when the stream was first packaged (`availabilityStartTime`), which whoever packages it anew is told, so
-//! that every manifest of a stream has the same timeline. (1970 would be simpler to keep, but GStreamer and VLC look for the segments
-//! of the first period as if it began with the presentation.) A run of segments without a discontinuity is a period. Its start says when its media was there
-//! on this server's clock, and so when a segment can be fetched; players set their clocks by the file `time` beside it (`UTCTiming`).
+//! All times count from when the stream was first packaged (`availabilityStartTime`), which whoever packages it anew is told,
+//! so that every manifest of a stream has the same timeline. (1970 would be simpler to keep, but VLC looks for the segments of
+//! the first period as if it began with the presentation.) A run of segments without a discontinuity is a period. Its start
+//! says when its media was there on this server's clock, and so when a segment can be fetched; players set their clocks by
+//! the file `time` beside it (`UTCTiming`).
 //!
 //! The segment that is being made is in the timeline already, as long as others are: who asks for it is sent its parts as
 //! they are cut (`availabilityTimeComplete="false"`).
