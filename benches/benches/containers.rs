@@ -157,7 +157,7 @@ fn packets(opening: &Opening, frames: &[Frame]) {
     let count = flushes.iter().map(Vec::len).sum::<usize>();
     assert_eq!(count * TsPacket::SIZE, all.len(), "another reader finds as many packets");
     // Their tables are stuffed elsewhere, and bits that are reserved are not set.
-    let theirs = written(&flushes, |told, writer| writer.write_ts_packet(&told.with_bytes(&all)));
+    let theirs = written(&flushes, &all);
     let carried: Vec<_> = flushes.iter().flatten().filter_map(|told| told.bytes.clone()).collect();
     assert!(carried.len() * 10 > count * 9 && carried.into_iter().all(|at| theirs[at.clone()] == all[at]));
     let mut both = |what, write: &dyn Fn(&Told, &mut Writer<'_>) -> mpeg2ts::Result<()>| {
@@ -196,14 +196,14 @@ fn packets(opening: &Opening, frames: &[Frame]) {
     both("from packets made before", &|told, writer| writer.write_ts_packet(&told.packet));
 }
 
-/// All that another crate makes of `flushes`.
-fn written(flushes: &[Vec<Told>], write: impl Fn(&Told, &mut Writer<'_>) -> mpeg2ts::Result<()>) -> Vec<u8> {
-    let mut all = Vec::new();
-    let mut writer = TsPacketWriter::new(&mut all);
+/// All that another crate makes of `flushes`, with the bytes that they carry in `all`.
+fn written(flushes: &[Vec<Told>], all: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = TsPacketWriter::new(&mut out);
     for told in flushes.iter().flatten() {
-        write(told, &mut writer).expect("memory takes all");
+        writer.write_ts_packet(&told.with_bytes(all)).expect("memory takes all");
     }
-    all
+    out
 }
 
 /// Frames to parts, and a copy of their payload into memory of the same sizes.
