@@ -26,6 +26,9 @@ fuzz_target!(|input: &[u8]| {
             Item::Segment { id, rendition, number, .. } => {
                 assert_eq!(hls::name::segment(id, rendition, number), file);
             }
+            Item::Slot { id, rendition, period, slot } => {
+                assert_eq!(hls::name::slot(id, rendition, period, slot), file);
+            }
             Item::Part { id, rendition, number, index } => {
                 assert_eq!(hls::name::part(id, rendition, number, index), file);
             }
@@ -39,8 +42,14 @@ fuzz_target!(|input: &[u8]| {
 fn written(file: &str, text: &Text) {
     assert!(text.query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'), "{}", text.query);
     let transport = text.rendition == Some(Rendition::Transport);
-    // What chose the container is not carried: what is named is of that container.
-    let chosen = if transport { format!("format=ts&{}", text.query) } else { text.query.clone() };
+    let manifest = text.form == &dash::MANIFEST || text.form == &dash::PLAIN_MANIFEST;
+    // What chose the form is not carried: what is named is of that form.
+    let choice = match (transport, text.form == &dash::PLAIN_MANIFEST) {
+        (true, _) => "format=ts&",
+        (_, true) => "timeline=no&",
+        _ => "",
+    };
+    let chosen = format!("{choice}{}", text.query);
     let again = hls::request(file, &chosen).ok().flatten().or(dash::request(file, &chosen));
     let plain = Text { skip: false, until: None, ..text.clone() };
     assert_eq!(again, Some(Item::Text(plain.clone())));
@@ -49,7 +58,7 @@ fn written(file: &str, text: &Text) {
     let bare = (text.form.write)(window, &Text { query: String::new(), ..plain.clone() });
     let whole = (text.form.write)(window, &plain);
     assert_eq!(bare.lines().count(), whole.lines().count(), "{whole}");
-    if text.form == &dash::MANIFEST {
+    if manifest {
         return assert_eq!(
             bare.matches(['"', '<', '>']).count(),
             whole.matches(['"', '<', '>']).count(),

@@ -48,18 +48,23 @@ fn mpv_shows_every_picture_by_http_and_by_rtmp() {
     }
 }
 
-/// Every form of a stream that a player takes by its address, and what its address ends with. DASH as VLC 3 and GStreamer 1.22 read it
-/// is not played well: VLC pauses, for it asks for the segment that is being made and has nothing in store, and GStreamer reckons the
-/// place of a segment wrongly once the first of its period is no longer listed.
-const FORMS: [(&str, &str); 5] = [
+/// Every form of a stream that a player takes by its address, and what its address ends with. VLC 3 and GStreamer 1.22 play DASH without
+/// a timeline: with one VLC pauses, for it asks for the segment that is being made and has nothing in store, and GStreamer
+/// reckons the place of a segment wrongly once the first of its period is no longer listed.
+const FORMS: [(&str, &str); 6] = [
     ("flv", ".flv"),
     ("ts", ".ts"),
     ("hls", "/index.m3u8"),
     ("hls-ts", "/index.m3u8?format=ts"),
-    ("dash", "/manifest.mpd"),
+    (TIMELINE, "/manifest.mpd"),
+    (PLAIN, "/manifest.mpd?timeline=no"),
 ];
+const TIMELINE: &str = "dash";
+const PLAIN: &str = "dash-plain";
 /// How long is published, in seconds.
 const SECONDS: u32 = 24;
+/// The same where GStreamer plays DASH: of a live stream, too, it wants thirty seconds in store before it begins.
+const SECONDS_OF_STORE: u32 = 30;
 /// Some players of segments want more of them before they begin than a young stream has.
 const SEGMENTS_FIRST: usize = 4;
 /// Pictures that each shows at least, of some four hundred that it could: each takes a moment to start, begins where it likes, and
@@ -77,9 +82,15 @@ struct Played {
     said: String,
 }
 
-/// Plays a stream in every form at once `but` these, to its end, by a command that `player` makes of an address and a folder.
-fn play_all(name: &str, but: &[&str], player: impl Fn(&str, &Path) -> Command) -> Vec<Played> {
-    let clip = Clip::of(Kind::H264, SECONDS);
+/// Plays so many seconds of a stream to its end, at once in each form that `takes` says, by a command that `player` makes of an
+/// address and a folder.
+fn play(
+    name: &str,
+    seconds: u32,
+    takes: impl Fn(&str) -> bool,
+    player: impl Fn(&str, &Path) -> Command,
+) -> Vec<Played> {
+    let clip = Clip::of(Kind::H264, seconds);
     let server = Setup::new().start();
     let stream = format!("live/{name}");
     let publisher = clip.publish(&server.rtmp_url(&stream));
@@ -92,7 +103,7 @@ fn play_all(name: &str, but: &[&str], player: impl Fn(&str, &Path) -> Command) -
     let base = page.trim_end_matches('/');
     let mut addresses: Vec<_> = FORMS.iter().map(|(form, end)| (*form, format!("{base}{end}"))).collect();
     addresses.push(("rtmp", server.rtmp_url(&stream)));
-    addresses.retain(|(form, _)| !but.contains(form));
+    addresses.retain(|(form, _)| takes(form));
     let mut playing: Vec<_> = addresses
         .iter()
         .map(|(form, address)| {
@@ -103,7 +114,7 @@ fn play_all(name: &str, but: &[&str], player: impl Fn(&str, &Path) -> Command) -
             (*form, folder, process)
         })
         .collect();
-    publisher.succeed(Duration::from_secs(60));
+    publisher.succeed(Duration::from_secs((seconds + 36).into()));
     let said: Vec<String> = playing.iter().map(|(_, _, process)| process.said()).collect();
     let all_ended = || playing.iter_mut().all(|(_, _, process)| process.ended().is_some()).then_some(());
     // Some look for more for ever.
@@ -120,25 +131,30 @@ fn play_all(name: &str, but: &[&str], player: impl Fn(&str, &Path) -> Command) -
 }
 
 #[test]
-fn vlc_plays_every_form_but_dash() {
+fn vlc_plays_every_form() {
     // Each fifth picture that is shown is saved.
     const SAVED: usize = 5;
-    let played = play_all("vlc", &["dash"], |address, folder| {
-        // VLC refuses to run as root.
-        let mut command = if rustix::process::geteuid().is_root() {
-            let mut command = Command::new(program("setpriv"));
-            command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(program("vlc"));
+    let played = play(
+        "vlc",
+        SECONDS,
+        |form| form != TIMELINE,
+        |address, folder| {
+            // VLC refuses to run as root.
+            let mut command = if rustix::process::geteuid().is_root() {
+                let mut command = Command::new(program("setpriv"));
+                command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(program("vlc"));
+                command
+            } else {
+                Command::new(program("vlc"))
+            };
+            command.env("HOME", folder).current_dir(folder);
+            command.args(["-I", "dummy", "--no-dbus", "--play-and-exit", "-V", "vdummy", "-A", "adummy"]);
+            command.args(["--video-filter=scene", "--scene-format=png", "--scene-width=160"]);
+            command.arg(format!("--scene-ratio={SAVED}")).arg(format!("--scene-path={}", folder.display()));
+            command.args([address, "vlc://quit"]);
             command
-        } else {
-            Command::new(program("vlc"))
-        };
-        command.env("HOME", folder).current_dir(folder);
-        command.args(["-I", "dummy", "--no-dbus", "--play-and-exit", "-V", "vdummy", "-A", "adummy"]);
-        command.args(["--video-filter=scene", "--scene-format=png", "--scene-width=160"]);
-        command.arg(format!("--scene-ratio={SAVED}")).arg(format!("--scene-path={}", folder.display()));
-        command.args([address, "vlc://quit"]);
-        command
-    });
+        },
+    );
     for Played { form, folder, said } in played {
         let shown = pictures(folder.path());
         assert!(
@@ -162,12 +178,21 @@ fn vlc_plays_every_form_but_dash() {
 
 #[test]
 fn mpv_plays_every_form() {
-    let played = play_all("mpv", &[], |address, folder| {
-        let mut command = Command::new(program("mpv"));
-        command.args(["--no-config", "--ao=null", "--untimed=no", "--msg-level=all=warn", "--vo=image"]);
-        command.args(["--vo-image-format=jpg", &format!("--vo-image-outdir={}", folder.display()), address]);
-        command
-    });
+    let played = play(
+        "mpv",
+        SECONDS,
+        |_| true,
+        |address, folder| {
+            let mut command = Command::new(program("mpv"));
+            command.args(["--no-config", "--ao=null", "--untimed=no", "--msg-level=all=warn", "--vo=image"]);
+            command.args([
+                "--vo-image-format=jpg",
+                &format!("--vo-image-outdir={}", folder.display()),
+                address,
+            ]);
+            command
+        },
+    );
     for Played { form, folder, said } in played {
         let shown = pictures(folder.path()).len();
         assert!(shown >= SHOWN_MIN, "{form}: mpv showed {shown} pictures:\n{said}");
@@ -177,18 +202,29 @@ fn mpv_plays_every_form() {
 
 #[test]
 fn gstreamer_plays_every_form_but_dash() {
-    let played = play_all("gst", &["dash"], |address, _| {
-        let mut command = Command::new(program("gst-launch-1.0"));
-        command.args(["-v", "playbin3", &format!("uri={address}")]);
-        command.args(["video-sink=fakesink name=pictures sync=true silent=false", "audio-sink=fakesink"]);
-        command
-    });
+    shown_by_gstreamer(&play("gst", SECONDS, |form| ![TIMELINE, PLAIN].contains(&form), gstreamer));
+}
+
+#[test]
+fn gstreamer_plays_dash_without_a_timeline() {
+    shown_by_gstreamer(&play("gst-dash", SECONDS + SECONDS_OF_STORE, |form| form == PLAIN, gstreamer));
+}
+
+fn shown_by_gstreamer(played: &[Played]) {
+    assert!(!played.is_empty());
     for Played { form, said, .. } in played {
         let shown = said.lines().filter(|line| line.contains("(pictures:sink)")).count();
         let errors: Vec<&str> = said.lines().filter(|line| line.contains("ERROR")).collect();
         assert!(shown >= SHOWN_MIN, "{form}: GStreamer showed {shown} pictures; {errors:?}");
         assert!(errors.is_empty(), "{form}: {errors:?}");
     }
+}
+
+fn gstreamer(address: &str, _: &Path) -> Command {
+    let mut command = Command::new(program("gst-launch-1.0"));
+    command.args(["-v", "playbin3", &format!("uri={address}")]);
+    command.args(["video-sink=fakesink name=pictures sync=true silent=false", "audio-sink=fakesink"]);
+    command
 }
 
 fn pictures(folder: &Path) -> Vec<PathBuf> {

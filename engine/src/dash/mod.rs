@@ -14,6 +14,11 @@
 //! of it alone. In its middle it stays, and is a fragment without samples: to wait for a segment, and to pass over a hole in
 //! the media, is something that players know; a hole in the timeline keeps dash.js waiting for ever.
 //!
+//! Players that are not good at timelines ask for a manifest without one (`timeline=no` in its query): VLC 3 runs dry behind the
+//! segment that is being made, and GStreamer 1.22 reckons places wrongly once the first segment of a period is no longer in the
+//! timeline. There segments are asked for by when they are due, slot by slot, and one that is not whole yet is waited for.
+//! A slot is as long as the target duration, so what is listed follows from the clock alone. (5.3.9.5.3)
+//!
 //! A stream that is over is a presentation of what is left of it, and that begins with zero. Who has followed it while it was
 //! live is told the same in the times that it knows, for those may not change (5.4.1): its requests are marked
 //! (`Location`, 5.3.1.2).
@@ -43,6 +48,13 @@ pub const TIME: &str = "time";
 /// The manifest of a stream.
 pub static MANIFEST: TextForm = TextForm { name: "manifest", content_type: "application/dash+xml", write };
 
+/// The same without a timeline.
+pub static PLAIN_MANIFEST: TextForm = TextForm {
+    name: "manifest without a timeline",
+    content_type: "application/dash+xml",
+    write: write_plain,
+};
+
 /// What a GET of `file` in a stream's folder asks for; `None` when it is nothing of ours, or its query, without the `?`,
 /// is such that addresses cannot carry it.
 pub fn request(file: &str, query: &str) -> Option<Item> {
@@ -53,24 +65,48 @@ pub fn request(file: &str, query: &str) -> Option<Item> {
         return name::parse(file);
     }
     let carried = Query::parse(query).ok()?.carried;
-    let (marks, query): (Vec<&str>, Vec<&str>) = carried.split('&').partition(|pair| *pair == FOLLOWS);
-    let (skip, query) = (!marks.is_empty(), query.join("&"));
-    Some(Item::Text(Text { form: &MANIFEST, rendition: None, skip, until: None, query }))
+    let (marks, query): (Vec<&str>, Vec<&str>) =
+        carried.split('&').partition(|pair| [FOLLOWS, PLAIN].contains(pair));
+    let form = if marks.contains(&PLAIN) { &PLAIN_MANIFEST } else { &MANIFEST };
+    let (skip, query) = (marks.contains(&FOLLOWS), query.join("&"));
+    Some(Item::Text(Text { form, rendition: None, skip, until: None, query }))
 }
 
 /// Stands in the query of who has a manifest of the stream already.
 const FOLLOWS: &str = "_DASH_follows=YES";
+/// Stands in the query of who wants no timeline.
+const PLAIN: &str = "timeline=no";
+
+/// How a manifest says which segments there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    /// One by one.
+    Timeline,
+    /// By slots of this length, in seconds.
+    Slots(u32),
+}
 
 /// A manifest is fetched anew as often as this at least: each segment is in one soon after it began.
 const UPDATE_MAX: Duration = Duration::from_secs(1);
 /// How far behind a player is to be, beyond the length of a segment, in part target durations.
 const PARTS_BEHIND: u32 = 3;
+/// The same, in target durations, for one that has whole slots only.
+const SLOTS_BEHIND: u32 = 3;
 
 fn write(window: &Window, text: &Text) -> String {
-    let Some(terms) = window.terms() else { return String::new() };
+    let terms = window.terms();
+    terms.map(|terms| write_listing(window, terms, text, Listing::Timeline)).unwrap_or_default()
+}
+
+fn write_plain(window: &Window, text: &Text) -> String {
+    let terms = window.terms();
+    terms.map(|terms| write_listing(window, terms, text, Listing::Slots(terms.target))).unwrap_or_default()
+}
+
+fn write_listing(window: &Window, terms: &Terms, text: &Text, listing: Listing) -> String {
     let mut periods = periods(window, terms.began);
     if window.ended() && !text.skip {
-        rewind(&mut periods);
+        rewind(&mut periods, listing);
     }
     let mut out = Xml { text: String::with_capacity(4096) };
     out.line(0, format_args!(r#"<?xml version="1.0" encoding="utf-8"?>"#));
@@ -96,7 +132,10 @@ fn write(window: &Window, text: &Text) -> String {
         let published = segments(&periods).flat_map(|segment| &segment.parts);
         let published =
             published.map(|part| Wall(part.wall.0 + nanos(part.lasts()))).max().unwrap_or_default();
-        let behind = target + terms.part * PARTS_BEHIND;
+        let behind = match listing {
+            Listing::Timeline => target + terms.part * PARTS_BEHIND,
+            Listing::Slots(_) => target * SLOTS_BEHIND,
+        };
         out.line(
             0,
             format_args!(
@@ -107,12 +146,20 @@ fn write(window: &Window, text: &Text) -> String {
                 seconds(behind),
             ),
         );
-        let query = text.query.replace('&', "&amp;");
-        let joint = if query.is_empty() { "" } else { "&amp;" };
-        out.line(1, format_args!("<Location>{NAME}?{query}{joint}{FOLLOWS}</Location>"));
+        let marks: &[&str] = match listing {
+            Listing::Timeline => &[FOLLOWS],
+            Listing::Slots(_) => &[PLAIN, FOLLOWS],
+        };
+        let pairs = text.query.split('&').filter(|pair| !pair.is_empty()).chain(marks.iter().copied());
+        let query = pairs.collect::<Vec<_>>().join("&amp;");
+        out.line(1, format_args!("<Location>{NAME}?{query}</Location>"));
         out.line(1, format_args!(r#"<ServiceDescription id="0">"#));
         let (latency, part) = (behind.as_millis(), terms.part.as_millis());
-        let (min, max) = (latency.min(part * 3), latency * 3);
+        let nearest = match listing {
+            Listing::Timeline => part * 3,
+            Listing::Slots(_) => target.as_millis(),
+        };
+        let (min, max) = (latency.min(nearest), latency * 3);
         out.line(2, format_args!(r#"<Latency target="{latency}" min="{min}" max="{max}"/>"#));
         out.line(2, format_args!(r#"<PlaybackRate min="0.96" max="1.04"/>"#));
         out.line(1, format_args!("</ServiceDescription>"));
@@ -121,7 +168,7 @@ fn write(window: &Window, text: &Text) -> String {
     let last = periods.len().saturating_sub(1);
     for (place, period) in periods.iter().enumerate() {
         let open = !window.ended() && (place == last || period.is_open());
-        out.period(terms, period, open, &query);
+        out.period(terms, period, listing, open, &query);
     }
     if !window.ended() {
         let scheme = "urn:mpeg:dash:utc:http-xsdate:2014";
@@ -136,6 +183,8 @@ struct Period<'a> {
     number: u64,
     /// Since [`Terms::began`], or since the beginning of a stream that is over.
     start: Duration,
+    /// The slot that it begins with.
+    first_slot: u64,
     sets: Vec<Set<'a>>,
 }
 
@@ -157,7 +206,8 @@ fn periods(window: &Window, began: Wall) -> Vec<Period<'_>> {
             let place = periods.partition_point(|period| period.number < segment.period);
             if periods.get(place).is_none_or(|period| period.number != segment.period) {
                 let start = Duration::from_nanos(origin.wall.0.saturating_sub(began.0));
-                periods.insert(place, Period { number: segment.period, start, sets: Vec::new() });
+                periods
+                    .insert(place, Period { number: segment.period, start, first_slot: 0, sets: Vec::new() });
             }
             let sets = &mut periods[place].sets;
             let known = sets.iter_mut().find(|set| set.shelf.rendition() == shelf.rendition());
@@ -181,11 +231,17 @@ fn periods(window: &Window, began: Wall) -> Vec<Period<'_>> {
 }
 
 /// Has what is left of a stream that is over begin with zero, and its periods follow each other.
-fn rewind(periods: &mut [Period<'_>]) {
+fn rewind(periods: &mut [Period<'_>], listing: Listing) {
     let mut start = Duration::ZERO;
     for (place, period) in periods.iter_mut().enumerate() {
         if place == 0 {
-            let left = period.sets.iter().map(Set::begins).min().unwrap_or_default();
+            let left = match listing {
+                Listing::Timeline => period.sets.iter().map(Set::begins).min().unwrap_or_default(),
+                Listing::Slots(length) => {
+                    period.first_slot = period.sets.iter().map(|set| set.left(length)).max().unwrap_or(0);
+                    Duration::from_secs(period.first_slot * u64::from(length))
+                }
+            };
             for set in &mut period.sets {
                 set.offset += nearest(left, set.init.rate);
             }
@@ -229,6 +285,14 @@ impl Set<'_> {
         self.segments.first().map_or(Duration::ZERO, |segment| self.place_of(segment))
     }
 
+    /// The first slot of which nothing is gone, where each lasts `length` seconds.
+    fn left(&self, length: u32) -> u64 {
+        match self.segments.first().map_or(0, |segment| segment.slot(length)) {
+            0 => 0,
+            slot => slot + 1,
+        }
+    }
+
     /// When the last ends.
     fn ends(&self) -> Duration {
         self.segments.last().map_or(Duration::ZERO, |segment| self.place_of(segment) + segment.duration())
@@ -252,19 +316,25 @@ impl Xml {
         self.text.push('\n');
     }
 
-    fn period(&mut self, terms: &Terms, period: &Period<'_>, open: bool, query: &str) {
+    fn period(&mut self, terms: &Terms, period: &Period<'_>, listing: Listing, open: bool, query: &str) {
         let start = seconds(period.start);
         // Between two periods nothing was there: a player that knows when the first ends does not wait for more of it.
         let duration =
             if open { String::new() } else { format!(r#" duration="PT{}S""#, seconds(period.length())) };
         self.line(1, format_args!(r#"<Period id="{}" start="PT{start}S"{duration}>"#, period.number));
         for set in &period.sets {
-            self.set(terms, set, open, query);
+            self.set_head(set);
+            match listing {
+                Listing::Timeline => self.numbered(terms, set, open, query),
+                Listing::Slots(length) => self.slotted(terms, period, set, length, query),
+            }
+            self.representation(terms, set);
+            self.line(2, format_args!("</AdaptationSet>"));
         }
         self.line(1, format_args!("</Period>"));
     }
 
-    fn set(&mut self, terms: &Terms, set: &Set<'_>, open: bool, query: &str) {
+    fn set_head(&mut self, set: &Set<'_>) {
         let rendition = set.shelf.rendition();
         let kind = rendition.name();
         let id = rendition as usize;
@@ -273,12 +343,24 @@ impl Xml {
             2,
             format_args!(r#"<AdaptationSet id="{id}" contentType="{kind}" mimeType="{kind}/mp4" segmentAlignment="true">"#),
         );
-        self.template(terms, set, open, query);
-        self.representation(terms, set);
-        self.line(2, format_args!("</AdaptationSet>"));
     }
 
-    fn template(&mut self, terms: &Terms, set: &Set<'_>, open: bool, query: &str) {
+    /// By slots: which of them there are by now is reckoned from the clock.
+    fn slotted(&mut self, terms: &Terms, period: &Period<'_>, set: &Set<'_>, length: u32, query: &str) {
+        let (rate, offset) = (set.init.rate, set.offset);
+        let (id, rendition) = (terms.id, set.shelf.rendition());
+        let initialization = name::init(id, rendition, set.init.version);
+        let media = name::slot(id, rendition, period.number, 0).replace("-0.", "-$Number$.");
+        let (number, duration) = (period.first_slot, u64::from(length) * u64::from(rate));
+        self.line(
+            3,
+            format_args!(
+                r#"<SegmentTemplate timescale="{rate}" presentationTimeOffset="{offset}" startNumber="{number}" duration="{duration}" initialization="{initialization}{query}" media="{media}{query}"/>"#
+            ),
+        );
+    }
+
+    fn numbered(&mut self, terms: &Terms, set: &Set<'_>, open: bool, query: &str) {
         let Some(number) = set.segments.first().map(|first| first.number) else { return };
         let (rate, offset) = (set.init.rate, set.offset);
         let (id, rendition) = (terms.id, set.shelf.rendition());

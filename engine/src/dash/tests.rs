@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{MANIFEST, NAME, request};
+use super::{MANIFEST, NAME, PLAIN_MANIFEST, request};
 use crate::{
     codec::Parameters,
     hls::{
@@ -15,7 +15,7 @@ use crate::{
         },
     },
     media::TrackId,
-    segment::{Item, Numbering, Rendition, Segment, Settings, Shelf, Text},
+    segment::{Found, Item, Numbering, Rendition, Segment, Settings, Shelf, Text},
     time::Wall,
 };
 
@@ -321,6 +321,82 @@ fn sound_that_never_came_again_is_not_there() {
     assert!(!manifest(&stream).contains("audio"));
 }
 
+/// What a manifest without a timeline says until this time: each segment's name, and when it is due.
+fn due(text: &str, until: Duration) -> Vec<(String, Duration)> {
+    let mut due = Vec::new();
+    for period in text.split("<Period ").skip(1) {
+        let start = duration(period, "start");
+        let end = attribute(period.lines().next().unwrap(), "duration")
+            .map_or(until, |_| start + duration(period, "duration"));
+        for set in elements(period, "SegmentTemplate") {
+            let length = Duration::from_secs(number(set, "duration") / number(set, "timescale"));
+            for (place, slot) in (number(set, "startNumber")..).enumerate() {
+                let at = start + length * u32::try_from(place).unwrap();
+                if at >= end {
+                    break;
+                }
+                due.push((attribute(set, "media").unwrap().replace("$Number$", &slot.to_string()), at));
+            }
+        }
+    }
+    due
+}
+
+#[test]
+fn a_manifest_without_a_timeline_is_the_one_that_was_looked_at() {
+    let stream = both(9000);
+    assert_eq!(stream.text(&PLAIN_MANIFEST, NAME), include_str!("tests/plain.mpd"));
+    let text = stream.text_for(&PLAIN_MANIFEST, NAME, "a=1&b=2", true);
+    let location = "<Location>manifest.mpd?a=1&amp;b=2&amp;timeline=no&amp;_DASH_follows=YES</Location>";
+    assert!(text.contains(location), "{text}");
+    assert!(text.contains("$Number$.m4s?a=1&amp;b=2\""), "{text}");
+}
+
+#[test]
+fn without_a_timeline_each_segment_is_found_when_it_is_due() {
+    let mut stream = both(9000);
+    let text = stream.text(&PLAIN_MANIFEST, NAME);
+    for (name, at) in due(&text, Duration::from_secs(9)) {
+        let item = name::parse(&name).unwrap();
+        let Item::Slot { rendition, slot, .. } = item else { panic!("{name}") };
+        let found = stream.window.fetch(&item);
+        let shelf = stream.window.shelf(rendition).unwrap();
+        let segment = shelf.listed().find(|segment| segment.number == slot).unwrap();
+        match found {
+            Found::Bytes(bytes) => {
+                assert!(at + Duration::from_secs(2) < Duration::from_secs(9), "{name}");
+                assert_eq!(bytes.concat().len(), segment.len(), "{name}");
+            }
+            Found::Later => assert!(!segment.whole, "{name}"),
+            found => panic!("{name}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn without_a_timeline_what_is_left_of_a_stream_begins_with_zero() {
+    let frames = [
+        woven(&[pictures(0, 30_000), sounds(0, 30_000)]),
+        vec![discontinuity(33_000)],
+        woven(&[pictures(34_000, 43_000), sounds(34_000, 43_000)]),
+    ];
+    let mut stream = Stream::new(&[h264(), aac()]).give(&frames.concat()).finish();
+    let text = stream.text(&PLAIN_MANIFEST, NAME);
+    assert!(text.contains("type=\"static\"") && !text.contains("Location"), "{text}");
+    let said = duration(elements(&text, "MPD")[0], "mediaPresentationDuration");
+    let due = due(&text, said);
+    assert_eq!((due[0].1, due[0].0.as_str()), (Duration::ZERO, "video-5ca7-0-12.m4s"), "{text}");
+    let mut heard = BTreeMap::new();
+    for (name, at) in due {
+        let item = name::parse(&name).unwrap();
+        let Item::Slot { rendition, .. } = item else { panic!("{name}") };
+        assert!(matches!(stream.window.fetch(&item), Found::Bytes(_)), "{name} at {at:?}: {text}");
+        *heard.entry(rendition).or_insert(0) += 1;
+    }
+    let counts: Vec<i32> = heard.into_values().collect();
+    assert!(counts.len() == 2 && counts.iter().all(|count| (8..=9).contains(count)), "{counts:?}: {text}");
+}
+
 #[test]
 fn addresses_carry_the_query_as_xml_and_templates_have_it() {
     let text = both(9000).text_for(&MANIFEST, NAME, "a=1&b=$Number$&c='%22", false);
@@ -338,6 +414,10 @@ fn a_manifest_is_asked_for_by_its_name() {
     assert_eq!(request(NAME, "token=a&_HLS_msn=3"), manifest("token=a"));
     let Some(Item::Text(text)) = request(NAME, "token=a&_DASH_follows=YES&b") else { panic!("it is one") };
     assert!(text.skip && text.query == "token=a&b", "{text:?}");
+    let Some(Item::Text(text)) = request(NAME, "timeline=no&token=a") else { panic!("it is one") };
+    assert!(text.form == &PLAIN_MANIFEST && !text.skip && text.query == "token=a", "{text:?}");
+    let Some(Item::Text(text)) = request(NAME, "timeline=yes") else { panic!("it is one") };
+    assert!(text.form == &MANIFEST && text.query == "timeline=yes", "{text:?}");
     assert_eq!(request(NAME, "token=\n"), None);
     let init = Item::Init { id: ID, rendition: Rendition::Audio, version: 2 };
     assert_eq!(request("audio-5ca7-2.mp4", ""), Some(init));
@@ -387,6 +467,7 @@ proptest! {
         let stream = if ends { stream.finish() } else { stream };
         if stream.window.terms().is_some() {
             read(&manifest(&stream));
+            due(&stream.text(&PLAIN_MANIFEST, NAME), Duration::from_secs(60));
         }
     }
 }

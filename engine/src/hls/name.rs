@@ -7,6 +7,7 @@
 //! | `video-ID-0.mp4` | its first initialisation segment |
 //! | `video-ID-17.m4s` | its segment 17 |
 //! | `video-ID-17.3.m4s` | the fourth part of that |
+//! | `video-ID-2-17.m4s` | what begins in its period 2 nearest to 17 target durations after that |
 //! | `ts.m3u8` | the media playlist of MPEG-TS |
 //! | `ts-ID-17.ts` | its segment 17 |
 //!
@@ -50,7 +51,12 @@ pub fn part(id: u64, rendition: Rendition, number: u64, index: u32) -> String {
     format!("{}-{id:x}-{number}.{index}.m4s", rendition.name())
 }
 
-/// The initialisation segment, segment or part of this name. Each has exactly one, so that a cache keeps it once.
+/// The segments of a slot.
+pub fn slot(id: u64, rendition: Rendition, period: u64, slot: u64) -> String {
+    format!("{}-{id:x}-{period}-{slot}.m4s", rendition.name())
+}
+
+/// The initialisation segment, segment, slot or part of this name. Each has exactly one, so that a cache keeps it once.
 pub fn parse(file: &str) -> Option<Item> {
     let (stem, extension) = file.rsplit_once('.')?;
     let mut words = stem.split('-');
@@ -59,6 +65,10 @@ pub fn parse(file: &str) -> Option<Item> {
     let id = u64::from_str_radix(id, 16).ok()?;
     let fragments = rendition.packaging() == Packaging::Fragments;
     let (item, written) = match (extension, place.split_once('.')) {
+        ("m4s", None) if fragments && let Some(number) = words.next() => {
+            let (period, number) = (place.parse().ok()?, number.parse().ok()?);
+            (Item::Slot { id, rendition, period, slot: number }, slot(id, rendition, period, number))
+        }
         ("mp4", None) if fragments => {
             let version = place.parse().ok()?;
             (Item::Init { id, rendition, version }, init(id, rendition, version))
@@ -91,6 +101,7 @@ mod tests {
         assert_eq!(segment(0xabc, audio, 17), "audio-abc-17.m4s");
         assert_eq!(part(0xabc, video, 17, 3), "video-abc-17.3.m4s");
         assert_eq!(segment(0xabc, Rendition::Transport, 17), "ts-abc-17.ts");
+        assert_eq!(slot(0xabc, video, 2, 17), "video-abc-2-17.m4s");
         assert_eq!([rendition_of("video.m3u8"), rendition_of("audio.m3u8")], [Some(video), Some(audio)]);
         assert_eq!(rendition_of("ts.m3u8"), Some(Rendition::Transport));
         assert_eq!(rendition_of(MULTIVARIANT), None);
@@ -109,7 +120,15 @@ mod tests {
             "video-abc-1.ts",
             "video-abc-1.2.mp4",
             "video-abc-1.2.3.m4s",
-            "video-abc-1-2.m4s",
+            "video-abc-1-2.mp4",
+            "video-abc-1-2-3.m4s",
+            "video-abc-1-.m4s",
+            "video-abc--2.m4s",
+            "video-abc-01-2.m4s",
+            "video-abc-1-02.m4s",
+            "video-abc-1.2-3.m4s",
+            "ts-abc-1-2.ts",
+            "ts-abc-1-2.m4s",
             "video-ABC-1.m4s",
             "video-0abc-1.m4s",
             "video-+abc-1.m4s",
@@ -142,6 +161,8 @@ mod tests {
                 let whole = Item::Segment { id, rendition, number, from: None };
                 prop_assert_eq!(parse(&segment(id, rendition, number)), Some(whole));
             }
+            let named = parse(&slot(id, rendition, u64::from(index), number));
+            prop_assert_eq!(named, Some(Item::Slot { id, rendition, period: u64::from(index), slot: number }));
             let named = parse(&part(id, rendition, number, index));
             prop_assert_eq!(named, Some(Item::Part { id, rendition, number, index }));
         }

@@ -46,9 +46,10 @@ impl Fetch {
             Rendition::Transport => "video/mp2t",
         };
         let (content_type, cache) = match item {
-            Item::Init { rendition, .. } | Item::Segment { rendition, .. } | Item::Part { rendition, .. } => {
-                (media(rendition), CACHE_MEDIA)
-            }
+            Item::Init { rendition, .. }
+            | Item::Segment { rendition, .. }
+            | Item::Slot { rendition, .. }
+            | Item::Part { rendition, .. } => (media(rendition), CACHE_MEDIA),
             Item::Text(text) => {
                 let cache = if text.until.is_some() { CACHE_AWAITED } else { CACHE_TEXT };
                 (text.form.content_type, cache)
@@ -202,7 +203,8 @@ pub(super) fn item(_: &str, _: &str) -> Result<Option<Item>, Fault> {
 
 /// The query without what directs this one request: the same for all requests of a player.
 pub(super) fn credentials(query: &str) -> String {
-    let directs = |pair: &str| pair.starts_with("_HLS_") || pair.starts_with("format=");
+    const DIRECTIVES: [&str; 4] = ["_HLS_", "_DASH_", "format=", "timeline="];
+    let directs = |pair: &str| DIRECTIVES.iter().any(|directive| pair.starts_with(directive));
     let lasting = |pair: &&str| !directs(pair) && !pair.is_empty();
     query.split('&').filter(lasting).collect::<Vec<_>>().join("&")
 }
@@ -280,6 +282,7 @@ mod tests {
     #[test]
     fn credentials_are_the_query_without_directives() {
         assert_eq!(credentials("_HLS_msn=3&token=a&_HLS_part=1&format=ts&b=c"), "token=a&b=c");
+        assert_eq!(credentials("token=a&timeline=no&_DASH_follows=YES"), "token=a");
         assert_eq!(credentials(""), "");
     }
 

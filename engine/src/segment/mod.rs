@@ -15,6 +15,7 @@ pub(crate) mod kit;
 mod lane;
 mod pace;
 mod packager;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -246,6 +247,18 @@ pub enum Item {
         /// The client takes it as it is made, and has so many parts of it already. `None` when it wants it whole.
         from: Option<u32>,
     },
+    /// The segments that begin nearest to so many target durations after their period did, whole: usually one. Who asks
+    /// for them so need not know what there is. The next one is waited for.
+    Slot {
+        /// [`Terms::id`].
+        id: u64,
+        /// Of which track; of those that come in fragments.
+        rendition: Rendition,
+        /// [`Part::period`].
+        period: u64,
+        /// How many target durations.
+        slot: u64,
+    },
     /// A part. The next one that will be cut is waited for.
     Part {
         /// [`Terms::id`].
@@ -267,9 +280,10 @@ impl Item {
     /// In which form the stream must be packaged for it. A text about no rendition is about those of their own.
     pub fn packaging(&self) -> Packaging {
         let rendition = match self {
-            Item::Init { rendition, .. } | Item::Segment { rendition, .. } | Item::Part { rendition, .. } => {
-                Some(*rendition)
-            }
+            Item::Init { rendition, .. }
+            | Item::Segment { rendition, .. }
+            | Item::Slot { rendition, .. }
+            | Item::Part { rendition, .. } => Some(*rendition),
             Item::Text(text) => text.rendition,
             Item::Clock => None,
         };

@@ -2,6 +2,7 @@
 
 mod holes;
 mod rules;
+mod slots;
 mod streams;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -18,7 +18,7 @@ use crate::{
 /// Texts that are kept, so that a thousand clients who ask for the same have it written once.
 const TEXTS_MAX: usize = 16;
 /// How far beyond the newest segment a client may ask. (RFC 8216bis, 6.2.5.2)
-const AHEAD_MAX: u64 = 2;
+pub(super) const AHEAD_MAX: u64 = 2;
 /// How much of one track is whole when nobody waits for another any more that was announced.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// Whole segments of MPEG-TS that the first list has, unless they are long: GStreamer 1.22 never gets on from a list of one,
@@ -124,6 +124,12 @@ impl Segment {
     /// True when it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Its bytes from this part on.
+    pub(super) fn bytes_from(&self, index: u32) -> impl Iterator<Item = Bytes> {
+        let parts = self.parts.iter().skip(index as usize);
+        parts.map(|part| part.bytes.clone()).filter(|bytes| !bytes.is_empty())
     }
 
     /// The track had nothing to put into it.
@@ -359,9 +365,7 @@ impl Window {
                     let next = from.is_some() && shelf.next() == (*number, 0) && !self.ended;
                     return if next { Found::Later } else { Found::Missing };
                 };
-                let parts = segment.parts.iter().skip(from.unwrap_or(0) as usize);
-                let bytes: Vec<Bytes> =
-                    parts.map(|part| part.bytes.clone()).filter(|bytes| !bytes.is_empty()).collect();
+                let bytes: Vec<Bytes> = segment.bytes_from(from.unwrap_or(0)).collect();
                 match from {
                     _ if segment.whole || self.ended => {
                         if segment.is_empty() {
@@ -373,6 +377,12 @@ impl Window {
                     Some(_) if !bytes.is_empty() => Found::Open(bytes, segment.parts.len() as u32),
                     _ => Found::Later,
                 }
+            }
+            Item::Slot { id, rendition, period, slot } => {
+                let Some(terms) = self.terms() else { return Found::Missing };
+                let shelf = self.of(*id, *rendition);
+                shelf
+                    .map_or(Found::Missing, |shelf| shelf.of_slot((*period, *slot), terms.target, self.ended))
             }
             Item::Part { id, rendition, number, index } => {
                 let Some(shelf) = self.of(*id, *rendition) else { return Found::Missing };
