@@ -35,6 +35,7 @@ pub mod protocol;
 pub mod record;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
+pub mod rtp;
 #[cfg(feature = "segment")]
 pub mod segment;
 pub mod session;
@@ -44,3 +45,5 @@ pub mod stats;
 pub mod storage;
 pub mod stream;
 pub mod time;
+#[cfg(feature = "mpegts")]
+pub mod udp;

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 use shardcast_engine::{
     access::Keys,
     limits::{DoorLimits, StreamLimits},
+    media::StreamName,
     protocol::{Protocol, built_in},
     segment,
     settings::{AppSettings, Settings},
+    udp::Intake,
 };
 
 pub use self::parse::Fault;
@@ -68,6 +70,8 @@ pub struct Config {
     pub stream: Stream,
     /// Per app, the keys of `[stream]` that differ. A key that is not given is taken from `[stream]`.
     pub apps: BTreeMap<String, Stream>,
+    /// Streams that do not come in by a door, by their names: where each comes from.
+    pub streams: BTreeMap<String, Source>,
     /// Where and how recordings are written. Which streams are recorded is a key of `[stream]` and `[apps.NAME]`.
     pub record: Record,
     /// Who may publish and play.
@@ -202,6 +206,14 @@ pub struct Stream {
     pub record: bool,
 }
 
+/// Where a stream comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Source {
+    /// `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`: an MPEG transport stream that is sent there, [as said](Intake::parse).
+    pub pull: String,
+}
+
 /// Where and how recordings are written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -314,6 +326,13 @@ impl Config {
             },
         }
     }
+    /// The streams that are sent to this node unasked, and where to. What [`check`] finds wrong is left out.
+    pub fn intakes(&self) -> Vec<(StreamName, Intake)> {
+        let parse = |(name, source): (&String, &Source)| {
+            Some((StreamName::parse(name).ok()?, Intake::parse(&source.pull).ok()?))
+        };
+        self.streams.iter().filter_map(parse).collect()
+    }
     /// Where recordings go.
     pub fn recordings(&self) -> disk::Recordings {
         disk::Recordings { directory: self.record.dir.clone(), sync: self.record.sync.into() }
@@ -423,6 +442,7 @@ impl Default for Config {
             limits: Limits::default(),
             stream: Stream::default(),
             apps: BTreeMap::new(),
+            streams: BTreeMap::new(),
             record: Record::default(),
             auth: Auth::default(),
             log: Log::default(),

@@ -13,6 +13,7 @@ use shardcast_engine::{
     protocol::{Protocol, Transport},
     record::Fault,
     settings::Settings,
+    udp::Intake,
 };
 use shardcast_io::{
     cpu, probe,
@@ -52,6 +53,8 @@ pub struct NodeOptions {
     pub recordings: Option<Recordings>,
     /// Takes log lines. Called on the shards' threads; must not block.
     pub notices: Arc<dyn Fn(CoreId, Notice) + Send + Sync>,
+    /// Streams that are sent to this node unasked, and where to.
+    pub intakes: Vec<(StreamName, Intake)>,
     /// A built-in publisher: its stream, and how its conversation is opened.
     pub demo: Option<(StreamName, Protocol)>,
     /// Another program lives with the node, and has frames for it or wants some.
@@ -97,6 +100,14 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
             doors.push((*protocol, listener));
         }
         let id = mesh.core();
+        let mut intakes = Vec::new();
+        for (name, intake) in options.intakes.iter().filter(|(name, _)| owner_of(name, options.shards) == id)
+        {
+            let socket = udp::bind_feed(intake.address, intake.interface.as_deref(), intake.source);
+            let socket = socket
+                .map_err(|error| about(&format!("what is sent to {} as {name}", intake.address), &error))?;
+            intakes.push((name.clone(), intake.clone(), socket));
+        }
         let notices = options.notices.clone();
         let parts = ShardParts {
             mesh,
@@ -109,6 +120,7 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
             cores: options.shards,
             guests: host_door.map(Guests::new),
             demo: options.demo.as_ref().filter(|_| demo_owner == Some(id)).map(|(_, protocol)| *protocol),
+            intakes,
         };
         shards.push((parts, core));
     }
@@ -155,7 +167,9 @@ fn ensure_free(doors: &[(Protocol, SocketAddr)]) -> io::Result<()> {
 
 /// Looks whether all shards can open what they need: an executor that cannot panics.
 fn ensure_descriptors(options: &NodeOptions) -> io::Result<()> {
-    let needed = u64::from(options.shards) * (SHARD_DESCRIPTORS + options.doors.len() as u64);
+    let each = SHARD_DESCRIPTORS + options.doors.len() as u64;
+    // An intake has a socket, and so has its session.
+    let needed = u64::from(options.shards) * each + 2 * options.intakes.len() as u64;
     let left = probe::nofile_left()?;
     if left >= needed {
         return Ok(());

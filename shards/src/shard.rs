@@ -8,6 +8,7 @@ mod datagrams;
 mod doors;
 mod guests;
 mod harvest;
+mod intakes;
 mod secure;
 #[cfg(not(feature = "http"))]
 mod single;
@@ -29,11 +30,13 @@ use std::{
 use glommio::timer::Timer;
 use shardcast_engine::{
     hub::{ConnectionId, Hub, Input, Level, Lost, Notice, Output},
+    media::StreamName,
     observe::StreamEvent,
     protocol::Protocol,
     settings::Settings,
     stats::{DoorStats, ShardStats},
     time::{Now, Wall},
+    udp::Intake,
 };
 use shardcast_io::{
     cache, clock,
@@ -44,6 +47,7 @@ use self::{
     doors::{Door, Peer, Receives, Stage, connection_of, word_for},
     guests::next_look,
     harvest::{HARVEST_COMPLETIONS, Harvest, shortest_flush},
+    intakes::Intakes,
 };
 use crate::{
     control::link::{Port, Report, Request},
@@ -100,6 +104,8 @@ pub struct ShardParts {
     pub guests: Option<Guests>,
     /// Which of the doors speak TLS, if any do.
     pub secured: Option<Secured>,
+    /// Streams of this core that are sent to it unasked, and the socket of each.
+    pub intakes: Vec<(StreamName, Intake, UdpSocket)>,
 }
 
 /// One core's loop.
@@ -109,6 +115,7 @@ pub struct Shard {
     mesh: Mesh,
     disk: Option<Disk>,
     doors: Vec<Door>,
+    intakes: Intakes,
     port: Port,
     settings: Arc<Settings>,
     shortest_flush: Duration,
@@ -151,8 +158,8 @@ impl Shard {
     /// # Errors
     /// The ring could not be made.
     pub fn new(parts: ShardParts) -> io::Result<Shard> {
-        let ShardParts { mesh, doors, port, settings, recordings, notices, cores, demo, guests, secured } =
-            parts;
+        let ShardParts { mesh, doors, port, settings, recordings, notices, .. } = parts;
+        let ShardParts { cores, demo, guests, secured, intakes, .. } = parts;
         let mut ring = Ring::new(&RingConfig::default())?;
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
@@ -167,6 +174,7 @@ impl Shard {
             }
             rows.push(row);
         }
+        let intakes = Intakes::open(intakes, &mut ring)?;
         let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
         let mut hub = Hub::new(mesh.core(), cores, settings.clone());
         if guests.is_some() {
@@ -178,6 +186,7 @@ impl Shard {
             disk,
             mesh,
             doors: rows,
+            intakes,
             port,
             shortest_flush: shortest_flush(&settings),
             settings,
@@ -205,7 +214,9 @@ impl Shard {
         if let Some(protocol) = demo {
             let now = shard.clock();
             let session = protocol.begin(&shard.settings.doors, now);
-            shard.seat(session, protocol.name, now);
+            if let Some(connection) = shard.seat(session, protocol.name, Self::NOBODY, now) {
+                shard.hub.trust(connection);
+            }
         }
         Ok(shard)
     }
@@ -361,6 +372,7 @@ impl Shard {
                         self.ring.stop_listening(door as u64);
                         self.ring.stop_datagrams(door as u64);
                     }
+                    self.intakes.stop(&mut self.ring);
                     self.resting_doors.clear();
                     self.hub.handle(Input::Drain, now);
                     #[cfg(feature = "http")]
@@ -401,7 +413,7 @@ impl Shard {
         Report {
             stats,
             profile: self.profile.clone(),
-            doors: doors.collect(),
+            doors: doors.chain(self.intakes.stats(|held| self.is_here(held))).collect(),
             lanes: self.mesh.depths().collect(),
             streams: self.hub.streams(),
         }
@@ -609,14 +621,15 @@ impl Shard {
                     self.accept_failed(token as usize, &error, now);
                 }
             }
-            Completion::Datagram { token, datagram, lost } => {
-                self.came(token as usize, &datagram, lost, now);
-            }
-            Completion::DatagramsStopped { token, error } => {
-                if let Some(error) = error {
-                    self.accept_failed(token as usize, &error, now);
-                }
-            }
+            Completion::Datagram { token, datagram, lost } => match intakes::number_of(token) {
+                Some(number) => self.taken_in(number, &datagram, lost, now),
+                None => self.came(token as usize, &datagram, lost, now),
+            },
+            Completion::DatagramsStopped { token, error: Some(error) } => match intakes::number_of(token) {
+                Some(number) => self.intake_failed(number, &error, now),
+                None => self.accept_failed(token as usize, &error, now),
+            },
+            Completion::DatagramsStopped { error: None, .. } => {}
             Completion::Received { socket, bytes } => {
                 let connection = connection_of(socket);
                 let Some(peer) = self.peer(connection).filter(|peer| peer.stage != Stage::Lingering) else {

@@ -36,6 +36,10 @@ pub fn doors(config: &Config, demo: Option<&str>) -> String {
             line("play", format!("ffplay \"{name}://{host}/{shown}.flv{play_key}\""));
         }
     }
+    for (name, intake) in config.intakes() {
+        let scheme = if intake.wrapped { "rtp" } else { "udp" };
+        line("takes in", format!("{name} from {scheme}://{}", intake.address));
+    }
     if let Some(address) = config.control_door() {
         line("metrics", format!("http://{}/metrics", host(address)));
     }

@@ -182,6 +182,7 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
             [&media[..], &["access", "segment"]].concat()
         }
         "container" => media,
+        "rtp" => base,
         "datagram" => [&media[..], &["session"]].concat(),
         "flv" | "fmp4" | "mpegts" => [&media[..], &["container", "session"]].concat(),
         // The stream's numbered frames cross between cores, and the cores that want them are the stream's subscribers.
@@ -202,6 +203,7 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "http2" => [&media[..], &["http", "session"]].concat(),
         // A protocol never names another.
         "rtmp" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),
+        "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
         "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "session"]].concat(),
         "lib" => Vec::new(),
         _ => return None,

@@ -51,6 +51,8 @@ pub struct Connection {
     queued: bool,
     /// The log knows that its wish was refused; a session that ends over it says nothing new.
     refused: bool,
+    /// The operator has said what it publishes: nobody need be asked.
+    pub trusted: bool,
     /// What it wished for last.
     pub wished: Option<Action>,
     /// Which stream it may fetch by which credentials; asked once, not for each segment.
@@ -278,6 +280,7 @@ impl Hub {
             armed: NEVER,
             queued: false,
             refused: false,
+            trusted: false,
             wished: None,
             #[cfg(feature = "segment")]
             may_fetch: 0,
@@ -288,6 +291,13 @@ impl Hub {
         if !self.timers.is_set(Timer::Sweep) {
             self.swept = now;
             self.timers.set(Timer::Sweep, Some(now.after(SWEEP)));
+        }
+    }
+
+    /// Lets a connection publish without asking whether it may: the operator has said what it publishes.
+    pub fn trust(&mut self, connection: ConnectionId) {
+        if let Some(connection) = self.connection(connection) {
+            connection.trusted = true;
         }
     }
 

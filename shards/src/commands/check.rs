@@ -41,6 +41,9 @@ pub fn report(config: &Config) -> String {
     if let Some(address) = config.control_door() {
         line("door", format!("control on tcp {address}"));
     }
+    for (name, source) in &config.streams {
+        line("takes in", format!("{name} from {}", source.pull));
+    }
     if config.tls.is_set() {
         let Tls { certificate, key } = &config.tls;
         line("tls", format!("certificate {}, key {}", certificate.display(), key.display()));

@@ -122,6 +122,7 @@ fn options(args: &ServeArgs, config: &Config, log: &Log) -> io::Result<NodeOptio
         secured: config.secured().map_err(io::Error::other)?,
         recordings: Some(config.recordings()),
         notices: Arc::new(move |core, notice| log.write(LogLine::notice(core, notice))),
+        intakes: config.intakes(),
         demo,
         hosted: false,
     })

@@ -9,6 +9,7 @@ use shardcast_engine::{
     limits,
     media::StreamName,
     protocol::{Protocol, Transport, built_in},
+    udp::Intake,
 };
 
 use super::{Config, Stream, Tls, units::show_duration};
@@ -79,6 +80,7 @@ pub fn check(config: &Config, host: Option<Host<'_>>) -> Vec<Breach> {
         )
     });
     check_hls(config, &mut breaches);
+    check_streams(config, &mut breaches);
     breaches.unless(!config.record.dir.as_os_str().is_empty(), "record.dir", || "needs a directory".into());
     breaches.0
 }
@@ -94,6 +96,41 @@ fn check_hls(config: &Config, breaches: &mut Breaches) {
         breaches.unless((least..=most).contains(&length), key, || {
             format!("between \"{}\" and \"{}\"", show_duration(least), show_duration(most))
         });
+    }
+}
+
+fn check_streams(config: &Config, breaches: &mut Breaches) {
+    let mut taken: Vec<(&str, Intake)> = Vec::new();
+    for (name, source) in &config.streams {
+        let key = format!("streams.{name}");
+        if let Err(error) = StreamName::parse(name) {
+            breaches.unless(false, &key, || format!("{name:?} cannot be a stream: {}", error.why));
+        }
+        let key = format!("{key}.pull");
+        let intake = match Intake::parse(&source.pull) {
+            Ok(intake) => intake,
+            Err(error) => {
+                breaches.unless(false, &key, || {
+                    format!("{:?}, at character {}: {}", source.pull, error.at, error.why)
+                });
+                continue;
+            }
+        };
+        let address = intake.address;
+        // Whoever reaches it could send something in the stream's name; no key is asked for here.
+        let guarded = is_loopback(address.ip()) || intake.source.is_some() || config.allow_anonymous;
+        breaches.unless(guarded, &key, || {
+            format!(
+                "{address} can be reached by others, and anyone could send there: say from which address it comes (?source=...), or \
+                 say allow_anonymous = true"
+            )
+        });
+        match taken.iter().find(|(_, other)| !intake.is_multicast() && meet(other.address, address)) {
+            Some((other, _)) => {
+                breaches.unless(false, &key, || format!("{address} is what {other} takes already"));
+            }
+            None => taken.push((name, intake)),
+        }
     }
 }
 

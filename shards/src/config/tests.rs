@@ -55,6 +55,43 @@ fn the_apps_of_the_example_are_legal_once_they_are_uncommented() {
 }
 
 #[test]
+fn the_streams_of_the_example_are_legal_once_they_are_uncommented() {
+    let (head, tail) = EXAMPLE.split_once("# [streams.\"live/news\"]").unwrap();
+    let (stream, tail) = tail.split_once("\n\n").unwrap();
+    let text = format!("{head}[streams.\"live/news\"]{}\n\n{tail}", stream.replace("\n# ", "\n"));
+    let document = read(&text).unwrap();
+    assert_eq!(document.check(), []);
+    let [(name, intake)] = &document.config.intakes()[..] else { panic!("there is one") };
+    assert_eq!((name.as_str(), intake.address), ("live/news", "239.1.1.1:5000".parse().unwrap()));
+    assert!(intake.interface.is_some() && intake.source.is_some() && intake.program.is_some());
+}
+
+#[test]
+fn what_is_sent_here_unasked_is_taken_from_this_machine_or_from_whom_the_operator_named() {
+    let of = |name: &str, pull: &str| format!("[streams.\"{name}\"]\npull = \"{pull}\"\n");
+    for pull in ["udp://127.0.0.1:5000", "udp://[::1]:5000", "udp://0.0.0.0:5000?source=10.0.0.7"] {
+        assert_eq!(refusal(&of("live/a", pull)), "", "{pull}");
+    }
+    for pull in ["udp://0.0.0.0:5000", "rtp://239.1.1.1:5000", "udp://10.0.0.1:5000?program=1"] {
+        let why = refusal(&of("live/a", pull));
+        assert!(why.starts_with("test.toml:2: streams.live/a.pull: ") && why.contains("?source="), "{why}");
+        assert!(why.contains("allow_anonymous"), "{why}");
+        assert_eq!(refusal(&format!("allow_anonymous = true\n{}", of("live/a", pull))), "");
+    }
+    let why = refusal(&of("live/a", "http://camera/"));
+    assert!(why.contains("udp:// or rtp://"), "{why}");
+    let why = refusal(&of("live/a/b", "udp://127.0.0.1:5000"));
+    assert!(why.starts_with("test.toml:1: streams.live/a/b: "), "{why}");
+    let why = refusal("[streams.\"live/a\"]\n");
+    assert!(why.starts_with("test.toml:1: streams.live/a.pull: "), "{why}");
+    let twice = |one: &str, other: &str| of("live/a", one) + &of("live/b", other);
+    let why = refusal(&twice("udp://127.0.0.1:5000", "udp://127.0.0.1:5000?program=2"));
+    assert!(why.contains("127.0.0.1:5000 is what live/a takes already"), "{why}");
+    let group = "udp://239.1.1.1:5000?source=10.0.0.7";
+    assert_eq!(refusal(&twice(group, &format!("{group}&program=2"))), "", "each has its copy");
+}
+
+#[test]
 fn the_defaults_break_no_rule_and_are_the_engines_own() {
     assert_eq!(Document::default().check(), []);
     assert_eq!(Config::default().stream.limits(), StreamLimits::default());

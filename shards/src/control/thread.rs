@@ -174,6 +174,10 @@ pub fn announce(log: &Log, document: &Document, file: Option<&Path>) {
     {
         log.write(LogLine { protocol: Some(door), ..LogLine::info("listening").detail(address.to_string()) });
     }
+    for (name, intake) in config.intakes() {
+        let line = LogLine::info("listening").detail(format!("{}, for {name}", intake.address));
+        log.write(LogLine { protocol: Some("udp"), ..line });
+    }
     if config.tls.is_set() {
         log.write(match ktls::refusal() {
             None => LogLine::info("the kernel seals what TLS 1.3 sends"),

@@ -59,6 +59,7 @@ impl NodeBuilder {
                 settings: Arc::new(Settings::default()),
                 recordings: None,
                 notices: Arc::new(|_, _| {}),
+                intakes: Vec::new(),
                 demo: None,
                 hosted: true,
             },
@@ -135,6 +136,7 @@ impl NodeBuilder {
         self.options.shards = u16::try_from(document.config.shard_count()).unwrap_or(u16::MAX);
         self.options.settings = Arc::new(document.config.settings());
         self.options.recordings = Some(document.config.recordings());
+        self.options.intakes = document.config.intakes();
         self.config = Some(document);
         self.own_settings = false;
         self

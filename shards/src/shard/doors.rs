@@ -164,25 +164,33 @@ impl Shard {
     }
 
     /// Gives a conversation without a peer a connection: its socket leads nowhere and nobody reads it, and everything else about
-    /// it is like any other. Without a descriptor there is none, and dropping the session says so.
+    /// it is like any other. Log lines name `peer`. Without a descriptor there is none, and dropping the session says so.
     pub(super) fn seat(
         &mut self,
         session: Box<dyn Session>,
         door: &'static str,
+        peer: SocketAddr,
         now: Now,
     ) -> Option<ConnectionId> {
         let id = self.ring.add(UnixDatagram::unbound().ok()?.into()).ok()?;
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let connection = self.enter(id, usize::MAX, peer.ip());
         self.hub.handle(Input::Connected { connection, door, peer, session }, now);
         Some(connection)
     }
 
-    pub(super) fn accept_failed(&mut self, door: usize, error: &io::Error, now: Now) {
-        // Descriptors are exhausted, as a rule. Trying again at once would spin; closing connections helps, time does.
-        if self.resting_doors.iter().all(|(_, resting)| *resting != door) {
-            self.resting_doors.push((now.after(ACCEPT_REST), door));
+    /// Whom log lines name where there is nobody.
+    pub(super) const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    /// Tries again in a moment what has failed for want of descriptors, as a rule. At once it would spin; closing connections
+    /// helps, time does.
+    pub(super) fn rest(&mut self, token: usize, now: Now) {
+        if self.resting_doors.iter().all(|(_, resting)| *resting != token) {
+            self.resting_doors.push((now.after(ACCEPT_REST), token));
         }
+    }
+
+    pub(super) fn accept_failed(&mut self, door: usize, error: &io::Error, now: Now) {
+        self.rest(door, now);
         let told = &mut self.doors[door].alarmed;
         if told.is_some_and(|told| now.since(told) < ACCEPT_ALARM_INTERVAL) {
             return;
@@ -296,6 +304,12 @@ impl Shard {
             self.forget_here(&peer);
         }
         self.ring.close(id);
+    }
+
+    /// Whether the connection is still there.
+    pub(super) fn is_here(&self, connection: ConnectionId) -> bool {
+        let peer = self.peers.get(connection.slot as usize).and_then(Option::as_ref);
+        peer.is_some_and(|peer| connection_of(peer.id) == connection)
     }
 
     pub(super) fn peer(&mut self, connection: ConnectionId) -> Option<&mut Peer> {

@@ -38,7 +38,7 @@ impl Shard {
                 Word::Enter { number, session } => {
                     // What the host asked for before it brought this one holds for it.
                     self.take_requests(now);
-                    let Some(connection) = self.seat(session, DOOR, now) else { continue };
+                    let Some(connection) = self.seat(session, DOOR, Self::NOBODY, now) else { continue };
                     guests.connections.insert(number, connection);
                     self.look(connection, now);
                 }
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(next_look(flush, millis(33)), Some(millis(64)));
         assert_eq!(
             next_look(Duration::from_millis(100), millis(0)),
-            Some(millis(31)),
+            Some(millis(38)),
             "short enough to sleep in the ring"
         );
         assert_eq!(next_look(Duration::ZERO, millis(5)), None);

@@ -2,7 +2,8 @@
 //!
 //! No fault is fatal. What is broken is left out and counted ([`Counters`]), and what comes next is read.
 //!
-//! Of the first program, one stream of pictures and one of sound are carried: what frames go out by has room for no more.
+//! Of one program, the first or the one that is asked for, one stream of pictures and one of sound are carried: what frames go
+//! out by has room for no more.
 //! Each PES packet with pictures is taken as an access unit. NAL units become length-prefixed, delimiters, filler and
 //! parameter sets are taken out, and parameter sets make the track's configuration. Sound is cut into frames wherever PES
 //! packets begin. Frames keep the times of their PES packets, on a clock of 90 kHz that does not wrap; the program's clock is
@@ -98,6 +99,20 @@ pub struct Counters {
 }
 
 impl Demuxer {
+    /// For the program of this number (`program_number`), or the first that is listed.
+    ///
+    /// ```
+    /// use shardcast_engine::mpegts::Demuxer;
+    ///
+    /// let demuxer = Demuxer::of_program(Some(2));
+    /// assert_eq!(demuxer.held_bytes(), 0);
+    /// ```
+    pub fn of_program(number: Option<u16>) -> Self {
+        let mut demuxer = Demuxer::default();
+        demuxer.transport.wanted = number;
+        demuxer
+    }
+
     /// Takes bytes, cut anywhere, and emits what is in them as [`Event::Frame`] or [`Event::Remark`].
     pub fn push(&mut self, bytes: &[u8], emit: &mut dyn FnMut(Event)) {
         let Demuxer { sync, transport } = self;
@@ -129,6 +144,8 @@ impl Demuxer {
 #[derive(Debug)]
 struct Transport {
     associations: Table,
+    /// The number of the program that is carried; the first is where there is none.
+    wanted: Option<u16>,
     program: Option<Program>,
     tracks: Vec<Track>,
     /// One for all streams of the program, so that all pass the wrap alike.
@@ -143,6 +160,7 @@ impl Default for Transport {
     fn default() -> Self {
         Transport {
             associations: Table::default(),
+            wanted: None,
             program: None,
             tracks: Vec::new(),
             clock: Unwrapper::new(TIME_BITS),
@@ -252,7 +270,7 @@ impl Transport {
             self.counters.broken_sections += 1;
             return;
         };
-        let current = self.program.as_ref().map(|program| program.number);
+        let current = self.wanted.or(self.program.as_ref().map(|program| program.number));
         let mut listed = section.programs();
         let chosen = match current {
             Some(number) => {
@@ -261,7 +279,7 @@ impl Transport {
                 if same.is_none() && section.last_number > 0 {
                     return;
                 }
-                same.or_else(|| listed.next())
+                same.or_else(|| listed.next().filter(|_| self.wanted.is_none()))
             }
             None => listed.next(),
         };
