@@ -125,7 +125,7 @@ fn a_run_against_the_server_passes_its_checks_and_writes_its_reports() {
     assert!(outcome.checks.passed(), "{:?}", outcome.checks);
     assert_eq!((outcome.checks.missing_pictures, outcome.traffic.publishers), (0, 2));
     assert_eq!((outcome.scenario.as_str(), outcome.server.as_str()), ("smoke", "shardcast"));
-    assert_eq!(outcome.about, "shardcast, flush 33ms, 1 shard(s)");
+    assert_eq!(outcome.about, "shardcast, flush 40ms, 1 shard(s)");
     assert!(!outcome.settings.keys().any(|name| name.ends_with("_port")), "{:?}", outcome.settings);
     assert!(outcome.latency.count > 0 && outcome.first_key.count == 12);
     assert!(outcome.metrics.get("shardcast_sent_bytes_total").is_some_and(|bytes| *bytes > 1e6));

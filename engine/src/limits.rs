@@ -174,7 +174,7 @@ impl Default for StreamLimits {
             group_frames: 4096,
             group_bytes: 32 << 20,
             group_duration: Duration::from_secs(30),
-            flush: Duration::from_millis(33),
+            flush: Duration::from_millis(40),
             viewer_lag: Duration::from_secs(3),
             viewer_stall: Duration::from_secs(30),
             reconnect_window: Duration::from_secs(10),

@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long, value_name = "RATE", default_value = "4Mbit", value_parser = units::bitrate)]
     pub bitrate: u64,
     /// How often what is due is sent; "0ms" sends each frame by itself
-    #[arg(long, value_name = "TIME", default_value = "33ms", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "40ms", value_parser = units::duration)]
     pub flush: Duration,
     /// An FLV file whose frames say how large each flush is, in place of the built-in clip's
     #[arg(long, value_name = "FILE")]

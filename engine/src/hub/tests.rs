@@ -185,7 +185,7 @@ fn a_session_that_is_always_late_holds_up_nobody() {
             room.hub.handle(Input::Timeout, room.now);
             assert!(room.hub.deadline().unwrap() > room.now, "there is a pause");
         }
-        assert!(room.now.since(before) <= Duration::from_millis(34), "the others are flushed as ever");
+        assert!(room.now.since(before) <= Duration::from_millis(41), "the others are flushed as ever");
         while room.next().is_some() {}
     }
     assert_eq!(room.hub.stats().errors_panicked, 0);

@@ -490,8 +490,8 @@ const RECORD_BYTES_MAX: usize = 1 << 14;
 /// What a record takes beside what it carries: 5 bytes of head, 16 of tag, the type or 8 bytes of nonce. A guess that is too
 /// small costs a second try.
 const RECORD_OVERHEAD: usize = 32;
-/// Bytes that are sealed at once, and so what a viewer makes us hold that has stopped reading. Four whole records: at 33 ms
-/// that is 16 Mbit/s in one send, and a faster stream takes two.
+/// Bytes that are sealed at once, and so what a viewer makes us hold that has stopped reading. Four whole records: at 40 ms
+/// that is 13 Mbit/s in one send, and a faster stream takes two.
 pub const PIECE_BYTES_MAX: usize = 4 * RECORD_BYTES_MAX;
 /// How often a receive is ended for the keys to go to the kernel. A peer whose records come in many parts may have each time
 /// sent the beginning of one.
