@@ -2,16 +2,20 @@
 //! programs read, and what was read is what was published.
 
 use std::{
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use shardcast_tests::clients::{
+    Folder,
     flv::{self, AUDIO, Tag, VIDEO},
     forms::{Expected, Form, Player, follow},
-    media::{Clip, Kind},
+    media::{Clip, GROUP, Kind},
+    packaged,
+    packets::Packets,
     rtmp::Peer,
     server::{Server, Setup},
+    web::{Web, get_when_there},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -185,4 +189,43 @@ fn late_sound_comes_back(clip: &Clip, server: &Server, publish: impl FnOnce()) {
         if heard { &with_sound } else { &without }.assert_read(&reading);
     }
     with_sound.assert_all_read(&rest);
+}
+
+#[test]
+fn without_a_timeline_whoever_reckons_from_the_clock_gets_all() {
+    const ROUNDING: i64 = 2_000;
+    for kind in [Kind::H264, Kind::H264Irregular] {
+        let clip = Clip::of(kind, 9);
+        let server = Setup::new().start();
+        let publisher = clip.publish(&server.rtmp_url("live/cam"));
+        let live = get_when_there(&server, "/live/cam/manifest.mpd?timeline=no").text().to_owned();
+        let manifest = packaged::manifest(&live);
+        let (folder, mut web) = (Folder::new("slots"), Web::connect(&server));
+        let mut all = Packets::default();
+        for set in &manifest.periods[0].adaptations {
+            let template = packaged::template_of(set);
+            assert!(template.SegmentTimeline.is_none() && template.duration.is_some(), "{live}");
+            let [initialization, media] = [&template.initialization, &template.media]
+                .map(|name| format!("/live/cam/{}", name.as_deref().expect("a template of names")));
+            let mut bytes = web.get(&initialization).body;
+            for slot in template.startNumber.expect("it is said").. {
+                let page = web.get(&media.replace("$Number$", &slot.to_string()));
+                if page.status == 404 {
+                    break;
+                }
+                assert_eq!(page.status, 200, "slot {slot}: {}", page.head);
+                bytes.extend(page.body);
+            }
+            let path = folder.path().join("track.mp4");
+            fs::write(&path, &bytes).expect("an own folder");
+            let got = Packets::of_file(clip.ffmpeg, &path);
+            all.video.extend(got.video);
+            all.audio.extend(got.audio);
+        }
+        publisher.succeed(PATIENCE);
+        let (video, audio) = all.assert_run(&clip.packets, ROUNDING);
+        let (video, audio) = (video.expect("pictures"), audio.expect("sound"));
+        assert!(video.first <= GROUP && video.first + video.count == clip.packets.video.len(), "{video:?}");
+        assert_eq!(audio.first + audio.count, clip.packets.audio.len(), "{audio:?}");
+    }
 }

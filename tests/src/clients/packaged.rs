@@ -301,7 +301,11 @@ fn is_gap(segment: &MediaSegment) -> bool {
     segment.unknown_tags.iter().any(|tag| tag.tag == "X-GAP")
 }
 
-fn template_of(set: &AdaptationSet) -> &SegmentTemplate {
+/// What names the segments of a set.
+///
+/// # Panics
+/// When nothing does.
+pub fn template_of(set: &AdaptationSet) -> &SegmentTemplate {
     let of_representation = || set.representations.iter().find_map(|it| it.SegmentTemplate.as_ref());
     set.SegmentTemplate.as_ref().or_else(of_representation).expect("segments are named by a template")
 }
