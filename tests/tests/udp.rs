@@ -78,9 +78,18 @@ fn assert_ends(got: &Packets, source: &Packets, what: &str) {
     assert_eq!(audio.first + audio.count, source.audio.len(), "sound {what}");
 }
 
-/// Follows the stream by MPEG-TS while `publish` sends it.
+/// Follows the stream by MPEG-TS while `publish` sends it, which does not begin before the viewer is there: some senders here are
+/// much faster than their clip.
 fn followed(server: &Server, name: &str, clip: &Clip, publish: impl FnOnce()) -> Vec<Reading> {
-    follow(server, name, &[Player::of(Form::Ts, clip)], publish)
+    follow(server, name, &[Player::of(Form::Ts, clip)], || {
+        wait_for_viewers(server, 1.0);
+        publish();
+    })
+}
+
+fn wait_for_viewers(server: &Server, count: f64) {
+    let are_there = || server.metric("shardcast_viewers").filter(|viewers| *viewers >= count);
+    wait_for(PATIENCE, are_there).expect("viewers come");
 }
 
 #[test]
@@ -128,8 +137,10 @@ fn a_group_is_joined_and_two_streams_take_a_program_each() {
     let (first, second) = thread::scope(|scope| {
         let second =
             scope.spawn(|| follow(&server, "live/second", &[Player::of(Form::Ts, &clip)], || {}).remove(0));
-        let first =
-            followed(&server, "live/first", &clip, || drop(send(&clip, programs, &url).succeed(PATIENCE)));
+        let first = followed(&server, "live/first", &clip, || {
+            wait_for_viewers(&server, 2.0);
+            send(&clip, programs, &url).succeed(PATIENCE);
+        });
         (first, second.join().expect("the player comes to the end"))
     });
     assert_whole(&clip, &first[0]);
