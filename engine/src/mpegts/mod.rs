@@ -33,5 +33,6 @@ mod wire;
 
 pub use demux::Demuxer;
 pub use file::CONTAINER;
+pub(crate) use packet::{PACKET_BYTES, SYNC_BYTE};
 pub use segment::Segmenter;
 pub use wire::{FORM, TsWire};

@@ -3,11 +3,11 @@
 use bytes::{BufMut, BytesMut};
 
 /// Bytes of a packet.
-pub(super) const PACKET_BYTES: usize = 188;
+pub(crate) const PACKET_BYTES: usize = 188;
 /// Bytes of a packet after its head.
 pub(super) const PAYLOAD_BYTES: usize = PACKET_BYTES - 4;
 /// What each packet begins with.
-pub(super) const SYNC_BYTE: u8 = 0x47;
+pub(crate) const SYNC_BYTE: u8 = 0x47;
 
 /// The bit of a packet's second byte in which a PES packet or a table begins.
 pub(super) const UNIT_START: u16 = 0x4000;

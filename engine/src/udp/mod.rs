@@ -8,7 +8,10 @@ mod session;
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{error::Error, limits};
+use crate::{
+    error::Error,
+    mpegts::{PACKET_BYTES, SYNC_BYTE},
+};
 
 pub use session::Session;
 
@@ -111,10 +114,6 @@ impl Intake {
     }
 }
 
-/// Bytes of a transport stream's packet, and what each begins with. (ISO/IEC 13818-1, 2.4.3.2)
-const PACKET_BYTES: usize = 188;
-const SYNC_BYTE: u8 = 0x47;
-
 /// What a datagram holds: whole packets of a transport stream, as they are or inside RTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Datagram<'a> {
@@ -139,8 +138,6 @@ impl<'a> Datagram<'a> {
 fn is_packets(bytes: &[u8]) -> bool {
     bytes.len() >= PACKET_BYTES && bytes.first() == Some(&SYNC_BYTE)
 }
-
-const _: () = assert!(PACKET_BYTES < limits::DATAGRAM_BYTES_MAX);
 
 #[cfg(test)]
 mod tests {
