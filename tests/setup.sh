@@ -29,7 +29,8 @@ gstreamer1.0-plugins-good|-|GStreamer: FLV
 gstreamer1.0-plugins-bad|-|GStreamer: rtmp2sink and rtmp2src
 gstreamer1.0-plugins-ugly|-|GStreamer: x264
 gstreamer1.0-libav|-|GStreamer: AAC
-mpv|mpv|plays HTTP-FLV
+gstreamer1.0-rtsp|-|GStreamer: rtspclientsink
+mpv|mpv|plays HTTP-FLV and RTSP
 vlc-bin|vlc|plays HTTP-FLV
 vlc-plugin-base|-|VLC: FLV, H.264 and AAC
 xvfb|Xvfb|a screen for OBS

@@ -64,6 +64,8 @@ pub struct Watch {
 pub enum Door {
     /// `rtmp://`
     Rtmp,
+    /// `rtsp://`, inside the connection.
+    Rtsp,
     /// `http://....flv`
     HttpFlv,
     /// `http://....ts`
@@ -92,12 +94,14 @@ pub struct Time {
 
 impl Door {
     /// All of them.
-    pub const ALL: [Door; 6] = [Door::Rtmp, Door::HttpFlv, Door::HttpTs, Door::Hls, Door::LlHls, Door::Dash];
+    pub const ALL: [Door; 7] =
+        [Door::Rtmp, Door::Rtsp, Door::HttpFlv, Door::HttpTs, Door::Hls, Door::LlHls, Door::Dash];
 
     /// As a scenario and a server file name it.
     pub const fn name(self) -> &'static str {
         match self {
             Door::Rtmp => "rtmp",
+            Door::Rtsp => "rtsp",
             Door::HttpFlv => "http-flv",
             Door::HttpTs => "http-ts",
             Door::Hls => "hls",

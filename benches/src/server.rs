@@ -55,6 +55,8 @@ pub struct Doors {
     pub publish: Option<String>,
     /// `rtmp://`
     pub rtmp: Option<String>,
+    /// `rtsp://`
+    pub rtsp: Option<String>,
     /// `http://`, FLV without an end.
     pub http_flv: Option<String>,
     /// `http://`, a transport stream without an end.
@@ -280,6 +282,7 @@ impl Doors {
         Ok(Doors {
             publish: door(&self.publish)?,
             rtmp: door(&self.rtmp)?,
+            rtsp: door(&self.rtsp)?,
             http_flv: door(&self.http_flv)?,
             http_ts: door(&self.http_ts)?,
             hls: door(&self.hls)?,
@@ -293,6 +296,7 @@ impl Doors {
     pub fn for_viewers(&self, door: Door) -> Option<&str> {
         let door = match door {
             Door::Rtmp => &self.rtmp,
+            Door::Rtsp => &self.rtsp,
             Door::HttpFlv => &self.http_flv,
             Door::HttpTs => &self.http_ts,
             Door::Hls => &self.hls,

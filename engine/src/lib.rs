@@ -36,6 +36,8 @@ pub mod record;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
 pub mod rtp;
+#[cfg(feature = "rtsp")]
+pub mod rtsp;
 #[cfg(feature = "segment")]
 pub mod segment;
 pub mod session;

@@ -81,6 +81,8 @@ pub fn built_in() -> Vec<Protocol> {
         RTMP,
         #[cfg(feature = "http")]
         HTTP,
+        #[cfg(feature = "rtsp")]
+        RTSP,
     ]
 }
 
@@ -91,6 +93,15 @@ pub const RTMP: Protocol = Protocol {
     port: 1935,
     transport: Transport::Tcp,
     open: |limits, now| Box::new(crate::rtmp::Session::new(limits, now)),
+};
+
+/// RTSP: publish and play, the media inside the connection.
+#[cfg(feature = "rtsp")]
+pub const RTSP: Protocol = Protocol {
+    name: "rtsp",
+    port: 8554,
+    transport: Transport::Tcp,
+    open: |limits, now| Box::new(crate::rtsp::Session::new(limits, now)),
 };
 
 /// HTTP: FLV streams, WebSocket, the page that plays.

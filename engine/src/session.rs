@@ -11,7 +11,7 @@ use crate::segment::{Found, Item};
 use crate::{
     error::Error,
     media::{Frame, StreamName},
-    time::Now,
+    time::{MediaTime, Now, Wall},
 };
 
 /// One peer's conversation, without its socket. A plain value that can move to another core between two calls.
@@ -77,8 +77,10 @@ pub enum Input<'a> {
         /// How many bytes have come, perhaps none.
         received: usize,
     },
-    /// The hub's answer to [`Event::Publish`] or [`Event::Play`], or its refusal of [`Event::Fetch`].
+    /// The hub's answer to [`Event::Publish`] or [`Event::Play`], or its refusal of [`Event::Describe`] and [`Event::Fetch`].
     Answer(Answer),
+    /// What is in the stream that [`Event::Describe`] asked for.
+    Described(Box<Opening>),
     /// What [`Event::Fetch`] asked for.
     #[cfg(feature = "segment")]
     Fetched(Found),
@@ -217,6 +219,14 @@ pub enum Event {
         query: String,
         /// The bytes it wants.
         form: &'static Form,
+    },
+    /// The peer wants to know what is in a stream before it plays it. Answered by [`Input::Described`] once that is known, or by
+    /// [`Input::Answer`] with a refusal. The right to play it is asked for.
+    Describe {
+        /// The stream.
+        name: StreamName,
+        /// As for [`Event::Publish`].
+        query: String,
     },
     /// The peer wants something of a packaged stream. Answered by [`Input::Fetched`], perhaps only when it has been made, or
     /// by [`Input::Answer`] with a refusal.
@@ -367,4 +377,6 @@ pub struct Opening {
     pub parameters: Vec<Frame>,
     /// Colour and HDR metadata.
     pub color: Option<Frame>,
+    /// A time of the stream, and when that was by the clock on the wall: for forms that say it.
+    pub clock: Option<(MediaTime, Wall)>,
 }

@@ -33,7 +33,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Look at this machine: what it lacks, and the remedy
     Doctor(DoctorArgs),
-    /// Make a certificate that this machine signs itself, for https and RTMPS
+    /// Make a certificate that this machine signs itself, for https, RTMPS and RTSPS
     Cert(CertArgs),
     /// Look after a directory of recordings
     Recordings(RecordingsArgs),

@@ -52,11 +52,14 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The RTMP door.
     pub rtmp: Rtmp,
+    /// The RTSP door.
+    pub rtsp: Rtsp,
     /// The HTTP door: FLV streams, WebSocket and the page that plays them.
     pub http: Http,
     /// HLS and DASH: how a stream is cut into segments while somebody asks for it that way.
     pub hls: Hls,
-    /// What doors prove who they are with. With it the HTTP door speaks https, and the RTMPS door is open.
+    /// What doors prove who they are with. With it the HTTP door speaks https, and the doors of RTMPS and
+    /// RTSPS are open.
     pub tls: Tls,
     /// The doors of protocols that a program with a node inside brings along, by the names of their rows. The binary brings
     /// none along, and refuses these tables.
@@ -87,6 +90,16 @@ pub struct Rtmp {
     /// TCP port. 0 keeps the door shut.
     pub port: u16,
     /// TCP port of RTMPS, which is open where `[tls]` has a certificate. 0 keeps the door shut.
+    pub tls_port: u16,
+}
+
+/// The RTSP door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rtsp {
+    /// TCP port. 0 keeps the door shut.
+    pub port: u16,
+    /// TCP port of RTSPS, which is open where `[tls]` has a certificate. 0 keeps the door shut.
     pub tls_port: u16,
 }
 
@@ -339,8 +352,16 @@ impl Config {
     }
     /// The built-in media doors that are open, by name.
     pub fn doors(&self) -> Vec<(&'static str, SocketAddr)> {
-        let (http, rtmps_port) = if self.tls.is_set() { ("https", self.rtmp.tls_port) } else { ("http", 0) };
-        [("rtmp", self.rtmp.port), ("rtmps", rtmps_port), (http, self.http.port)]
+        let secured = |port| if self.tls.is_set() { port } else { 0 };
+        let http = if self.tls.is_set() { "https" } else { "http" };
+        let doors = [
+            ("rtmp", self.rtmp.port),
+            ("rtmps", secured(self.rtmp.tls_port)),
+            ("rtsp", self.rtsp.port),
+            ("rtsps", secured(self.rtsp.tls_port)),
+            (http, self.http.port),
+        ];
+        doors
             .into_iter()
             .filter(|(_, port)| *port != 0)
             .map(|(name, port)| (name, SocketAddr::new(self.bind, port)))
@@ -434,6 +455,7 @@ impl Default for Config {
             allow_anonymous: false,
             drain_timeout: Duration::from_secs(10),
             rtmp: Rtmp::default(),
+            rtsp: Rtsp::default(),
             http: Http::default(),
             hls: Hls::default(),
             tls: Tls::default(),
@@ -453,6 +475,12 @@ impl Default for Config {
 impl Default for Rtmp {
     fn default() -> Self {
         Rtmp { port: 1935, tls_port: 1936 }
+    }
+}
+
+impl Default for Rtsp {
+    fn default() -> Self {
+        Rtsp { port: 8554, tls_port: 8322 }
     }
 }
 

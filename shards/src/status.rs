@@ -31,6 +31,14 @@ pub fn doors(config: &Config, demo: Option<&str>) -> String {
             );
             line("OBS", format!("server {name}://{host}/live   stream key cam{publish_key}"));
             line("play", format!("ffplay \"{name}://{host}/{shown}{play_key}\""));
+        } else if name.starts_with("rtsp") {
+            line(
+                "ffmpeg",
+                format!(
+                    "ffmpeg -re -i FILE -c copy -f rtsp -rtsp_transport tcp \"{name}://{host}/live/cam{publish_key}\""
+                ),
+            );
+            line("play", format!("ffplay -rtsp_transport tcp \"{name}://{host}/{shown}{play_key}\""));
         } else {
             line("browser", format!("{name}://{host}/{shown}/{play_key}"));
             line("play", format!("ffplay \"{name}://{host}/{shown}.flv{play_key}\""));
@@ -168,6 +176,7 @@ mod tests {
             "\"rtmp://127.0.0.1:1935/live/cam?key=KEY\"",
             "server rtmp://127.0.0.1:1935/live   stream key cam?key=KEY",
             "ffplay \"rtmp://127.0.0.1:1935/live/cam\"",
+            "-f rtsp -rtsp_transport tcp \"rtsp://127.0.0.1:8554/live/cam?key=KEY\"",
             "http://127.0.0.1:8080/live/cam/",
             "http://127.0.0.1:9090/metrics",
         ] {
@@ -181,6 +190,7 @@ mod tests {
             "server rtmps://127.0.0.1:1936/live ",
             "https://127.0.0.1:8080/live/cam/",
             "rtmp://127.0.0.1:1935/",
+            "ffplay -rtsp_transport tcp \"rtsps://127.0.0.1:8322/live/cam\"",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

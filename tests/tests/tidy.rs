@@ -182,7 +182,8 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
             [&media[..], &["access", "segment"]].concat()
         }
         "container" => media,
-        "rtp" => base,
+        // Payload formats are of frames; in datagrams without a format only the packets count.
+        "rtp" => [&media[..], &["session"]].concat(),
         "datagram" => [&media[..], &["session"]].concat(),
         "flv" | "fmp4" | "mpegts" => [&media[..], &["container", "session"]].concat(),
         // The stream's numbered frames cross between cores, and the cores that want them are the stream's subscribers.
@@ -203,8 +204,9 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "http2" => [&media[..], &["http", "session"]].concat(),
         // A protocol never names another.
         "rtmp" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),
+        "rtsp" => [&media[..], &["rtp", "session"]].concat(),
         "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
-        "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "session"]].concat(),
+        "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "rtsp", "session"]].concat(),
         "lib" => Vec::new(),
         _ => return None,
     })

@@ -25,6 +25,7 @@ use shardcast_engine::{
     media::Frame,
     record::{self, Recorder},
     rtmp::{self, chunk::ChunkReader},
+    rtsp,
     session::{Event, Form, Opening, Output, Session, Wire, input_of},
     stream::{Group, Log, Next, Numbered, Placed, Publication, Viewer},
     time::{Now, Unwrapper, Wall},
@@ -105,6 +106,7 @@ fn flv_file() -> BytesMut {
 #[bench::flv_chunked(&http::wire::FLV_CHUNKED)]
 #[bench::flv_websocket(&http::wire::FLV_WEBSOCKET)]
 #[bench::rtmp(&rtmp::FORM)]
+#[bench::rtsp(&rtsp::FORMS[2])]
 fn mux((mut wire, opening, frames, mut out): Muxer) -> Muxer {
     wire.header(&opening, &frames[0], &mut out);
     for frame in &frames {

@@ -10,6 +10,7 @@ mod drain;
 mod judge;
 mod outbox;
 mod publisher;
+mod rtsp;
 mod secure;
 mod viewer;
 mod window;

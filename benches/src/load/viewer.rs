@@ -10,7 +10,7 @@ use shardcast_engine::{
     time::{Now, Unwrapper},
 };
 
-use super::{secure::Secure, target_of};
+use super::{rtsp::Rtsp, secure::Secure, target_of};
 use crate::{
     player::{
         http::{self, Responses, Terms},
@@ -30,6 +30,8 @@ pub struct Talk {
 enum Words {
     /// By RTMP.
     Rtmp(Box<Client>),
+    /// By RTSP.
+    Rtsp(Box<Rtsp>),
     /// FLV by HTTP.
     HttpFlv(Box<HttpFlv>),
     /// A transport stream by HTTP.
@@ -48,6 +50,10 @@ impl Talk {
                 let mut client = Box::new(Client::pull(target, name, &DoorLimits::default(), now));
                 let first = listen(&mut client, now, &mut |_, _| {})?;
                 (Words::Rtmp(client), first)
+            }
+            (Door::Rtsp, "rtsp") => {
+                let (viewer, first) = Rtsp::new(url);
+                (Words::Rtsp(Box::new(viewer)), first)
             }
             (Door::HttpFlv, "http" | "https") => (Words::HttpFlv(Box::default()), request(url)),
             (Door::HttpTs, "http" | "https") => (Words::HttpTs(Box::default()), request(url)),
@@ -92,6 +98,7 @@ impl Words {
                 client.handle(Input::Received(bytes), now).map_err(|error| error.to_string())?;
                 listen(client, now, emit)
             }
+            Words::Rtsp(viewer) => viewer.received(bytes, now, emit),
             Words::HttpFlv(http) => http.received(bytes, now, emit).map(|()| Bytes::new()),
             Words::HttpTs(http) => http.received(bytes, now, emit).map(|()| Bytes::new()),
         }

@@ -91,6 +91,9 @@ pub struct Sps {
     pub height: u32,
     /// True when pictures may be fields.
     pub interlaced: bool,
+    /// Frames that may be decoded before one that is shown earlier than they; `None` when nothing is said of it. (E.2.1,
+    /// `max_num_reorder_frames`)
+    pub reorder_frames: Option<u8>,
     /// What annex E adds.
     pub vui: Vui,
 }
@@ -135,16 +138,21 @@ impl Sps {
         let format = if has_chroma_format(profile) { Format::parse(&mut reader)? } else { Format::default() };
 
         reader.ue_at_most(12, "log2_max_frame_num_minus4")?;
-        skip_picture_order(&mut reader)?;
+        let order = skip_picture_order(&mut reader)?;
         reader.ue("max_num_ref_frames")?;
         reader.skip(1, "gaps_in_frame_num_value_allowed_flag")?;
         let size = Size::parse(&mut reader, format)?;
 
-        let vui = match reader.bit("vui_parameters_present_flag") {
+        let (vui, reorder_frames) = match reader.bit("vui_parameters_present_flag") {
             Ok(true) => read_vui(&mut reader),
-            Ok(false) | Err(_) => Vui::default(),
+            Ok(false) | Err(_) => (Vui::default(), None),
         };
+        // Neither can have frames in another order: the one has no B slices, the other counts frames as they come. (A.2.1,
+        // 8.2.1.3)
+        let in_order = profile == PROFILE_BASELINE || order == ORDER_OF_DECODING;
+        let reorder_frames = if in_order { Some(0) } else { reorder_frames };
         Ok(Sps {
+            reorder_frames,
             profile,
             constraints,
             level,
@@ -220,6 +228,11 @@ const UNIT_SLICE_IDR: u8 = 5;
 const UNIT_SEI: u8 = 6;
 const UNIT_SPS: u8 = 7;
 const SEI_RECOVERY_POINT: usize = 6;
+const PROFILE_BASELINE: u8 = 66;
+/// `pic_order_cnt_type` of frames that are shown as they are decoded.
+const ORDER_OF_DECODING: u32 = 2;
+/// Frames that a decoder has room for. (A.3.1)
+const FRAMES_MAX: u32 = 16;
 
 fn parameter_sets<'a>(reader: &mut Reader<'a>, count: u8) -> Result<Vec<&'a [u8]>, Error> {
     let mut sets = Vec::new();
@@ -285,8 +298,10 @@ fn skip_scaling_list(reader: &mut BitReader<'_>, length: usize) -> Result<(), Er
     Ok(())
 }
 
-fn skip_picture_order(reader: &mut BitReader<'_>) -> Result<(), Error> {
-    match reader.ue_at_most(2, "pic_order_cnt_type")? {
+/// Returns `pic_order_cnt_type`.
+fn skip_picture_order(reader: &mut BitReader<'_>) -> Result<u32, Error> {
+    let kind = reader.ue_at_most(2, "pic_order_cnt_type")?;
+    match kind {
         0 => {
             reader.ue_at_most(12, "log2_max_pic_order_cnt_lsb_minus4")?;
         }
@@ -300,7 +315,7 @@ fn skip_picture_order(reader: &mut BitReader<'_>) -> Result<(), Error> {
         }
         _ => {}
     }
-    Ok(())
+    Ok(kind)
 }
 
 struct Size {
@@ -337,20 +352,52 @@ impl Size {
     }
 }
 
-/// Reads as far as the bits last and make sense. (E.1.1)
-fn read_vui(reader: &mut BitReader<'_>) -> Vui {
-    let mut vui = Vui::default();
+/// Reads as far as the bits last and make sense: with it `max_num_reorder_frames`. (E.1.1)
+fn read_vui(reader: &mut BitReader<'_>) -> (Vui, Option<u8>) {
+    let (mut vui, mut reorder_frames) = (Vui::default(), None);
     let mut read = || -> Result<(), Error> {
         vui.read_picture(reader)?;
         if reader.bit("timing_info_present_flag")? {
             // A tick is a field's time, and a frame has two, in progressive sequences as well. (E.2.1)
             vui.read_timing(reader, 2)?;
+            reader.skip(1, "fixed_frame_rate_flag")?;
+        }
+        let nal = reader.bit("nal_hrd_parameters_present_flag")?;
+        if nal {
+            skip_hrd(reader)?;
+        }
+        let vcl = reader.bit("vcl_hrd_parameters_present_flag")?;
+        if vcl {
+            skip_hrd(reader)?;
+        }
+        if nal || vcl {
+            reader.skip(1, "low_delay_hrd_flag")?;
+        }
+        reader.skip(1, "pic_struct_present_flag")?;
+        if reader.bit("bitstream_restriction_flag")? {
+            reader.skip(1, "motion_vectors_over_pic_boundaries_flag")?;
+            for _ in 0..4 {
+                reader.ue("sizes and lengths of bitstream restrictions")?;
+            }
+            reorder_frames = Some(reader.ue_at_most(FRAMES_MAX, "max_num_reorder_frames")? as u8);
         }
         Ok(())
     };
     // The result says only where reading stopped; what was read before that is kept.
     let _ = read();
-    vui
+    (vui, reorder_frames)
+}
+
+/// `hrd_parameters`. (E.1.2)
+fn skip_hrd(reader: &mut BitReader<'_>) -> Result<(), Error> {
+    let buffers = 1 + reader.ue_at_most(31, "cpb_cnt_minus1")?;
+    reader.skip(8, "bit_rate_scale and cpb_size_scale")?;
+    for _ in 0..buffers {
+        reader.ue("bit_rate_value_minus1")?;
+        reader.ue("cpb_size_value_minus1")?;
+        reader.skip(1, "cbr_flag")?;
+    }
+    reader.skip(20, "lengths of delays and of the time offset")
 }
 
 fn recovery_point_in_sei(payload: &[u8]) -> Option<u32> {
@@ -430,6 +477,16 @@ mod tests {
             sps(samples::H264_422_10_HDR).vui.colour,
             Some(Colour { primaries: 9, transfer: 16, matrix: 9, full_range: false })
         );
+    }
+
+    #[test]
+    fn how_far_frames_are_out_of_order_is_known_where_it_is_said() {
+        // x264 with B-frames in a pyramid, and without any.
+        assert_eq!(sps(samples::H264_HIGH_720).reorder_frames, Some(2));
+        assert_eq!(sps(samples::H264_BASELINE_1080).reorder_frames, Some(0));
+        let whole = hex(samples::H264_HIGH_720);
+        let unit = Configuration::parse(&whole).unwrap().sequence_parameter_sets[0];
+        assert_eq!(Sps::parse(&unit[..13]).unwrap().reorder_frames, None);
     }
 
     #[test]

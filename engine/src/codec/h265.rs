@@ -100,6 +100,9 @@ pub struct Sps {
     pub width: u32,
     /// Luma samples down, inside the conformance window.
     pub height: u32,
+    /// Pictures that may be decoded before one that is shown earlier than they; `None` when it cannot be read. (7.4.3.2.1,
+    /// `sps_max_num_reorder_pics` of the highest sub-layer)
+    pub reorder_frames: Option<u8>,
     /// What annex E adds.
     pub vui: Vui,
 }
@@ -185,11 +188,21 @@ impl Sps {
         let bit_depth_luma = 8 + reader.ue_at_most(8, "bit_depth_luma_minus8")? as u8;
         let bit_depth_chroma = 8 + reader.ue_at_most(8, "bit_depth_chroma_minus8")? as u8;
 
-        let vui = match skip_to_vui(&mut reader, sub_layers_minus1) {
+        let mut reorder_frames = None;
+        let vui = match skip_to_vui(&mut reader, sub_layers_minus1, &mut reorder_frames) {
             Ok(true) => read_vui(&mut reader),
             Ok(false) | Err(_) => Vui::default(),
         };
-        Ok(Sps { profile, chroma_format, bit_depth_luma, bit_depth_chroma, width, height, vui })
+        Ok(Sps {
+            profile,
+            chroma_format,
+            bit_depth_luma,
+            bit_depth_chroma,
+            width,
+            height,
+            reorder_frames,
+            vui,
+        })
     }
 
     /// `hvc1.1.6.L93.B0` of ISO/IEC 14496-15, annex E.3.
@@ -264,15 +277,24 @@ const UNIT_CRA: u8 = 21;
 const UNIT_VPS: u8 = 32;
 const UNIT_SPS: u8 = 33;
 const UNIT_PPS: u8 = 34;
+/// Pictures that a decoder has room for. (A.4.2)
+const FRAMES_MAX: u32 = 16;
 /// Ids of video, sequence and picture parameter sets. (7.4.3)
 const PARAMETER_SETS_MAX: usize = 16 + 16 + 64;
 
-/// Reads what stands between the bit depths and the usability information; true when there is one. (7.3.2.2.1)
-fn skip_to_vui(reader: &mut BitReader<'_>, sub_layers_minus1: usize) -> Result<bool, Error> {
+/// Reads what stands between the bit depths and the usability information; true when there is one. On the way it learns
+/// `sps_max_num_reorder_pics`. (7.3.2.2.1)
+fn skip_to_vui(
+    reader: &mut BitReader<'_>,
+    sub_layers_minus1: usize,
+    reorder_frames: &mut Option<u8>,
+) -> Result<bool, Error> {
     let poc_lsb_bits = 4 + reader.ue_at_most(12, "log2_max_pic_order_cnt_lsb_minus4")? as usize;
     let each_sub_layer = reader.bit("sps_sub_layer_ordering_info_present_flag")?;
     for _ in 0..if each_sub_layer { sub_layers_minus1 + 1 } else { 1 } {
-        skip_codes(reader, 3, "sub-layer ordering information")?;
+        reader.ue("sps_max_dec_pic_buffering_minus1")?;
+        *reorder_frames = Some(reader.ue_at_most(FRAMES_MAX, "sps_max_num_reorder_pics")? as u8);
+        reader.ue("sps_max_latency_increase_plus1")?;
     }
     skip_codes(reader, 6, "sizes of coding and transform blocks")?;
     if reader.bit("scaling_list_enabled_flag")? && reader.bit("sps_scaling_list_data_present_flag")? {

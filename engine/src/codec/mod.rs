@@ -19,8 +19,14 @@ pub mod nal;
 pub mod opus;
 #[cfg(test)]
 mod oracles;
+#[cfg(any(feature = "mpegts", feature = "rtsp"))]
+pub(crate) mod pictures;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(any(feature = "mpegts", feature = "rtsp"))]
+pub(crate) mod sets;
+#[cfg(any(feature = "mpegts", feature = "rtsp"))]
+pub(crate) mod syntax;
 pub mod vp9;
 pub mod vui;
 

@@ -16,6 +16,8 @@ pub struct Header {
     pub channels: u8,
     /// Samples per channel in the frame.
     pub frame_samples: u32,
+    /// Bytes of the frame with its header; 0 for the free format. (ISO/IEC 11172-3, 2.4.3.1)
+    pub frame_bytes: usize,
 }
 
 /// Generation of MPEG audio.
@@ -73,12 +75,15 @@ impl Header {
                 Version::Mpeg2 => 2,
                 Version::Mpeg25 => 4,
             };
+        let (bit_rate, frame_samples) = (bit_rate * 1000, if version == Version::Mpeg1 { 1152 } else { 576 });
+        let padding = if bit_rate > 0 { bits >> 9 & 1 } else { 0 };
         Ok(Header {
             version,
-            bit_rate: bit_rate * 1000,
+            bit_rate,
             sample_rate,
             channels: if bits >> 6 & 3 == MONO { 1 } else { 2 },
-            frame_samples: if version == Version::Mpeg1 { 1152 } else { 576 },
+            frame_samples,
+            frame_bytes: (frame_samples / 8 * bit_rate / sample_rate + padding) as usize,
         })
     }
 

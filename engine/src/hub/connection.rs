@@ -1,6 +1,7 @@
 //! What one peer is to the hub: its session, what it is doing, what waits to be sent to it.
 
 mod leaving;
+mod role;
 mod sending;
 mod talk;
 
@@ -11,20 +12,18 @@ use std::{
 
 use bytes::BytesMut;
 
+pub(super) use self::role::{Awaited, Judged, Leaving, Role, Wanted};
 pub(super) use self::talk::Reply;
 use self::talk::{Piece, Talk};
-use super::{ConnectionId, Hub, Level, Lost, Notice, Output, streams::StreamId, timers::Timer};
-#[cfg(feature = "segment")]
-use crate::segment::Item;
+use super::{ConnectionId, Hub, Level, Lost, Notice, Output, timers::Timer};
 use crate::{
     access::Action,
     error::{Error, ErrorKind},
     limits,
     media::StreamName,
-    message::{CoreId, Unread},
+    message::Unread,
     observe::StreamEvent,
-    session::{self, Answer, Event, Form, Session},
-    stream::Viewer,
+    session::{self, Answer, Event, Session},
     time::Now,
 };
 
@@ -60,62 +59,10 @@ pub struct Connection {
     pub may_fetch: u64,
 }
 
-/// What a peer is doing.
-// Most peers are viewers, and a box of their own would be another line of memory to fetch for each send.
-#[allow(clippy::large_enum_variant)]
-pub enum Role {
-    /// It has asked for nothing, or is done with what it asked for.
-    Talking,
-    /// It wants to publish a stream that another core owns; it moves there when its outbox is empty.
-    Moving { to: CoreId, name: StreamName, quiet: bool },
-    /// It publishes.
-    Publishing { stream: StreamId, epoch: u64 },
-    /// Somebody else is asked whether it may do what it wants.
-    Judged { wish: Box<Judged>, until: Now },
-    /// It waits for a stream that is not here yet.
-    Waiting { stream: StreamId, form: &'static Form, until: Option<Now> },
-    /// It has asked for something that has not been made yet.
-    #[cfg(feature = "segment")]
-    Held { package: super::packaging::PackageId, item: Box<Item>, until: Now },
-    /// It plays.
-    Viewing { stream: StreamId, form: &'static Form, viewer: Viewer, leaving: Leaving },
-}
-
-/// A wish that waits for a verdict.
-pub struct Judged {
-    /// Which verdict is its own.
-    pub ticket: u64,
-    pub name: StreamName,
-    pub wanted: Wanted,
-}
-
-/// What a wish is.
-pub enum Wanted {
-    Publish,
-    Play(&'static Form),
-    #[cfg(feature = "segment")]
-    Fetch {
-        item: Box<Item>,
-        /// Stands for stream and credentials.
-        token: u64,
-    },
-}
-
 /// What a connection has been allowed to fetch, for the next one of the same peer.
 #[cfg(feature = "segment")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allowance(u64);
-
-/// Whether a viewer is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaving {
-    /// No.
-    No,
-    /// At the end of the frame it is in; the connection stays.
-    Stopping,
-    /// When it has had everything: the stream has ended.
-    Ended,
-}
 
 /// What the send under way is made of.
 #[derive(Clone, Debug)]
@@ -145,7 +92,6 @@ impl Connection {
     }
 
     /// Keeps the answer to its wish until its session has done what it is at.
-    #[cfg(feature = "segment")]
     pub fn tell_later(&mut self, reply: Reply) {
         self.talk().answer = Some(reply);
     }
@@ -453,7 +399,7 @@ impl Hub {
 
     pub(super) fn event(&mut self, id: ConnectionId, event: Event, now: Now) {
         match event {
-            Event::Publish { .. } | Event::Play { .. }
+            Event::Publish { .. } | Event::Play { .. } | Event::Describe { .. }
                 if self.connection(id).is_some_and(|connection| connection.is_stopping()) =>
             {
                 if let Some(connection) = self.connection(id) {
@@ -462,7 +408,8 @@ impl Hub {
             }
             Event::Frame(frame) => self.frame(id, frame, now),
             Event::Publish { name, query } => self.wish_to_publish(id, name, &query, now),
-            Event::Play { name, query, form } => self.wish_to_play(id, name, &query, form, now),
+            Event::Play { name, query, form } => self.wish_to_play(id, name, &query, Wanted::Play(form), now),
+            Event::Describe { name, query } => self.wish_to_play(id, name, &query, Wanted::Describe, now),
             #[cfg(feature = "segment")]
             Event::Fetch { name, query, item } => self.wish_to_fetch(id, name, &query, item, now),
             Event::Unpublish => {
@@ -634,9 +581,15 @@ impl Hub {
     pub(super) fn connection_timeout(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connection(id) else { return };
         connection.armed = NEVER;
-        if let Role::Waiting { until: Some(until), stream, .. } = connection.role
+        if let Role::Waiting { until: Some(until), stream, awaited } = connection.role
             && until <= now
         {
+            if let Awaited::Description { by } = awaited
+                && now < by
+            {
+                self.describe(id, stream, by, now);
+                return self.after(id);
+            }
             self.leave_stream(id, stream, now);
             return self.answer(id, Answer::Refused(session::Refusal::NotFound), now);
         }

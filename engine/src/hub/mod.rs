@@ -419,7 +419,6 @@ impl Hub {
         self.streams.iter().map(|(_, stream)| stream.stats()).collect()
     }
 
-    #[cfg(any(feature = "record", feature = "segment"))]
     fn wall(&self, now: Now) -> Wall {
         Wall(u64::try_from(i128::from(now.0) + self.wall_offset).unwrap_or(0))
     }

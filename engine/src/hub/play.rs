@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{
     ConnectionId, Hub,
-    connection::{Judged, Leaving, Role, Wanted},
+    connection::{Awaited, Judged, Leaving, Reply, Role, Wanted},
     streams::{Source, StreamId},
 };
 use crate::{
     access::Action,
-    media::StreamName,
+    media::{Payload, StreamName},
     message::{Message, owner_of},
-    session::{Answer, Form, Refusal},
+    session::{self, Answer, Form, Refusal},
     stream::{Publication, Viewer},
     time::Now,
 };
@@ -20,13 +20,18 @@ use crate::{
 /// publisher. Lanes answer in microseconds; this only bounds what a bug could cost.
 const ANSWER_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How often a stream is looked at of which it is not known yet what is in it.
+const DESCRIPTION_INTERVAL: std::time::Duration = std::time::Duration::from_millis(40);
+/// How long after its first frame a stream is taken to have no other tracks than those that have come.
+const TRACKS_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+
 impl Hub {
     pub(super) fn wish_to_play(
         &mut self,
         id: ConnectionId,
         name: StreamName,
         query: &str,
-        form: &'static Form,
+        wanted: Wanted,
         now: Now,
     ) {
         let Some(connection) = self.connection(id) else { return };
@@ -35,14 +40,14 @@ impl Hub {
         if !matches!(connection.role, Role::Talking) {
             return self.answer(id, Answer::Refused(Refusal::Full), now);
         }
-        let judged = self.judge(id, Judged { ticket: 0, name, wanted: Wanted::Play(form) }, query, now);
-        if let Some(Judged { name, .. }) = judged {
-            self.play_allowed(id, name, form, now);
+        let judged = self.judge(id, Judged { ticket: 0, name, wanted }, query, now);
+        if let Some(Judged { name, wanted, .. }) = judged {
+            self.play_allowed(id, name, wanted, now);
         }
     }
 
     /// It may; whether it can is seen here.
-    pub(super) fn play_allowed(&mut self, id: ConnectionId, name: StreamName, form: &'static Form, now: Now) {
+    pub(super) fn play_allowed(&mut self, id: ConnectionId, name: StreamName, wanted: Wanted, now: Now) {
         let limits = &self.settings.of(name.app()).limits;
         let patience = limits.wait_for_publisher;
         // Looked at before a place is made for the stream: nobody would ever clear it away.
@@ -74,15 +79,58 @@ impl Hub {
             connection.stream = Some(name);
         }
         self.set_stream_timer(stream_id);
+        let willing = !patience.is_zero();
+        let until = now.after(if willing { patience } else { ANSWER_TIME_MAX });
+        let awaited = match wanted {
+            Wanted::Play(form) => Awaited::Play(form),
+            _ => Awaited::Description { by: until },
+        };
+        if let Some(connection) = self.connection(id) {
+            connection.role = Role::Waiting { stream: stream_id, awaited, until: Some(until) };
+        }
         if live {
-            self.attach(id, stream_id, form, now);
-        } else if let Some(connection) = self.connection(id) {
-            let willing = !patience.is_zero();
-            let patience = if willing { patience } else { ANSWER_TIME_MAX };
-            connection.role = Role::Waiting { stream: stream_id, form, until: Some(now.after(patience)) };
-            if willing {
-                self.watched(stream_id);
+            self.begin(id, stream_id, awaited, now);
+        } else if willing {
+            self.watched(stream_id);
+        }
+    }
+
+    /// The stream is here that a peer waits for.
+    fn begin(&mut self, id: ConnectionId, stream_id: StreamId, awaited: Awaited, now: Now) {
+        match awaited {
+            Awaited::Play(form) => self.attach(id, stream_id, form, now),
+            Awaited::Description { by } => self.describe(id, stream_id, by, now),
+        }
+    }
+
+    /// Tells a peer what is in a stream, as soon as that is known: sound may come a moment after the first picture.
+    pub(super) fn describe(&mut self, id: ConnectionId, stream_id: StreamId, by: Now, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let opening = stream.group.latest();
+        let has = |video: bool| {
+            opening.parameters.iter().any(|frame| match &frame.payload {
+                Payload::Parameters(parameters) => parameters.codec.is_video() == video,
+                _ => false,
+            })
+        };
+        let begun = stream.is_live() && stream.group.last().is_some();
+        let known = has(true) && has(false) || stream.group.is_older_than(TRACKS_TIME_MAX, now);
+        if !begun || !known || opening.parameters.is_empty() {
+            let again = now.after(DESCRIPTION_INTERVAL).min(by);
+            if let Some(connection) = self.connection(id)
+                && let Role::Waiting { until, .. } = &mut connection.role
+            {
+                *until = Some(again);
             }
+            return;
+        }
+        let opening = Box::new(opening.clone());
+        self.leave_stream(id, stream_id, now);
+        let driven = self.is_being_driven(id);
+        if let (true, Some(connection)) = (driven, self.connection(id)) {
+            connection.tell_later(Reply::Described(opening));
+        } else {
+            self.drive(id, session::Input::Described(opening), now);
         }
     }
 
@@ -125,9 +173,10 @@ impl Hub {
     pub(super) fn attach_waiting(&mut self, stream_id: StreamId, now: Now) {
         let Some(stream) = self.streams.get(stream_id) else { return };
         for id in stream.viewers.clone() {
-            if let Some(Role::Waiting { form, .. }) = self.connection(id).map(|connection| &connection.role) {
-                let form = *form;
-                self.attach(id, stream_id, form, now);
+            if let Some(Role::Waiting { awaited, .. }) = self.connection(id).map(|connection| &connection.role) {
+                let awaited = *awaited;
+                self.begin(id, stream_id, awaited, now);
+                self.after(id);
             }
         }
     }

@@ -142,7 +142,15 @@ impl Hub {
             self.spread(stream_id, &mark, now);
         }
         match placed {
-            Placed::Numbered(numbered) => self.spread(stream_id, &numbered, now),
+            Placed::Numbered(numbered) => {
+                if numbered.is_entrance() {
+                    let wall = self.wall(now);
+                    if let Some(stream) = self.streams.get(stream_id) {
+                        stream.group.set_clock(numbered.frame.dts, wall);
+                    }
+                }
+                self.spread(stream_id, &numbered, now);
+            }
             Placed::Noted(frame) => {
                 if let Some(stream) = self.streams.get(stream_id) {
                     stream.group.note(&frame);

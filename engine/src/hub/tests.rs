@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::{ConnectionId, Hub, Input, Output};
 use crate::{
-    codec::Codec,
+    codec::{Codec, Parameters, samples},
     error::Error,
     media::{Frame, Payload, StreamName, TrackId},
     message::CoreId,
-    session::{self, Event, Form, Opening, Session, Wire},
+    session::{self, Answer, Event, Form, Opening, Session, Wire},
     settings::Settings,
     time::{MediaTime, Now},
 };
@@ -21,11 +21,26 @@ struct Peer(VecDeque<session::Output>);
 
 impl Session for Peer {
     fn handle(&mut self, input: session::Input<'_>, _: Now) -> Result<(), Error> {
-        let session::Input::Received(said) = input else { return Ok(()) };
+        let said = match input {
+            session::Input::Received(said) => said,
+            session::Input::Described(opening) => {
+                let tracks = opening.parameters.len().to_string();
+                self.0.push_back(session::Output::Send(tracks.into()));
+                return Ok(());
+            }
+            session::Input::Answer(Answer::Refused(_)) => {
+                self.0.push_back(session::Output::Send(Bytes::from_static(b"no")));
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         let name = StreamName::new("live", "cam").unwrap();
         self.0.push_back(match said {
             b"publish" => session::Output::Event(Event::Publish { name, query: String::new() }),
             b"watch" => session::Output::Event(Event::Play { name, query: String::new(), form: &FORM }),
+            b"tell" => session::Output::Event(Event::Describe { name, query: String::new() }),
+            b"pictures" => session::Output::Event(Event::Frame(parameters(TrackId::VIDEO))),
+            b"sound" => session::Output::Event(Event::Frame(parameters(TrackId::AUDIO))),
             b"ask" => session::Output::Send(Bytes::from_static(b"answer")),
             number => session::Output::Event(Event::Frame(key_frame(number[0]))),
         });
@@ -68,6 +83,19 @@ fn key_frame(number: u8) -> Frame {
         pts: dts,
         payload: Payload::Video { codec: Codec::H264, key: true, data },
     }
+}
+
+/// The parameters of a track. What they say does not matter here but for their kind.
+fn parameters(track: TrackId) -> Frame {
+    let parameters = match track {
+        TrackId::VIDEO => {
+            let configuration = samples::hex(samples::H264_HIGH_720).into();
+            Parameters::parse(Codec::H264, configuration).unwrap()
+        }
+        _ => Parameters::of_opus(2),
+    };
+    let time = MediaTime::from_millis(0);
+    Frame { track, dts: time, pts: time, payload: Payload::Parameters(Arc::new(parameters)) }
 }
 
 /// A session that is always late, whatever is done about it.
@@ -189,4 +217,71 @@ fn a_session_that_is_always_late_holds_up_nobody() {
         while room.next().is_some() {}
     }
     assert_eq!(room.hub.stats().errors_panicked, 0);
+}
+
+impl Room {
+    /// An empty room whose viewers wait so long for a publisher.
+    fn patient(patience: Duration) -> Self {
+        let mut settings = Settings::default();
+        settings.default.limits.wait_for_publisher = patience;
+        Room { hub: Hub::new(CoreId(0), 1, Arc::new(settings)), now: Now(1_000_000_000) }
+    }
+
+    /// What peer 9 is told, and how long after `since`; nothing if it is not told within two seconds.
+    fn told(&mut self, since: Now) -> Option<(Bytes, Duration)> {
+        while self.now.since(since) < Duration::from_secs(2) {
+            while let Some(output) = self.hub.poll(self.now) {
+                let Output::Send { connection, bytes } = output else { continue };
+                let result = Ok(bytes.len());
+                self.hub.handle(Input::Sent { connection, result }, self.now);
+                if connection.slot == 9 {
+                    return Some((bytes, self.now.since(since)));
+                }
+            }
+            self.hub.audit().unwrap();
+            self.now = self.hub.deadline()?.max(self.now);
+            self.hub.handle(Input::Timeout, self.now);
+        }
+        None
+    }
+}
+
+#[test]
+fn a_stream_is_described_when_both_its_tracks_are_known_or_no_other_is_to_come() {
+    for (sound_comes, tracks, least, most) in [(true, "2", 0, 50), (false, "1", 500, 600)] {
+        let mut room = Room::patient(Duration::from_secs(5));
+        let curious = room.peer(9);
+        room.say(curious, b"tell");
+        let publisher = room.peer(0);
+        room.say(publisher, b"publish");
+        room.say(publisher, b"pictures");
+        let began = room.now;
+        room.say(publisher, &[1]);
+        if sound_comes {
+            room.say(publisher, b"sound");
+        }
+        let (told, after) = room.told(began).expect("it is told");
+        assert_eq!(told, tracks);
+        assert!((least..=most).contains(&(after.as_millis() as u64)), "{after:?}");
+        // It watches nothing, and may ask again: then it is known at once.
+        let asked = room.now;
+        room.say(curious, b"tell");
+        assert_eq!(room.told(asked), Some((Bytes::from_static(tracks.as_bytes()), Duration::ZERO)));
+        room.say(curious, b"watch");
+        assert_eq!(room.told(asked).expect("the stream begins").0, "head");
+    }
+}
+
+#[test]
+fn what_nobody_publishes_is_not_described() {
+    let mut room = Room::patient(Duration::ZERO);
+    let curious = room.peer(9);
+    room.say(curious, b"tell");
+    assert_eq!(room.told(room.now), Some((Bytes::from_static(b"no"), Duration::ZERO)));
+    let mut room = Room::patient(Duration::from_secs(1));
+    let curious = room.peer(9);
+    room.say(curious, b"tell");
+    let (told, after) = room.told(room.now).expect("it is told");
+    assert_eq!((&told[..], after), (&b"no"[..], Duration::from_secs(1)));
+    room.hub.audit().unwrap();
 }

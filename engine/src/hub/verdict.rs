@@ -50,7 +50,7 @@ impl Hub {
             return self.answer(id, Answer::Refused(Refusal::Forbidden), now);
         }
         match wish.wanted {
-            Wanted::Play(form) => self.play_allowed(id, wish.name, form, now),
+            wanted @ (Wanted::Play(_) | Wanted::Describe) => self.play_allowed(id, wish.name, wanted, now),
             Wanted::Publish => self.publish_allowed(id, wish.name, now),
             #[cfg(feature = "segment")]
             Wanted::Fetch { item, token } => self.fetch_allowed(id, wish.name, item, token, now),

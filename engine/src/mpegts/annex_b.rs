@@ -6,6 +6,7 @@ use crate::{
     codec::{
         h264, h265, h266,
         nal::{LengthPrefixed, LengthSize},
+        syntax::{Kind, Syntax},
     },
     error::Error,
 };
@@ -26,30 +27,6 @@ pub(super) struct Units<'a> {
     length_size: LengthSize,
     data: &'a [u8],
     len: usize,
-}
-
-/// Whose NAL units they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Syntax {
-    H264,
-    H265,
-    H266,
-}
-
-/// What matters of a NAL unit here.
-pub(super) enum Kind {
-    /// An access unit delimiter.
-    Delimiter,
-    /// A parameter set: a bit for its kind. One of a higher bit builds upon those of lower ones.
-    Set(u8),
-    /// Supplemental information (SEI) that may stand in a configuration: the colours of an HDR master, say.
-    Information,
-    /// A slice.
-    Slice {
-        /// Of a picture at which a decoder can begin, at once or by and by.
-        random_access: bool,
-    },
-    Other,
 }
 
 /// With the zero byte that the first unit of an access unit and parameter sets must have (B.1.2); the others may.
@@ -115,7 +92,7 @@ impl AnnexB {
         }
         units.len = len;
         let random_access = all_random_access && slice.is_some();
-        self.syntax.write_delimiter(slice.unwrap_or_default(), random_access, head);
+        write_delimiter(self.syntax, slice.unwrap_or_default(), random_access, head);
         // An encoder repeats either all kinds or none. If it left one out, all are written: one of a later kind may not
         // stand without those of the earlier ones before it.
         if key && set_kinds & self.set_kinds != self.set_kinds {
@@ -149,68 +126,19 @@ impl<'a> Units<'a> {
     }
 }
 
-impl Syntax {
-    /// What `unit` is.
-    pub(super) fn kind(self, unit: &[u8]) -> Kind {
-        match self {
-            // ITU-T H.264, table 7-1.
-            Syntax::H264 => match h264::unit_type(unit) {
-                Some(kind @ 1..=5) => Kind::Slice { random_access: kind == 5 },
-                Some(7) => Kind::Set(1),
-                Some(8) => Kind::Set(2),
-                Some(9) => Kind::Delimiter,
-                _ => Kind::Other,
-            },
-            // ITU-T H.265, table 7-1.
-            // Sets of higher layers stay where they are: configurations are of the lowest.
-            Syntax::H265 => match h265::unit_type(unit) {
-                Some(32..=34) if !is_of_base_layer(self, unit) => Kind::Other,
-                Some(kind @ 0..=31) => Kind::Slice { random_access: (16..=21).contains(&kind) },
-                Some(32) => Kind::Set(1),
-                Some(33) => Kind::Set(2),
-                Some(34) => Kind::Set(4),
-                Some(35) => Kind::Delimiter,
-                // What a user adds (payload type 5) is said once if ever: x265's is its command line.
-                Some(39) if unit.get(2) != Some(&5) => Kind::Information,
-                _ => Kind::Other,
-            },
-            // ITU-T H.266, table 5.
-            Syntax::H266 => match h266::unit_type(unit) {
-                Some(14..=16) if !is_of_base_layer(self, unit) => Kind::Other,
-                Some(kind @ 0..=11) => Kind::Slice { random_access: (7..=10).contains(&kind) },
-                Some(14) => Kind::Set(1),
-                Some(15) => Kind::Set(2),
-                Some(16) => Kind::Set(4),
-                Some(20) => Kind::Delimiter,
-                _ => Kind::Other,
-            },
+/// Appends a delimiter that promises nothing of the picture that follows but what it must. `slice` is its first.
+fn write_delimiter(syntax: Syntax, slice: &[u8], random_access: bool, head: &mut Vec<u8>) {
+    // It belongs to the temporal sub-layer of its picture (7.4.2.2 of both), in the lowest layer.
+    let temporal_id_plus1 = slice.get(1).map_or(1, |byte| (byte & 0x07).max(1));
+    head.extend(START_CODE);
+    match syntax {
+        Syntax::H264 => head.extend([0x09, 0xf0]),
+        Syntax::H265 => head.extend([0x46, temporal_id_plus1, 0x50]),
+        // aud_irap_or_gdr_flag says neither more nor less than what is true (7.4.3.10).
+        Syntax::H266 => {
+            let flag = if random_access { 0x80 } else { 0 };
+            head.extend([0x00, 0xa0 | temporal_id_plus1, flag | 0x28]);
         }
-    }
-
-    /// Appends a delimiter that promises nothing of the picture that follows but what it must. `slice` is its first.
-    fn write_delimiter(self, slice: &[u8], random_access: bool, head: &mut Vec<u8>) {
-        // It belongs to the temporal sub-layer of its picture (7.4.2.2 of both), in the lowest layer.
-        let temporal_id_plus1 = slice.get(1).map_or(1, |byte| (byte & 0x07).max(1));
-        head.extend(START_CODE);
-        match self {
-            Syntax::H264 => head.extend([0x09, 0xf0]),
-            Syntax::H265 => head.extend([0x46, temporal_id_plus1, 0x50]),
-            // aud_irap_or_gdr_flag says neither more nor less than what is true (7.4.3.10).
-            Syntax::H266 => {
-                let flag = if random_access { 0x80 } else { 0 };
-                head.extend([0x00, 0xa0 | temporal_id_plus1, flag | 0x28]);
-            }
-        }
-    }
-}
-
-/// `nuh_layer_id` is 0. (H.265, 7.3.1.2; H.266, 7.3.1.2)
-fn is_of_base_layer(syntax: Syntax, unit: &[u8]) -> bool {
-    match (syntax, unit) {
-        (Syntax::H264, _) => true,
-        (Syntax::H265, [first, second, ..]) => first & 1 == 0 && second >> 3 == 0,
-        (Syntax::H266, [first, ..]) => first & 0x3f == 0,
-        _ => false,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Frames as elementary streams of a transport stream have them: what stands before a frame's own bytes, and these.
 
 use super::{
-    annex_b::{AnnexB, Syntax, Units},
+    annex_b::{AnnexB, Units},
     pes,
 };
-use crate::codec::{Codec, Parameters, Shape, aac, opus};
+use crate::codec::{Codec, Parameters, Shape, aac, opus, syntax::Syntax};
 
 /// How the frames of a track are written.
 pub(super) enum Coding {

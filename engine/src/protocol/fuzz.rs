@@ -16,16 +16,18 @@
 //! assert!(course.end.is_some_and(|end| end.is_err()) && course.events.is_empty());
 //! ```
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
 use super::{Protocol, Transport};
 use crate::{
+    codec::Parameters,
     error::Error,
     limits::{self, DoorLimits},
-    session::{Answer, Event, Input, Output, Refusal, Session},
-    time::Now,
+    media::{Frame, Payload, TrackId},
+    session::{Answer, Event, Input, Opening, Output, Refusal, Session},
+    time::{MediaTime, Now},
 };
 
 /// What a session did with its peer's bytes.
@@ -144,6 +146,14 @@ pub fn converse(session: &mut dyn Session, bytes: &[u8], plan: &Plan) -> Course 
     driver.course
 }
 
+/// What is in the streams that are described: sound of a codec that needs no configuration of its publisher.
+fn opening() -> Opening {
+    let time = MediaTime::from_millis(0);
+    let payload = Payload::Parameters(Arc::new(Parameters::of_opus(2)));
+    let frame = Frame { track: TrackId::AUDIO, dts: time, pts: time, payload };
+    Opening { parameters: vec![frame], ..Opening::default() }
+}
+
 /// When a conversation begins.
 const START: Now = Now(1_000_000_000);
 /// Outputs that follow one input, at most. A session that says more never stops.
@@ -167,6 +177,7 @@ enum Role {
 enum Asked {
     Publish,
     Play,
+    Describe,
     #[cfg(feature = "segment")]
     Fetch,
 }
@@ -264,11 +275,15 @@ impl Driver<'_> {
     fn answer(&mut self) {
         let Some(asked) = self.asked.take().filter(|_| !self.is_over()) else { return };
         let granted = self.role == Role::Talking && self.plan.grants > 0;
+        if asked == Asked::Describe && granted {
+            self.plan.grants -= 1;
+            return self.step(Input::Described(Box::new(opening())));
+        }
         let answer = match asked {
             Asked::Publish if granted => Answer::Publishing,
             Asked::Publish => Answer::Refused(Refusal::AlreadyLive),
             Asked::Play if granted => Answer::Playing,
-            Asked::Play => Answer::Refused(Refusal::NotFound),
+            Asked::Play | Asked::Describe => Answer::Refused(Refusal::NotFound),
             #[cfg(feature = "segment")]
             Asked::Fetch => Answer::Refused(Refusal::NotFound),
         };
@@ -336,6 +351,7 @@ impl Driver<'_> {
         let asked = match event {
             Event::Publish { .. } => Asked::Publish,
             Event::Play { .. } => Asked::Play,
+            Event::Describe { .. } => Asked::Describe,
             #[cfg(feature = "segment")]
             Event::Fetch { .. } => Asked::Fetch,
             Event::Unpublish | Event::Stop => return self.leave(event),
@@ -471,6 +487,7 @@ mod tests {
                 Input::Ended => self.event(Event::Remark("ended")),
                 Input::KeyframeWanted => self.event(Event::Remark("key frame wanted")),
                 Input::Shutdown => self.event(Event::Remark("shutdown")),
+                Input::Described(_) => unreachable!("it asks for none"),
                 #[cfg(feature = "segment")]
                 Input::Fetched(_) => unreachable!("it asks for none"),
             }

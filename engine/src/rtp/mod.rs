@@ -1,9 +1,25 @@
-//! RTP (RFC 3550): what a datagram of it holds, and datagrams in the order in which they were sent.
+//! RTP (RFC 3550): what a packet of it holds, packets in the order in which they were sent, and frames to packets and back.
 
+#[cfg(feature = "rtsp")]
+pub mod demux;
+#[cfg(feature = "rtsp")]
+pub mod format;
+#[cfg(feature = "rtsp")]
+pub mod mux;
 pub mod order;
+#[cfg(feature = "rtsp")]
+mod reorder;
+#[cfg(feature = "rtsp")]
+pub mod rtcp;
+#[cfg(feature = "rtsp")]
+mod timeline;
 
 use crate::{bits::Reader, error::Error};
 
+#[cfg(feature = "rtsp")]
+pub use demux::Demuxer;
+#[cfg(feature = "rtsp")]
+pub use mux::PACKET_BYTES_MAX;
 pub use order::Order;
 
 /// A packet, as it lies in its datagram.

@@ -7,7 +7,7 @@ use crate::{
     limits::StreamLimits,
     media::{Frame, Payload},
     session::Opening,
-    time::{MediaTime, Now},
+    time::{MediaTime, Now, Wall},
 };
 
 /// A frame's number in its stream: the group it belongs to and its place in it. Groups and places count without a gap,
@@ -162,6 +162,19 @@ impl Group {
         self.latest.note(frame);
     }
 
+    /// Says that it is `wall` at `time` of the stream. What was said before holds on, unless it is far off: the sender's clock may
+    /// drift, and jumps when it begins anew.
+    pub fn set_clock(&mut self, time: MediaTime, wall: Wall) {
+        const OFF_MAX: i64 = 1_000_000_000;
+        let off = self.latest.clock.map(|(then, was)| {
+            let passed = i64::try_from(wall.0).unwrap_or(i64::MAX) - i64::try_from(was.0).unwrap_or(i64::MAX);
+            passed.saturating_sub(time.as_nanos().saturating_sub(then.as_nanos()))
+        });
+        if off.is_none_or(|off| off.abs() > OFF_MAX) {
+            self.latest.clock = Some((time, wall));
+        }
+    }
+
     /// The kept frames, the entrance first; empty when there is no entrance.
     pub fn frames(&self) -> &[Numbered] {
         &self.frames
@@ -177,6 +190,10 @@ impl Group {
     /// How long the group before this one was, by its frames' times; `None` when this is the first.
     pub fn previous(&self) -> Option<Duration> {
         self.previous
+    }
+    /// True when the stream began longer ago than `duration`, as far as is known here.
+    pub fn is_older_than(&self, duration: Duration, now: Now) -> bool {
+        self.previous.is_some() || now.since(self.began) >= duration
     }
     /// The number of the last frame taken, kept or not.
     pub fn last(&self) -> Option<Place> {

@@ -179,6 +179,8 @@ mod tests {
         for part in [
             "rtmp on tcp 127.0.0.1:1935",
             "rtmps on tcp 127.0.0.1:1936",
+            "rtsp on tcp 127.0.0.1:8554",
+            "rtsps on tcp 127.0.0.1:8322",
             "https on tcp 127.0.0.1:8080",
             "tls        certificate /etc/live/chain.pem, key /etc/live/key.pem",
             "one by TLS ",

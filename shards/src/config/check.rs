@@ -160,6 +160,7 @@ fn check_doors(config: &Config, host: Option<Host<'_>>, breaches: &mut Breaches)
         move |(row, address): (Protocol, SocketAddr)| {
             let key = match (table, row.name) {
                 ("", "rtmps") => "rtmp.tls_port".to_owned(),
+                ("", "rtsps") => "rtsp.tls_port".to_owned(),
                 ("", "https") => "http.port".to_owned(),
                 (_, name) => format!("{table}{name}.port"),
             };

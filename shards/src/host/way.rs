@@ -270,8 +270,8 @@ impl Session for Guest {
                 self.way.keyframe_wanted.store(true, Ordering::Release);
                 self.bridge.news_of(&self.way);
             }
-            // It asks for none.
-            Input::Fetched(_) => {}
+            // It asks for neither.
+            Input::Described(_) | Input::Fetched(_) => {}
             Input::Ended | Input::Shutdown => self.end(),
         }
         if self.state == State::Publishing {

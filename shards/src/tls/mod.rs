@@ -26,7 +26,7 @@ pub struct Secured {
 }
 
 /// The doors that a built-in protocol has with TLS: their names, and that of the row.
-pub const DOORS: [(&str, &str); 2] = [("rtmps", "rtmp"), ("https", "http")];
+pub const DOORS: [(&str, &str); 3] = [("rtmps", "rtmp"), ("rtsps", "rtsp"), ("https", "http")];
 
 /// The row of the door `name` among `rows`: the row itself, or the one that is spoken inside TLS there, by the door's name.
 pub fn row_of(name: &str, rows: &[Protocol]) -> Option<Protocol> {

@@ -59,6 +59,10 @@ pub struct Ports {
     pub rtmp: u16,
     /// RTMP inside TLS, where the server has a certificate.
     pub rtmps: u16,
+    /// RTSP.
+    pub rtsp: u16,
+    /// RTSP inside TLS, where the server has a certificate.
+    pub rtsps: u16,
     /// HTTP.
     pub http: u16,
     /// Control.
@@ -166,7 +170,7 @@ impl Setup {
         if !record.contains("dir =") {
             writeln!(record, "dir = {:?}", folder.join("recordings")).expect("a String takes any text");
         }
-        let Ports { rtmp, rtmps, http, control } = ports;
+        let Ports { rtmp, rtmps, rtsp, rtsps, http, control } = ports;
         let tls = if self.secure {
             let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.join(name));
             format!("certificate = {certificate:?}\nkey = {key:?}\n")
@@ -175,6 +179,7 @@ impl Setup {
         };
         for (table, lines) in [
             ("rtmp", format!("port = {rtmp}\ntls_port = {rtmps}\n")),
+            ("rtsp", format!("port = {rtsp}\ntls_port = {rtsps}\n")),
             ("http", format!("port = {http}\n")),
             ("tls", tls),
             ("control", format!("bind = \"127.0.0.1:{control}\"\n")),
@@ -196,6 +201,14 @@ impl Server {
     /// Where `APP/STREAM` is published and played by RTMP inside TLS.
     pub fn rtmps_url(&self, name: &str) -> String {
         format!("rtmps://127.0.0.1:{}/{name}", self.ports.rtmps)
+    }
+    /// Where `APP/STREAM` is published and played by RTSP.
+    pub fn rtsp_url(&self, name: &str) -> String {
+        format!("rtsp://127.0.0.1:{}/{name}", self.ports.rtsp)
+    }
+    /// Where `APP/STREAM` is published and played by RTSP inside TLS.
+    pub fn rtsps_url(&self, name: &str) -> String {
+        format!("rtsps://127.0.0.1:{}/{name}", self.ports.rtsps)
     }
     /// Where `path` is at the HTTP door of a server with a certificate.
     pub fn https_url(&self, path: &str) -> String {
@@ -322,7 +335,7 @@ impl Drop for Server {
 }
 
 impl Ports {
-    /// Four ports that nobody holds now. They lie below the range that the kernel gives to outgoing connections, so only
+    /// Six ports that nobody holds now. They lie below the range that the kernel gives to outgoing connections, so only
     /// another test's server could take them first, and each test process counts from a place of its own, as far as there are
     /// places.
     pub fn free() -> Self {
@@ -338,7 +351,14 @@ impl Ports {
             })
             .expect("one of 22,000 ports is free")
         };
-        Ports { rtmp: take(), rtmps: take(), http: take(), control: take() }
+        Ports {
+            rtmp: take(),
+            rtmps: take(),
+            rtsp: take(),
+            rtsps: take(),
+            http: take(),
+            control: take(),
+        }
     }
 }
 

@@ -227,7 +227,7 @@ impl Judge {
                 watched.greedy = watched.busy;
                 Ok(())
             }
-            What::WishToFetch(name, _) => {
+            What::WishToFetch(name, _) | What::WishToDescribe(name) => {
                 self.sockets.entry(socket).or_default().wished = Some((name, now));
                 Ok(())
             }

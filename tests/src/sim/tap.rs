@@ -31,6 +31,7 @@ pub struct Tapped {
 enum Asked {
     Publish,
     Play,
+    Describe,
     Fetch,
 }
 
@@ -54,6 +55,8 @@ pub enum What {
     WishToPublish(StreamName),
     /// The peer wishes to play.
     WishToPlay(StreamName),
+    /// The peer wishes to know what is in a stream.
+    WishToDescribe(StreamName),
     /// The peer wishes to have something of a packaged stream.
     WishToFetch(StreamName, Item),
     /// The hub's answer.
@@ -119,14 +122,17 @@ impl Tapped {
             Input::Answer(answer) => {
                 match (self.asking.take(), answer) {
                     (None, _) => self.broken("a session was answered that had asked nothing"),
-                    (Some(Asked::Play | Asked::Fetch), Answer::Publishing)
-                    | (Some(Asked::Publish | Asked::Fetch), Answer::Playing) => {
+                    (Some(Asked::Play | Asked::Describe | Asked::Fetch), Answer::Publishing)
+                    | (Some(Asked::Publish | Asked::Describe | Asked::Fetch), Answer::Playing) => {
                         self.broken("the answer to another question");
                     }
                     _ => {}
                 }
                 self.publishing = *answer == Answer::Publishing;
                 self.tap.push(self.socket, What::Answer(*answer));
+            }
+            Input::Described(_) if self.asking.take() != Some(Asked::Describe) => {
+                self.broken("a session was told of a stream that it had not asked about");
             }
             Input::Fetched(_) if self.asking != Some(Asked::Fetch) => {
                 self.broken("a session was given what it had not asked for");
@@ -192,6 +198,10 @@ impl Session for Tapped {
             Event::Play { name, .. } => {
                 self.asking = Some(Asked::Play);
                 What::WishToPlay(name.clone())
+            }
+            Event::Describe { name, .. } => {
+                self.asking = Some(Asked::Describe);
+                What::WishToDescribe(name.clone())
             }
             Event::Frame(frame) => What::Frame(frame.clone()),
             Event::Unpublish => {

@@ -9,12 +9,13 @@ use super::Connection;
 use crate::segment::Found;
 use crate::{
     message::Unread,
-    session::{Answer, Event, Input},
+    session::{Answer, Event, Input, Opening},
 };
 
 /// The answer to a wish.
 pub enum Reply {
     Answer(Answer),
+    Described(Box<Opening>),
     #[cfg(feature = "segment")]
     Found(Box<Found>),
 }
@@ -23,6 +24,7 @@ impl From<Reply> for Input<'_> {
     fn from(reply: Reply) -> Self {
         match reply {
             Reply::Answer(answer) => Input::Answer(answer),
+            Reply::Described(opening) => Input::Described(opening),
             #[cfg(feature = "segment")]
             Reply::Found(found) => Input::Fetched(*found),
         }

@@ -13,7 +13,6 @@ mod packet;
 mod pes;
 mod pictures;
 mod section;
-mod sets;
 mod sound;
 mod sync;
 

@@ -1,31 +1,18 @@
 //! Access units: from a byte stream to length-prefixed NAL units, and the configuration that decoders want apart from them.
 
-use std::sync::Arc;
-
 use bytes::BufMut;
 
-use super::{
-    Context,
-    pes::Times,
-    sets::{self, Sets},
-};
+use super::{Context, pes::Times};
 use crate::{
-    codec::{
-        self, Parameters, h264,
-        nal::{AnnexB, LengthSize},
-    },
+    codec::{self, nal::AnnexB, pictures::Fate, syntax::Syntax},
     media::{Payload, TrackId},
     slab,
 };
 
-use super::super::annex_b::{Kind, Syntax};
-
 /// The pictures of a program.
 #[derive(Debug)]
 pub(super) struct Pictures {
-    syntax: Syntax,
-    sets: Sets,
-    parameters: Option<Arc<Parameters>>,
+    track: codec::pictures::Pictures,
     /// The times of the last picture, and how long it was decoded after the one before it.
     last: Option<Times>,
     step: i64,
@@ -36,7 +23,7 @@ const ROOM_FOR_LENGTHS_BYTES: usize = 64;
 
 impl Pictures {
     pub(super) fn new(syntax: Syntax) -> Self {
-        Pictures { syntax, sets: Sets::new(syntax), parameters: None, last: None, step: 0 }
+        Pictures { track: codec::pictures::Pictures::new(syntax), last: None, step: 0 }
     }
 
     /// Takes an access unit.
@@ -44,16 +31,11 @@ impl Pictures {
         slab::grow(context.memory, payload.len() + ROOM_FOR_LENGTHS_BYTES);
         let mut has_slice = false;
         for unit in AnnexB::new(payload) {
-            match self.syntax.kind(unit) {
-                Kind::Set(kind) => self.sets.take(kind, unit),
-                Kind::Delimiter => {}
-                Kind::Other if sets::is_filler(self.syntax, unit) => {}
-                kind => {
-                    has_slice |= matches!(kind, Kind::Slice { .. });
-                    let len = u32::try_from(unit.len()).expect("a PES packet is far below 4 GiB");
-                    context.memory.put_u32(len);
-                    context.memory.put_slice(unit);
-                }
+            if let Fate::Kept { slice } = self.track.unit(unit) {
+                has_slice |= slice;
+                let len = u32::try_from(unit.len()).expect("a PES packet is far below 4 GiB");
+                context.memory.put_u32(len);
+                context.memory.put_slice(unit);
             }
         }
         let data = context.memory.split().freeze();
@@ -66,22 +48,14 @@ impl Pictures {
             return;
         };
         self.remember(times);
-        if let Some(parameters) = self.sets.changed_parameters()
-            && self.parameters.as_deref() != Some(&parameters)
-        {
-            let parameters = Arc::new(parameters);
-            self.parameters = Some(Arc::clone(&parameters));
+        if let Some(parameters) = self.track.changed_parameters() {
             context.parameters(TrackId::VIDEO, times.dts, parameters);
         }
-        let Some(parameters) = &self.parameters else {
+        let Some(parameters) = self.track.parameters() else {
             context.counters.early_frames += 1;
             return;
         };
-        let codec = parameters.codec;
-        // Broadcasters have groups that are never closed, and some encoders refresh pictures in stripes: they mark where a
-        // decoder may begin, and send no IDR picture after the first.
-        let key = codec::is_key(codec, LengthSize::Four, &data)
-            || self.syntax == Syntax::H264 && h264::recovery_point(&data, LengthSize::Four).is_some();
+        let (codec, key) = (parameters.codec, self.track.is_key(&data));
         context.frame(TrackId::VIDEO, times, Payload::Video { codec, key, data });
     }
 
@@ -99,6 +73,6 @@ impl Pictures {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.sets.held_bytes()
+        self.track.held_bytes()
     }
 }

@@ -1,11 +1,10 @@
 //! Sections of tables, over as many packets as they need, and what the two tables say. (ISO/IEC 13818-1, 2.4.4)
 
 use super::super::{
-    annex_b::Syntax,
     coding,
     tables::{CRC_BYTES, SECTION_HEAD_BYTES},
 };
-use crate::{bits::Reader, error::Error};
+use crate::{bits::Reader, codec::syntax::Syntax, error::Error};
 
 use super::sound::Coding;
 

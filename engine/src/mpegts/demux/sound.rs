@@ -257,18 +257,14 @@ fn adts(bytes: &[u8]) -> Result<Head, Error> {
 
 const NO_ADTS: Error = Error::malformed("ADTS header", 0);
 
-/// ISO/IEC 11172-3, 2.4.3.1.
 fn mp3(bytes: &[u8]) -> Result<Head, Error> {
     let header = mp3::Header::parse(bytes)?;
-    let [_, _, third, _] = Reader::new(bytes).array("header of an MP3 frame")?;
-    if header.bit_rate == 0 {
+    if header.frame_bytes == 0 {
         return Err(Error::unsupported("MP3 of a free format", 2));
     }
-    let padding = u32::from(third >> 1 & 1);
-    let bytes = header.frame_samples / 8 * header.bit_rate / header.sample_rate + padding;
     Ok(Head {
         head_bytes: 0,
-        bytes: bytes as usize,
+        bytes: header.frame_bytes,
         samples: header.frame_samples,
         sample_rate: header.sample_rate,
         shape: Shape::Mp3 {

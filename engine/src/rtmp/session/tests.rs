@@ -49,7 +49,7 @@ fn opening() -> Opening {
     Opening {
         metadata: Some(frame(TrackId::DATA, 0, metadata)),
         parameters: vec![parameters(Codec::H264), parameters(Codec::Aac)],
-        color: None,
+        ..Opening::default()
     }
 }
 

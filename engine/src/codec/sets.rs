@@ -3,13 +3,8 @@
 
 use bytes::BufMut;
 
-use super::super::annex_b::Syntax;
-use crate::{
-    bits::BitReader,
-    codec::{Codec, Parameters, h264, h265, h266, nal},
-    error::Error,
-    limits,
-};
+use super::{Codec, Parameters, h264, h265, h266, nal, syntax::Syntax};
+use crate::{bits::BitReader, error::Error, limits};
 
 /// Bytes of a parameter set. A longer one is left out; those of real encoders have a few hundred.
 const SET_BYTES_MAX: usize = 8 << 10;
@@ -21,7 +16,7 @@ const SETS_MAX: usize = 31;
 
 /// The parameter sets of a track, the latest of each id.
 #[derive(Debug)]
-pub(super) struct Sets {
+pub(crate) struct Sets {
     syntax: Syntax,
     sets: Vec<Set>,
     changed: bool,
@@ -36,12 +31,12 @@ struct Set {
 }
 
 impl Sets {
-    pub(super) fn new(syntax: Syntax) -> Self {
+    pub(crate) fn new(syntax: Syntax) -> Self {
         Sets { syntax, sets: Vec::new(), changed: false }
     }
 
     /// Takes a set. One that is known already, which is what nearly all are, costs a comparison.
-    pub(super) fn take(&mut self, kind: u8, unit: &[u8]) {
+    pub(crate) fn take(&mut self, kind: u8, unit: &[u8]) {
         if unit.len() > SET_BYTES_MAX || self.sets.iter().any(|set| set.unit == unit) {
             return;
         }
@@ -57,7 +52,7 @@ impl Sets {
 
     /// The parameters that the sets make, if any has changed since they were asked for last. `None` too while some are
     /// missing, or when they are broken.
-    pub(super) fn changed_parameters(&mut self) -> Option<Parameters> {
+    pub(crate) fn changed_parameters(&mut self) -> Option<Parameters> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
@@ -69,7 +64,7 @@ impl Sets {
         Parameters::parse(codec, configuration.into()).ok()
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.sets.iter().map(|set| set.unit.capacity()).sum()
     }
 
@@ -218,14 +213,5 @@ fn id(syntax: Syntax, kind: u8, unit: &[u8]) -> Result<u32, Error> {
             reader.skip(16, "header")?;
             bits(&mut reader, 4)
         }
-    }
-}
-
-/// True for a unit that only fills the stream up.
-pub(super) fn is_filler(syntax: Syntax, unit: &[u8]) -> bool {
-    match syntax {
-        Syntax::H264 => h264::unit_type(unit) == Some(12),
-        Syntax::H265 => h265::unit_type(unit) == Some(38),
-        Syntax::H266 => h266::unit_type(unit) == Some(25),
     }
 }

@@ -1,0 +1,69 @@
+//! What a peer is doing, and what it waits for.
+
+#[cfg(feature = "segment")]
+use crate::segment::Item;
+use crate::{
+    hub::streams::StreamId, media::StreamName, message::CoreId, session::Form, stream::Viewer, time::Now,
+};
+
+/// What a peer is doing.
+// Most peers are viewers, and a box of their own would be another line of memory to fetch for each send.
+#[allow(clippy::large_enum_variant)]
+pub enum Role {
+    /// It has asked for nothing, or is done with what it asked for.
+    Talking,
+    /// It wants to publish a stream that another core owns; it moves there when its outbox is empty.
+    Moving { to: CoreId, name: StreamName, quiet: bool },
+    /// It publishes.
+    Publishing { stream: StreamId, epoch: u64 },
+    /// Somebody else is asked whether it may do what it wants.
+    Judged { wish: Box<Judged>, until: Now },
+    /// It waits for a stream that is not here yet.
+    Waiting { stream: StreamId, awaited: Awaited, until: Option<Now> },
+    /// It has asked for something that has not been made yet.
+    #[cfg(feature = "segment")]
+    Held { package: crate::hub::packaging::PackageId, item: Box<Item>, until: Now },
+    /// It plays.
+    Viewing { stream: StreamId, form: &'static Form, viewer: Viewer, leaving: Leaving },
+}
+
+/// What somebody waits for who waits for a stream.
+#[derive(Clone, Copy)]
+pub enum Awaited {
+    /// To play it.
+    Play(&'static Form),
+    /// To be told what is in it, by this time. It is looked at again and again until that is known.
+    Description { by: Now },
+}
+
+/// A wish that waits for a verdict.
+pub struct Judged {
+    /// Which verdict is its own.
+    pub ticket: u64,
+    pub name: StreamName,
+    pub wanted: Wanted,
+}
+
+/// What a wish is.
+pub enum Wanted {
+    Publish,
+    Play(&'static Form),
+    Describe,
+    #[cfg(feature = "segment")]
+    Fetch {
+        item: Box<Item>,
+        /// Stands for stream and credentials.
+        token: u64,
+    },
+}
+
+/// Whether a viewer is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// No.
+    No,
+    /// At the end of the frame it is in; the connection stays.
+    Stopping,
+    /// When it has had everything: the stream has ended.
+    Ended,
+}

@@ -1,0 +1,264 @@
+//! Payload formats: what a session's description (SDP) says of a track, both ways. (RFC 6184, 7798, 3640, 7587, 3551)
+
+use base64::{Engine as _, alphabet, engine};
+use bytes::Bytes;
+
+use crate::codec::{Codec, Parameters, Shape, h264, h265};
+
+/// Ticks per second of pictures and of MPEG audio. (RFC 3551, 6)
+pub const VIDEO_RATE: u32 = 90_000;
+/// The payload type that MPEG audio has without being told. (RFC 3551, table 4)
+pub const MPA: u8 = 14;
+
+/// How a track comes in packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// The number that its packets bear.
+    pub payload_type: u8,
+    /// Ticks per second of their timestamps. Not 0.
+    pub clock_rate: u32,
+    /// What is in them.
+    pub coding: Coding,
+}
+
+/// What is in the packets of a track.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// H.264, with the parameter sets that the description has (NAL units).
+    H264(Vec<Vec<u8>>),
+    /// HEVC, likewise.
+    H265(Vec<Vec<u8>>),
+    /// AAC, behind headers whose fields have these widths in bits.
+    Aac {
+        /// AudioSpecificConfig.
+        configuration: Bytes,
+        /// Of the size of an access unit.
+        size_bits: u8,
+        /// Of the index of the first.
+        index_bits: u8,
+        /// Of the index of the others, as the difference to the one before.
+        delta_bits: u8,
+    },
+    /// Opus.
+    Opus {
+        /// What the sender says of its channels.
+        stereo: bool,
+    },
+    /// MPEG audio of layer III.
+    Mp3,
+}
+
+/// A track as a description tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The number that its packets bear.
+    pub payload_type: u8,
+    /// Ticks per second of their timestamps.
+    pub clock_rate: u32,
+    /// What `a=rtpmap` says behind the number: `H264/90000`.
+    pub mapping: String,
+    /// What `a=fmtp` says behind the number; empty when there is nothing to say.
+    pub parameters: String,
+}
+
+/// Describes a track by its parameters, whose packets bear `payload_type` unless they have one of their own. `None` for what
+/// no payload format here can carry.
+///
+/// ```
+/// use shardcast_engine::{codec::Parameters, rtp::format::describe};
+///
+/// let description = describe(&Parameters::of_opus(2), 97).expect("there is a payload format");
+/// assert_eq!((description.mapping.as_str(), description.parameters.as_str()), ("opus/48000/2", "sprop-stereo=1"));
+/// ```
+pub fn describe(parameters: &Parameters, payload_type: u8) -> Option<Description> {
+    let configuration = &parameters.configuration[..];
+    let description = |clock_rate, mapping: String, parameters| {
+        Some(Description { payload_type, clock_rate, mapping, parameters })
+    };
+    match (parameters.codec, parameters.shape) {
+        (Codec::H264, _) => {
+            let config = h264::Configuration::parse(configuration).ok()?;
+            let sets = config.sequence_parameter_sets.iter().chain(&config.picture_parameter_sets);
+            let sets: Vec<String> = sets.map(|set| BASE64.encode(set)).collect();
+            let h264::Sps { profile, constraints, level, .. } = config.sps;
+            let text = format!(
+                "packetization-mode=1; profile-level-id={profile:02X}{constraints:02X}{level:02X}; sprop-parameter-sets={}",
+                sets.join(",")
+            );
+            description(VIDEO_RATE, format!("H264/{VIDEO_RATE}"), text)
+        }
+        (Codec::H265, _) => {
+            let config = h265::Configuration::parse(configuration).ok()?;
+            let of_kind = |kind: u8| {
+                let sets = config.parameter_sets.iter().filter(|set| h265::unit_type(set) == Some(kind));
+                sets.map(|set| BASE64.encode(set)).collect::<Vec<_>>().join(",")
+            };
+            let text = format!("sprop-vps={}; sprop-sps={}; sprop-pps={}", of_kind(32), of_kind(33), of_kind(34));
+            description(VIDEO_RATE, format!("H265/{VIDEO_RATE}"), text)
+        }
+        (Codec::Aac, Shape::Audio { sample_rate, channels, .. }) => {
+            let hex: String = configuration.iter().map(|byte| format!("{byte:02X}")).collect();
+            let text = format!(
+                "streamtype=5; profile-level-id=1; mode=AAC-hbr; sizelength={SIZE_BITS}; indexlength={INDEX_BITS}; \
+                 indexdeltalength={INDEX_BITS}; config={hex}"
+            );
+            description(sample_rate, format!("MPEG4-GENERIC/{sample_rate}/{channels}"), text)
+        }
+        // Two channels stand there whatever they are; one stream holds no more. (RFC 7587, 7)
+        (Codec::Opus, Shape::Audio { sample_rate, channels: channels @ 1..=2, .. }) => {
+            let text = format!("sprop-stereo={}", u8::from(channels == 2));
+            description(sample_rate, format!("opus/{sample_rate}/2"), text)
+        }
+        (Codec::Mp3, _) => Some(Description {
+            payload_type: MPA,
+            clock_rate: VIDEO_RATE,
+            mapping: format!("MPA/{VIDEO_RATE}"),
+            parameters: String::new(),
+        }),
+        _ => None,
+    }
+}
+
+/// Bits of a size and of an index in the header of each access unit. (RFC 3640, 3.3.6)
+pub(super) const SIZE_BITS: u8 = 13;
+pub(super) const INDEX_BITS: u8 = 3;
+
+impl Format {
+    /// From what a description says of `payload_type`: its `a=rtpmap`, which may be left out for MPEG audio, and its `a=fmtp`,
+    /// each without the number. `None` for what is not known here, or lacks what a decoder needs.
+    ///
+    /// ```
+    /// use shardcast_engine::rtp::format::{Coding, Format};
+    ///
+    /// let format = Format::read(96, Some("opus/48000/2"), "sprop-stereo=1; useinbandfec=0").expect("it is Opus");
+    /// assert_eq!((format.clock_rate, format.coding), (48_000, Coding::Opus { stereo: true }));
+    /// assert!(Format::read(96, Some("theora/90000"), "").is_none());
+    /// ```
+    pub fn read(payload_type: u8, mapping: Option<&str>, parameters: &str) -> Option<Self> {
+        let mapping = match (mapping, payload_type) {
+            (Some(mapping), _) => mapping,
+            (None, MPA) => "MPA/90000",
+            (None, _) => return None,
+        };
+        let mut parts = mapping.trim().split('/');
+        let name = parts.next()?.to_ascii_uppercase();
+        let clock_rate: u32 = parts.next()?.trim().parse().ok().filter(|rate| CLOCK_RATES.contains(rate))?;
+        let parameter = |name: &str| {
+            parameters.split(';').find_map(|parameter| {
+                let (key, value) = parameter.split_once('=')?;
+                key.trim().eq_ignore_ascii_case(name).then_some(value.trim())
+            })
+        };
+        let sets = |names: &[&str]| -> Vec<Vec<u8>> {
+            let texts = names.iter().filter_map(|name| parameter(name)).flat_map(|text| text.split(','));
+            texts.filter_map(|text| BASE64.decode(text.trim()).ok()).collect()
+        };
+        let coding = match name.as_str() {
+            "H264" => Coding::H264(sets(&["sprop-parameter-sets"])),
+            "H265" => Coding::H265(sets(&["sprop-vps", "sprop-sps", "sprop-pps"])),
+            "MPEG4-GENERIC" => {
+                let bits = |name| parameter(name).map_or(Some(0), |text| text.parse().ok()).filter(|bits| *bits <= 32);
+                Coding::Aac {
+                    configuration: from_hex(parameter("config")?)?,
+                    size_bits: bits("sizelength").filter(|bits| *bits > 0)?,
+                    index_bits: bits("indexlength")?,
+                    delta_bits: bits("indexdeltalength")?,
+                }
+            }
+            "OPUS" => Coding::Opus { stereo: parameter("sprop-stereo") == Some("1") },
+            "MPA" => Coding::Mp3,
+            _ => return None,
+        };
+        Some(Format { payload_type, clock_rate, coding })
+    }
+}
+
+/// Whatever a sender may mean by a clock.
+const CLOCK_RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
+
+/// Some leave the padding out.
+const BASE64: engine::GeneralPurpose = engine::GeneralPurpose::new(
+    &alphabet::STANDARD,
+    engine::GeneralPurposeConfig::new().with_decode_padding_mode(engine::DecodePaddingMode::Indifferent),
+);
+
+fn from_hex(text: &str) -> Option<Bytes> {
+    let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits = digits.filter(|digits| !digits.is_empty() && digits.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::samples::{self, hex};
+
+    fn parameters(codec: Codec, configuration: &str) -> Parameters {
+        Parameters::parse(codec, hex(configuration).into()).unwrap()
+    }
+
+    #[test]
+    fn a_track_is_described_as_ffmpeg_does_and_read_back() {
+        let video = parameters(Codec::H264, samples::H264_HIGH_720);
+        let description = describe(&video, 96).unwrap();
+        assert_eq!(description.mapping, "H264/90000");
+        assert!(
+            description.parameters.starts_with("packetization-mode=1; profile-level-id=64001F; sprop-parameter-sets=Z2QAH6zZQFAFuwEQAAADABAAAAMDwPGDGWA=,aOvjyyLA"),
+            "{}", description.parameters
+        );
+        let format = Format::read(96, Some(&description.mapping), &description.parameters).unwrap();
+        let config = h264::Configuration::parse(&video.configuration).unwrap();
+        let sets = [config.sequence_parameter_sets[0].to_vec(), config.picture_parameter_sets[0].to_vec()];
+        assert_eq!(format, Format { payload_type: 96, clock_rate: 90_000, coding: Coding::H264(sets.into()) });
+
+        let description = describe(&parameters(Codec::H265, samples::H265_MAIN_720), 96).unwrap();
+        let format = Format::read(96, Some(&description.mapping), &description.parameters).unwrap();
+        let Coding::H265(sets) = format.coding else { panic!("{format:?}") };
+        assert_eq!(sets.iter().map(|set| h265::unit_type(set)).collect::<Vec<_>>(), [Some(32), Some(33), Some(34)]);
+
+        let sound = Parameters::parse(Codec::Aac, Bytes::from_static(&[0x12, 0x10])).unwrap();
+        let description = describe(&sound, 97).unwrap();
+        assert_eq!((description.mapping.as_str(), description.clock_rate), ("MPEG4-GENERIC/44100/2", 44_100));
+        let format = Format::read(97, Some(&description.mapping), &description.parameters).unwrap();
+        let configuration = Bytes::from_static(&[0x12, 0x10]);
+        assert_eq!(format.coding, Coding::Aac { configuration, size_bits: 13, index_bits: 3, delta_bits: 3 });
+
+        assert!(describe(&Parameters::of_opus(6), 97).is_none());
+        let mono = describe(&Parameters::of_opus(1), 97).unwrap();
+        let format = Format::read(97, Some(&mono.mapping), &mono.parameters).unwrap();
+        assert_eq!(format.coding, Coding::Opus { stereo: false });
+    }
+
+    #[test]
+    fn what_senders_leave_out_or_write_in_their_own_way_is_understood() {
+        assert_eq!(Format::read(14, None, "").unwrap().coding, Coding::Mp3);
+        assert!(Format::read(96, None, "").is_none());
+        let unpadded = Format::read(96, Some("h264/90000"), " Sprop-Parameter-Sets = Z2QAHw,!!, aO4").unwrap();
+        assert_eq!(unpadded.coding, Coding::H264(vec![vec![0x67, 0x64, 0, 0x1f], vec![0x68, 0xee]]));
+        for (mapping, parameters) in [
+            ("H264/0", ""),
+            ("H264/x", ""),
+            ("H264", ""),
+            ("mpeg4-generic/48000", "sizelength=13"),
+            ("mpeg4-generic/48000", "config=119;sizelength=13"),
+            ("mpeg4-generic/48000", "config=1190"),
+            ("mpeg4-generic/48000", "config=1190;sizelength=99"),
+            ("VP8/90000", ""),
+        ] {
+            assert!(Format::read(96, Some(mapping), parameters).is_none(), "{mapping} {parameters}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(
+            name in "(H264|H265|mpeg4-generic|opus|MPA)?",
+            rest in ".{0,12}",
+            parameters in "([a-z-]{0,12}=[A-Za-z0-9+/=]{0,9};?){0,5}.{0,20}",
+        ) {
+            let _ = Format::read(96, Some(&format!("{name}/{rest}")), &parameters);
+        }
+    }
+}

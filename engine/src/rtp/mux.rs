@@ -1,0 +1,244 @@
+//! Frames to packets, one track at a time: a frame becomes one packet or several of a bounded size. (RFC 3550, 5.1; payload
+//! formats: RFC 6184, 7798, 3640, 7587, 2250)
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{
+    format::{INDEX_BITS, MPA, SIZE_BITS, VIDEO_RATE},
+    rtcp::{NtpTime, SenderReport},
+};
+use crate::{
+    codec::{
+        Codec, Parameters, Shape, h264, h265,
+        nal::{LengthPrefixed, LengthSize},
+        syntax::{Kind, Syntax},
+    },
+    media::{Frame, Payload},
+    time::MediaTime,
+};
+
+/// Bytes of a packet with its head. It fits into a datagram nearly everywhere, inside a tunnel as well.
+pub const PACKET_BYTES_MAX: usize = 1_400;
+/// Bytes of a packet's head.
+const HEAD_BYTES: usize = 12;
+/// Bytes of what a packet carries.
+const PAYLOAD_BYTES_MAX: usize = PACKET_BYTES_MAX - HEAD_BYTES;
+
+/// Bytes of an Opus packet: six frames of 1275 bytes and their lengths. There is no way to cut one. (RFC 6716, 3.4)
+const OPUS_BYTES_MAX: usize = 7_680;
+
+/// Where packets are put, each as a piece that is announced with its length.
+pub trait Sink {
+    /// A packet of `len` bytes follows; it is control information (RTCP) or media. They are appended to what this gives.
+    fn packet(&mut self, control: bool, len: usize) -> &mut BytesMut;
+}
+
+/// The packets of one track, numbered.
+#[derive(Debug)]
+pub struct Track {
+    head: Head,
+    coding: Coding,
+    /// Packets and bytes of payload so far, for reports.
+    packets: u32,
+    octets: u32,
+}
+
+/// What the heads of a track's packets say.
+#[derive(Debug)]
+struct Head {
+    payload_type: u8,
+    clock_rate: u32,
+    ssrc: u32,
+    sequence: u16,
+}
+
+#[derive(Debug)]
+enum Coding {
+    Pictures {
+        syntax: Syntax,
+        length_size: LengthSize,
+        /// The parameter sets of the configuration. They stand before each key frame that has none of its own: whoever enters
+        /// there may have been told of others.
+        sets: Vec<Bytes>,
+    },
+    Aac,
+    Opus,
+    Mp3,
+}
+
+impl Track {
+    /// For a track with these parameters, whose packets come from `ssrc` and bear `payload_type`. `None` for what no payload
+    /// format here can carry; see [`describe`](super::format::describe).
+    pub fn new(parameters: &Parameters, payload_type: u8, ssrc: u32) -> Option<Self> {
+        let (payload_type, clock_rate) = match (parameters.codec, parameters.shape) {
+            (Codec::H264 | Codec::H265, _) => (payload_type, VIDEO_RATE),
+            (Codec::Mp3, _) => (MPA, VIDEO_RATE),
+            (Codec::Aac, Shape::Audio { sample_rate, .. }) => (payload_type, sample_rate),
+            (Codec::Opus, Shape::Audio { sample_rate, channels: 1..=2, .. }) => (payload_type, sample_rate),
+            _ => return None,
+        };
+        let coding = Coding::new(parameters)?;
+        let head = Head { payload_type, clock_rate, ssrc, sequence: 0 };
+        Some(Track { head, coding, packets: 0, octets: 0 })
+    }
+
+    /// Takes other parameters, from here on. False when they are of another kind: then it is another track.
+    pub fn change(&mut self, parameters: &Parameters) -> bool {
+        let Some(track) = Track::new(parameters, self.head.payload_type, self.head.ssrc) else { return false };
+        let same = std::mem::discriminant(&track.coding) == std::mem::discriminant(&self.coding);
+        if !same || track.head.clock_rate != self.head.clock_rate {
+            return false;
+        }
+        self.coding = track.coding;
+        true
+    }
+
+    /// Says which time of the track is which on the sender's own clock. (RFC 3550, 6.4.1)
+    pub fn report(&self, at: MediaTime, ntp: NtpTime, sink: &mut impl Sink) {
+        let report = SenderReport {
+            ssrc: self.head.ssrc,
+            ntp,
+            timestamp: at.ticks_at(self.head.clock_rate) as u32,
+            packets: self.packets,
+            octets: self.octets,
+        };
+        report.write(sink.packet(true, SenderReport::BYTES));
+    }
+
+    /// Writes the packets of a frame.
+    pub fn frame(&mut self, frame: &Frame, sink: &mut impl Sink) {
+        let timestamp = frame.pts.ticks_at(self.head.clock_rate) as u32;
+        let mut writer = Writer { track: &mut self.head, timestamp, packets: 0, octets: 0, sink };
+        match (&self.coding, &frame.payload) {
+            (Coding::Pictures { syntax, length_size, sets }, Payload::Video { key, data, .. }) => {
+                writer.picture(*syntax, *length_size, if *key { &sets[..] } else { &[] }, data);
+            }
+            (Coding::Aac, Payload::Audio { data, .. }) => writer.aac(data),
+            (Coding::Opus, Payload::Audio { data, .. }) if data.len() <= OPUS_BYTES_MAX => {
+                writer.packet(false, &[data]);
+            }
+            (Coding::Mp3, Payload::Audio { data, .. }) => writer.mp3(data),
+            _ => {}
+        }
+        let Writer { packets, octets, .. } = writer;
+        self.packets = self.packets.wrapping_add(packets);
+        self.octets = self.octets.wrapping_add(octets);
+    }
+}
+
+impl Coding {
+    fn new(parameters: &Parameters) -> Option<Self> {
+        let configuration = &parameters.configuration;
+        // The slices are of the configuration: no set is copied.
+        let shared = |sets: Vec<&[u8]>| -> Vec<Bytes> { sets.into_iter().map(|set| configuration.slice_ref(set)).collect() };
+        Some(match parameters.codec {
+            Codec::H264 => {
+                let config = h264::Configuration::parse(configuration).ok()?;
+                let sets = [config.sequence_parameter_sets, config.picture_parameter_sets].concat();
+                Coding::Pictures { syntax: Syntax::H264, length_size: config.length_size, sets: shared(sets) }
+            }
+            Codec::H265 => {
+                let config = h265::Configuration::parse(configuration).ok()?;
+                let mut sets = config.parameter_sets;
+                sets.sort_by_key(|set| h265::unit_type(set));
+                Coding::Pictures { syntax: Syntax::H265, length_size: config.length_size, sets: shared(sets) }
+            }
+            Codec::Aac => Coding::Aac,
+            Codec::Opus => Coding::Opus,
+            Codec::Mp3 => Coding::Mp3,
+            _ => return None,
+        })
+    }
+}
+
+/// Writes the packets of one frame.
+struct Writer<'a, S> {
+    track: &'a mut Head,
+    timestamp: u32,
+    packets: u32,
+    octets: u32,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Writer<'_, S> {
+    /// One packet whose payload is these pieces.
+    fn packet(&mut self, marker: bool, pieces: &[&[u8]]) {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let out = self.sink.packet(false, HEAD_BYTES + len);
+        out.put_u8(0x80);
+        out.put_u8(u8::from(marker) << 7 | self.track.payload_type);
+        out.put_u16(self.track.sequence);
+        out.put_u32(self.timestamp);
+        out.put_u32(self.track.ssrc);
+        pieces.iter().for_each(|piece| out.put_slice(piece));
+        self.track.sequence = self.track.sequence.wrapping_add(1);
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(len as u32);
+    }
+
+    /// The NAL units of an access unit, `sets` first unless it brings its own. The last packet is marked. (RFC 6184, 5; RFC
+    /// 7798, 4)
+    fn picture(&mut self, syntax: Syntax, length_size: LengthSize, sets: &[Bytes], data: &[u8]) {
+        let units = || LengthPrefixed::new(data, length_size).map_while(Result::ok);
+        // Of less than its head, a unit says nothing.
+        let units = || units().filter(move |unit: &&[u8]| unit.len() > syntax.head_bytes());
+        let brings_its_own = units().any(|unit| matches!(syntax.kind(unit), Kind::Set(_)));
+        let sets: &[Bytes] = if brings_its_own { &[] } else { sets };
+        let mut all = sets.iter().map(|set| &set[..]).chain(units()).peekable();
+        while let Some(unit) = all.next() {
+            self.unit(syntax, unit, all.peek().is_none());
+        }
+    }
+
+    /// A NAL unit: as it is, or cut where it is too long. (RFC 6184, 5.6 and 5.8; RFC 7798, 4.4.1 and 4.4.3)
+    fn unit(&mut self, syntax: Syntax, unit: &[u8], last: bool) {
+        if unit.len() <= PAYLOAD_BYTES_MAX {
+            return self.packet(last, &[unit]);
+        }
+        let (head, body) = unit.split_at(syntax.head_bytes());
+        let mut pieces = body.chunks(PAYLOAD_BYTES_MAX - head.len() - 1).peekable();
+        let mut start = START;
+        while let Some(piece) = pieces.next() {
+            let end = pieces.peek().is_none();
+            let flags = std::mem::take(&mut start) | if end { END } else { 0 };
+            match head {
+                [first] => self.packet(end && last, &[&[first & 0xe0 | FU_A, flags | first & 0x1f], piece]),
+                [first, second] => {
+                    let kind = first >> 1 & 0x3f;
+                    self.packet(end && last, &[&[first & 0x81 | FU << 1, *second, flags | kind], piece]);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// An access unit behind its one header, in pieces where it is too long, each behind the size of the whole. (RFC 3640,
+    /// 3.2.1 and 3.2.3)
+    fn aac(&mut self, data: &[u8]) {
+        let Some(size) = u16::try_from(data.len()).ok().filter(|size| *size < 1 << SIZE_BITS) else { return };
+        let [high, low] = (size << INDEX_BITS).to_be_bytes();
+        let head = [0, SIZE_BITS + INDEX_BITS, high, low];
+        let mut pieces = data.chunks(PAYLOAD_BYTES_MAX - head.len()).peekable();
+        while let Some(piece) = pieces.next() {
+            let last = pieces.peek().is_none();
+            self.packet(last, &[&head, piece]);
+        }
+    }
+
+    /// A frame behind its place. (RFC 2250, 3.5)
+    fn mp3(&mut self, data: &[u8]) {
+        const ROOM: usize = PAYLOAD_BYTES_MAX - 4;
+        for (number, piece) in data.chunks(ROOM).enumerate() {
+            let Ok(place) = u16::try_from(number * ROOM) else { return };
+            let [high, low] = place.to_be_bytes();
+            self.packet(false, &[&[0, 0, high, low], piece]);
+        }
+    }
+}
+
+/// Flags of a fragment. (RFC 6184, 5.8)
+const START: u8 = 0x80;
+const END: u8 = 0x40;
+/// Types of a packet with a fragment. (RFC 6184, table 1; RFC 7798, 4.4.3)
+const FU_A: u8 = 28;
+const FU: u8 = 49;

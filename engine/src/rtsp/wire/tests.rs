@@ -1,0 +1,235 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    codec::{Codec, Parameters, samples},
+    rtp::{Demuxer, PACKET_BYTES_MAX, format::{Format, describe}, rtcp::sender_reports},
+    rtsp::inbox::{self, Item},
+    session::Event,
+    time::Now,
+};
+
+/// From one picture to the next, as both configurations say.
+const STEP: i64 = 3_000;
+
+fn parameters_of(codec: Codec, configuration: &str) -> Parameters {
+    Parameters::parse(codec, samples::hex(configuration).into()).unwrap()
+}
+
+fn frame(track: TrackId, dts: MediaTime, shown_after: i64, payload: Payload) -> Frame {
+    let pts = MediaTime { ticks: dts.ticks + shown_after, rate: dts.rate };
+    Frame { track, dts, pts, payload }
+}
+
+fn parameters_frame(track: TrackId, parameters: &Parameters) -> Frame {
+    frame(track, MediaTime::from_millis(0), 0, Payload::Parameters(Arc::new(parameters.clone())))
+}
+
+/// A unit of this kind and size, behind its length.
+fn unit(head: &[u8], bytes: usize) -> Vec<u8> {
+    let body = (0..bytes).map(|place| (place % 251) as u8 | 1);
+    let unit: Vec<u8> = head.iter().copied().chain(body).collect();
+    [&(unit.len() as u32).to_be_bytes()[..], &unit].concat()
+}
+
+/// A picture whose slice has this head.
+fn picture(codec: Codec, number: i64, shown_after: i64, key: bool, units: &[Vec<u8>]) -> Frame {
+    let data = Bytes::from(units.concat());
+    let dts = MediaTime { ticks: 90_000 + number * STEP, rate: 90_000 };
+    frame(TrackId::VIDEO, dts, shown_after * STEP, Payload::Video { codec, key, data })
+}
+
+fn sound(codec: Codec, number: i64, samples: i64, rate: u32, data: Vec<u8>) -> Frame {
+    let dts = MediaTime { ticks: i64::from(rate) + number * samples, rate };
+    frame(TrackId::AUDIO, dts, 0, Payload::Audio { codec, data: data.into() })
+}
+
+/// What the wire writes of these frames.
+fn written(form: &Form, opening: &[Frame], frames: &[Frame]) -> BytesMut {
+    let mut wire = (form.open)();
+    let opening = Opening { parameters: opening.to_vec(), ..Opening::default() };
+    let mut out = BytesMut::new();
+    wire.header(&opening, &frames[0], &mut out);
+    frames.iter().for_each(|frame| wire.frame(frame, &mut out));
+    out
+}
+
+/// The packets in it, by channel.
+fn packets(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut packets = Vec::new();
+    while let Some((item, used)) = inbox::next(bytes, 0).unwrap() {
+        let Item::Packet { channel, bytes: packet } = item else { panic!("{item:?}") };
+        packets.push((channel, packet.to_vec()));
+        bytes = bytes.split_at(used).1;
+    }
+    assert!(bytes.is_empty());
+    packets
+}
+
+/// The frames that a receiver makes of it.
+fn read(packets: &[(u8, Vec<u8>)], tracks: &[&Parameters]) -> Vec<Frame> {
+    let formats = tracks.iter().zip(0..).map(|(parameters, track)| {
+        let described = describe(parameters, payload_type(TrackId(track)))?;
+        Format::read(described.payload_type, Some(&described.mapping), &described.parameters)
+    });
+    let mut demuxer = Demuxer::new(formats);
+    let mut frames = Vec::new();
+    let mut emit = |event| match event {
+        Event::Frame(frame) => frames.push(frame),
+        other => panic!("{other:?}"),
+    };
+    for (channel, packet) in packets {
+        match channel % 2 {
+            0 => demuxer.packet(usize::from(channel / 2), packet, Now(0), &mut emit),
+            _ => demuxer.control(usize::from(channel / 2), packet, Now(0)),
+        }
+    }
+    demuxer.finish(Now(0), &mut emit);
+    frames
+}
+
+fn data(frame: &Frame) -> &[u8] {
+    match &frame.payload {
+        Payload::Video { data, .. } | Payload::Audio { data, .. } => data,
+        _ => &[],
+    }
+}
+
+/// Demands that these are the frames, in order for each track, at the same distances: the line of time of a receiver begins
+/// with the first picture, and nothing else is moved.
+fn assert_same(got: &[Frame], sent: &[Frame]) {
+    let first = got.iter().find(|frame| frame.is_video()).expect("there is a picture");
+    let shift = MediaTime { ticks: sent[0].pts.ticks - first.pts.ticks, rate: 90_000 };
+    let later = |time: MediaTime| MediaTime { ticks: time.ticks + shift.ticks_at(time.rate), ..time };
+    for track in [TrackId::VIDEO, TrackId::AUDIO] {
+        let of_it = |frames: &[Frame]| -> Vec<Frame> {
+            frames.iter().filter(|frame| frame.track == track && frame.is_media()).cloned().collect()
+        };
+        let (got, sent) = (of_it(got), of_it(sent));
+        assert_eq!(got.len(), sent.len(), "of track {track:?}");
+        for (ours, theirs) in got.iter().zip(&sent) {
+            assert_eq!(data(ours), data(theirs));
+            assert_eq!(ours.is_key(), theirs.is_key());
+            assert_eq!((later(ours.dts), later(ours.pts)), (theirs.dts, theirs.pts));
+        }
+    }
+}
+
+#[test]
+fn pictures_of_every_size_come_out_as_they_went_in() {
+    for (codec, configuration, key, other) in [
+        (Codec::H264, samples::H264_HIGH_720, &[0x65, 0x88][..], &[0x41, 0x9a][..]),
+        (Codec::H265, samples::H265_MAIN_720, &[20 << 1, 1, 0xaf], &[1 << 1, 1, 0xd0]),
+    ] {
+        let parameters = parameters_of(codec, configuration);
+        let most = PACKET_BYTES_MAX - 12;
+        // A pyramid of B-frames, two deep, as both configurations say.
+        let mut frames = vec![picture(codec, 0, 2, true, &[unit(key, 60_000)])];
+        for (number, (shown_after, bytes)) in
+            [(5, 2 * most), (2, most - 1), (0, most - key.len()), (1, most), (5, 3), (2, 7_000), (0, 1), (1, 1)].iter().enumerate()
+        {
+            let units = [unit(other, *bytes), unit(other, 10)];
+            frames.push(picture(codec, number as i64 + 1, *shown_after, false, &units));
+        }
+        let opening = parameters_frame(TrackId::VIDEO, &parameters);
+        let packets = packets(&written(&FORMS[0], &[opening], &frames));
+        assert!(packets.iter().all(|(_, packet)| packet.len() <= PACKET_BYTES_MAX));
+        assert_eq!(packets[0].0, 1, "a report first");
+        let marked = packets.iter().filter(|(channel, packet)| channel % 2 == 0 && packet[1] & 0x80 != 0);
+        assert_eq!(marked.count(), frames.len(), "{codec:?}");
+        assert_same(&read(&packets, &[&parameters]), &frames);
+    }
+}
+
+#[test]
+fn sound_of_every_kind_comes_out_as_it_went_in_and_in_step_with_the_pictures() {
+    let video = parameters_of(Codec::H264, samples::H264_HIGH_720);
+    let mp3: Vec<u8> = [&[0xff, 0xfb, 0x94, 0x00][..], &[7; 380]].concat();
+    let aac = Parameters::parse(Codec::Aac, Bytes::from_static(&[0x12, 0x10])).unwrap();
+    for (parameters, samples, rate, packets_of) in [
+        (aac, 1024, 44_100, vec![vec![1; 300], vec![2; 3_000], vec![3; 8_191], vec![4]]),
+        (Parameters::of_opus(2), 960, 48_000, vec![vec![0xfc, 1], vec![0xfc; 1_500]]),
+        (Parameters::from_mp3_frame(&mp3).unwrap(), 2_160, 90_000, vec![mp3.clone(), mp3]),
+    ] {
+        let codec = parameters.codec;
+        let mut frames = vec![picture(Codec::H264, 0, 2, true, &[unit(&[0x65, 0x88], 10)])];
+        for (number, packet) in packets_of.into_iter().enumerate() {
+            frames.push(sound(codec, number as i64, samples, rate, packet));
+        }
+        let opening = [parameters_frame(TrackId::VIDEO, &video), parameters_frame(TrackId::AUDIO, &parameters)];
+        let packets = packets(&written(&FORMS[2], &opening, &frames));
+        assert_same(&read(&packets, &[&video, &parameters]), &frames);
+        // Whoever wants the sound alone is sent nothing else.
+        let alone = super::tests::packets(&written(&FORMS[1], &opening, &frames));
+        assert!(alone.iter().all(|(channel, _)| [2, 3].contains(channel)));
+        assert_eq!(form_of(false, true), Some(&FORMS[1]));
+    }
+    assert_eq!(form_of(false, false), None);
+}
+
+#[test]
+fn a_key_frame_brings_the_parameter_sets_that_hold() {
+    let before = parameters_of(Codec::H264, samples::H264_HIGH_720);
+    let after = parameters_of(Codec::H264, samples::H264_BASELINE_1080);
+    let key = |number| picture(Codec::H264, number, 0, true, &[unit(&[0x65, 0x88], 10)]);
+    let frames = [key(0), parameters_frame(TrackId::VIDEO, &after), key(1)];
+    let packets = packets(&written(&FORMS[0], &[parameters_frame(TrackId::VIDEO, &before)], &frames));
+    let kinds: Vec<u8> = packets.iter().filter(|(channel, _)| *channel == 0).map(|(_, packet)| packet[12] & 0x1f).collect();
+    assert_eq!(kinds, [7, 8, 5, 7, 8, 5]);
+    // A receiver that was told of the first ones learns of the others.
+    let got = read(&packets, &[&before]);
+    let told: Vec<&Arc<Parameters>> = got
+        .iter()
+        .filter_map(|frame| match &frame.payload {
+            Payload::Parameters(parameters) => Some(parameters),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((told.len(), told[1].width_height()), (2, Some((1920, 1080))));
+}
+
+#[test]
+fn what_was_lost_takes_its_group_along_and_nothing_else() {
+    let parameters = parameters_of(Codec::H264, samples::H264_BASELINE_1080);
+    let frames: Vec<Frame> = (0..30)
+        .map(|number| {
+            let key = number % 10 == 0;
+            let head = if key { [0x65, 0x88] } else { [0x41, 0x9a] };
+            picture(Codec::H264, number, 0, key, &[unit(&head, 4_000)])
+        })
+        .collect();
+    let all = packets(&written(&FORMS[0], &[parameters_frame(TrackId::VIDEO, &parameters)], &frames));
+    let numbers = |got: &[Frame]| -> Vec<i64> {
+        got.iter().filter(|frame| frame.is_video()).map(|frame| (frame.dts.ticks - got[0].dts.ticks) / STEP).collect()
+    };
+    let media: Vec<usize> = (0..all.len()).filter(|place| all[*place].0 == 0).collect();
+    for lost in media.iter().copied().filter(|place| *place > 20) {
+        let mut packets = all.clone();
+        packets.remove(lost);
+        let got = numbers(&read(&packets, &[&parameters]));
+        // The picture that it belonged to, by the marks before it.
+        let hit = all[..lost].iter().filter(|(channel, packet)| *channel == 0 && packet[1] & 0x80 != 0).count() as i64;
+        // Behind a picture's last packet the next one may be hit, too.
+        let last_hit = hit + i64::from(all[lost].1[1] & 0x80 != 0);
+        let expected = (0..30).filter(|number| *number < hit || number / 10 > last_hit / 10);
+        assert_eq!(got, expected.collect::<Vec<i64>>(), "packet {lost} of picture {hit}");
+    }
+}
+
+#[test]
+fn reports_are_repeated_and_say_the_same() {
+    let parameters = parameters_of(Codec::H264, samples::H264_BASELINE_1080);
+    let frames: Vec<Frame> =
+        (0..400).map(|number| picture(Codec::H264, number, 0, true, &[unit(&[0x65, 0x88], 10)])).collect();
+    let packets = packets(&written(&FORMS[0], &[parameters_frame(TrackId::VIDEO, &parameters)], &frames));
+    let reports: Vec<_> =
+        packets.iter().filter(|(channel, _)| *channel == 1).flat_map(|(_, packet)| sender_reports(packet)).collect();
+    assert_eq!(reports.len(), 3, "at the beginning, and each five seconds of thirteen");
+    for report in &reports {
+        let passed = report.ntp.as_nanos() - reports[0].ntp.as_nanos();
+        assert_eq!(passed * 9 / 100_000, i64::from(report.timestamp - reports[0].timestamp));
+    }
+    assert!(reports[1].packets > 0 && reports[1].octets > reports[1].packets);
+}
