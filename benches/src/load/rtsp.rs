@@ -138,9 +138,11 @@ impl Rtsp {
         Ok(match next {
             Step::SetUp(place) => {
                 let control = self.tracks.get(place).map_or("", |track| track.control.as_str());
-                let url = if control.contains("://") { control.to_owned() } else { format!("{url}/{control}") };
+                let url =
+                    if control.contains("://") { control.to_owned() } else { format!("{url}/{control}") };
                 let channel = 2 * place;
-                let transport = format!("Transport: RTP/AVP/TCP;unicast;interleaved={channel}-{}\r\n", channel + 1);
+                let transport =
+                    format!("Transport: RTP/AVP/TCP;unicast;interleaved={channel}-{}\r\n", channel + 1);
                 self.ask("SETUP", &url, &transport)
             }
             Step::Play => self.ask("PLAY", &url, "Range: npt=now-\r\n"),
@@ -195,7 +197,11 @@ struct Answer {
 impl Answer {
     fn read(bytes: &[u8]) -> Result<Option<Answer>, String> {
         let Some(end) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else {
-            return if bytes.len() > ANSWER_BYTES_MAX { Err("an endless answer".to_owned()) } else { Ok(None) };
+            return if bytes.len() > ANSWER_BYTES_MAX {
+                Err("an endless answer".to_owned())
+            } else {
+                Ok(None)
+            };
         };
         let (head, rest) = bytes.split_at(end + 4);
         let head = String::from_utf8_lossy(head);

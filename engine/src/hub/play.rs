@@ -173,7 +173,9 @@ impl Hub {
     pub(super) fn attach_waiting(&mut self, stream_id: StreamId, now: Now) {
         let Some(stream) = self.streams.get(stream_id) else { return };
         for id in stream.viewers.clone() {
-            if let Some(Role::Waiting { awaited, .. }) = self.connection(id).map(|connection| &connection.role) {
+            if let Some(Role::Waiting { awaited, .. }) =
+                self.connection(id).map(|connection| &connection.role)
+            {
                 let awaited = *awaited;
                 self.begin(id, stream_id, awaited, now);
                 self.after(id);

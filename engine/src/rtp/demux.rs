@@ -133,7 +133,8 @@ impl Demuxer {
                 Media::Mp3(_) => None,
             };
             if let Some(parameters) = known {
-                let (time, payload) = (MediaTime { ticks: 0, rate: track.rate }, Payload::Parameters(parameters));
+                let (time, payload) =
+                    (MediaTime { ticks: 0, rate: track.rate }, Payload::Parameters(parameters));
                 emit(Event::Frame(Frame { track: track.id, dts: time, pts: time, payload }));
             }
         }
@@ -217,6 +218,9 @@ impl Track {
             Coding::Aac { configuration, size_bits, index_bits, delta_bits } => {
                 let widths = [size_bits, index_bits, delta_bits].map(u32::from);
                 (TrackId::AUDIO, Media::Aac(Box::new(Aac::new(configuration, rate, widths)?)))
+            }
+            Coding::Latm { configuration } => {
+                (TrackId::AUDIO, Media::Aac(Box::new(Aac::new(configuration, rate, sound::LATM)?)))
             }
             Coding::Opus { stereo } => (TrackId::AUDIO, Media::Opus(Opus::new(stereo))),
             Coding::Mp3 => (TrackId::AUDIO, Media::Mp3(Mp3::default())),

@@ -3,7 +3,10 @@
 use base64::{Engine as _, alphabet, engine};
 use bytes::Bytes;
 
-use crate::codec::{Codec, Parameters, Shape, h264, h265};
+use crate::{
+    bits::BitReader,
+    codec::{Codec, Parameters, Shape, h264, h265},
+};
 
 /// Ticks per second of pictures and of MPEG audio. (RFC 3551, 6)
 pub const VIDEO_RATE: u32 = 90_000;
@@ -38,6 +41,11 @@ pub enum Coding {
         index_bits: u8,
         /// Of the index of the others, as the difference to the one before.
         delta_bits: u8,
+    },
+    /// AAC, behind its length alone, as GStreamer sends it unless told otherwise. (RFC 6416)
+    Latm {
+        /// AudioSpecificConfig.
+        configuration: Bytes,
     },
     /// Opus.
     Opus {
@@ -93,7 +101,8 @@ pub fn describe(parameters: &Parameters, payload_type: u8) -> Option<Description
                 let sets = config.parameter_sets.iter().filter(|set| h265::unit_type(set) == Some(kind));
                 sets.map(|set| BASE64.encode(set)).collect::<Vec<_>>().join(",")
             };
-            let text = format!("sprop-vps={}; sprop-sps={}; sprop-pps={}", of_kind(32), of_kind(33), of_kind(34));
+            let text =
+                format!("sprop-vps={}; sprop-sps={}; sprop-pps={}", of_kind(32), of_kind(33), of_kind(34));
             description(VIDEO_RATE, format!("H265/{VIDEO_RATE}"), text)
         }
         (Codec::Aac, Shape::Audio { sample_rate, channels, .. }) => {
@@ -157,13 +166,19 @@ impl Format {
             "H264" => Coding::H264(sets(&["sprop-parameter-sets"])),
             "H265" => Coding::H265(sets(&["sprop-vps", "sprop-sps", "sprop-pps"])),
             "MPEG4-GENERIC" => {
-                let bits = |name| parameter(name).map_or(Some(0), |text| text.parse().ok()).filter(|bits| *bits <= 32);
+                let bits = |name| {
+                    parameter(name).map_or(Some(0), |text| text.parse().ok()).filter(|bits| *bits <= 32)
+                };
                 Coding::Aac {
                     configuration: from_hex(parameter("config")?)?,
                     size_bits: bits("sizelength").filter(|bits| *bits > 0)?,
                     index_bits: bits("indexlength")?,
                     delta_bits: bits("indexdeltalength")?,
                 }
+            }
+            // What says in each packet again what is in it is nobody's.
+            "MP4A-LATM" if parameter("cpresent") == Some("0") => {
+                Coding::Latm { configuration: of_stream_mux(&from_hex(parameter("config")?)?)? }
             }
             "OPUS" => Coding::Opus { stereo: parameter("sprop-stereo") == Some("1") },
             "MPA" => Coding::Mp3,
@@ -176,6 +191,42 @@ impl Format {
 /// Whatever a sender may mean by a clock.
 const CLOCK_RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 
+/// The AudioSpecificConfig in a StreamMuxConfig of one programme and layer. (ISO/IEC 14496-3, 1.7.3)
+fn of_stream_mux(bytes: &[u8]) -> Option<Bytes> {
+    const HEAD_BITS: usize = 15;
+    const RATE_FOLLOWS: u64 = 15;
+    let mut reader = BitReader::new(bytes);
+    let (version, same_framing) = (reader.bit("audioMuxVersion").ok()?, reader.bit("framing").ok()?);
+    reader.skip(6, "numSubFrames").ok()?;
+    let (programs, layers) = (reader.bits(4, "numProgram").ok()?, reader.bits(3, "numLayer").ok()?);
+    if version || !same_framing || programs > 0 || layers > 0 {
+        return None;
+    }
+    let rate = |reader: &mut BitReader<'_>| {
+        let index = reader.bits(4, "samplingFrequencyIndex").ok()?;
+        reader.skip(if index == RATE_FOLLOWS { 24 } else { 0 }, "samplingFrequency").ok()
+    };
+    let kind = reader.bits(5, "audioObjectType").ok()?;
+    rate(&mut reader)?;
+    reader.skip(4, "channelConfiguration").ok()?;
+    // Spectral band replication and parametric stereo, announced.
+    if matches!(kind, 5 | 29) {
+        rate(&mut reader)?;
+        reader.skip(5, "audioObjectType").ok()?;
+    }
+    reader.skip(3, "GASpecificConfig").ok()?;
+    let bits = reader.position() - HEAD_BITS;
+    let mut reader = BitReader::new(bytes);
+    reader.skip(HEAD_BITS, "head of StreamMuxConfig").ok()?;
+    let mut config = Vec::new();
+    for place in (0..bits).step_by(8) {
+        let count = (bits - place).min(8);
+        let byte = reader.bits(count as u32, "AudioSpecificConfig").ok()?;
+        config.push((byte << (8 - count)) as u8);
+    }
+    Some(config.into())
+}
+
 /// Some leave the padding out.
 const BASE64: engine::GeneralPurpose = engine::GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -183,7 +234,8 @@ const BASE64: engine::GeneralPurpose = engine::GeneralPurpose::new(
 );
 
 fn from_hex(text: &str) -> Option<Bytes> {
-    let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
     let digits = digits.filter(|digits| !digits.is_empty() && digits.len().is_multiple_of(2))?;
     Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }
@@ -211,12 +263,18 @@ mod tests {
         let format = Format::read(96, Some(&description.mapping), &description.parameters).unwrap();
         let config = h264::Configuration::parse(&video.configuration).unwrap();
         let sets = [config.sequence_parameter_sets[0].to_vec(), config.picture_parameter_sets[0].to_vec()];
-        assert_eq!(format, Format { payload_type: 96, clock_rate: 90_000, coding: Coding::H264(sets.into()) });
+        assert_eq!(
+            format,
+            Format { payload_type: 96, clock_rate: 90_000, coding: Coding::H264(sets.into()) }
+        );
 
         let description = describe(&parameters(Codec::H265, samples::H265_MAIN_720), 96).unwrap();
         let format = Format::read(96, Some(&description.mapping), &description.parameters).unwrap();
         let Coding::H265(sets) = format.coding else { panic!("{format:?}") };
-        assert_eq!(sets.iter().map(|set| h265::unit_type(set)).collect::<Vec<_>>(), [Some(32), Some(33), Some(34)]);
+        assert_eq!(
+            sets.iter().map(|set| h265::unit_type(set)).collect::<Vec<_>>(),
+            [Some(32), Some(33), Some(34)]
+        );
 
         let sound = Parameters::parse(Codec::Aac, Bytes::from_static(&[0x12, 0x10])).unwrap();
         let description = describe(&sound, 97).unwrap();
@@ -233,9 +291,15 @@ mod tests {
 
     #[test]
     fn what_senders_leave_out_or_write_in_their_own_way_is_understood() {
+        // Of GStreamer's rtpmp4apay: AAC-LC of 44.1 kHz, stereo.
+        let latm = Format::read(97, Some("MP4A-LATM/44100"), "cpresent=0;config=40002420").unwrap();
+        let configuration = Bytes::from_static(&[0x12, 0x10]);
+        assert_eq!(latm.coding, Coding::Latm { configuration });
+        assert!(Format::read(97, Some("MP4A-LATM/44100"), "cpresent=1;config=40002420").is_none());
         assert_eq!(Format::read(14, None, "").unwrap().coding, Coding::Mp3);
         assert!(Format::read(96, None, "").is_none());
-        let unpadded = Format::read(96, Some("h264/90000"), " Sprop-Parameter-Sets = Z2QAHw,!!, aO4").unwrap();
+        let unpadded =
+            Format::read(96, Some("h264/90000"), " Sprop-Parameter-Sets = Z2QAHw,!!, aO4").unwrap();
         assert_eq!(unpadded.coding, Coding::H264(vec![vec![0x67, 0x64, 0, 0x1f], vec![0x68, 0xee]]));
         for (mapping, parameters) in [
             ("H264/0", ""),
@@ -254,7 +318,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(
-            name in "(H264|H265|mpeg4-generic|opus|MPA)?",
+            name in "(H264|H265|mpeg4-generic|MP4A-LATM|opus|MPA)?",
             rest in ".{0,12}",
             parameters in "([a-z-]{0,12}=[A-Za-z0-9+/=]{0,9};?){0,5}.{0,20}",
         ) {

@@ -84,7 +84,9 @@ impl Track {
 
     /// Takes other parameters, from here on. False when they are of another kind: then it is another track.
     pub fn change(&mut self, parameters: &Parameters) -> bool {
-        let Some(track) = Track::new(parameters, self.head.payload_type, self.head.ssrc) else { return false };
+        let Some(track) = Track::new(parameters, self.head.payload_type, self.head.ssrc) else {
+            return false;
+        };
         let same = std::mem::discriminant(&track.coding) == std::mem::discriminant(&self.coding);
         if !same || track.head.clock_rate != self.head.clock_rate {
             return false;
@@ -130,7 +132,9 @@ impl Coding {
     fn new(parameters: &Parameters) -> Option<Self> {
         let configuration = &parameters.configuration;
         // The slices are of the configuration: no set is copied.
-        let shared = |sets: Vec<&[u8]>| -> Vec<Bytes> { sets.into_iter().map(|set| configuration.slice_ref(set)).collect() };
+        let shared = |sets: Vec<&[u8]>| -> Vec<Bytes> {
+            sets.into_iter().map(|set| configuration.slice_ref(set)).collect()
+        };
         Some(match parameters.codec {
             Codec::H264 => {
                 let config = h264::Configuration::parse(configuration).ok()?;

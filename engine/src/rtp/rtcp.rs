@@ -20,7 +20,7 @@ impl NtpTime {
     /// Nanoseconds since 1900.
     pub const fn as_nanos(self) -> i64 {
         let (seconds, fraction) = (self.0 >> 32, self.0 & 0xffff_ffff);
-        (seconds * NANOS + (fraction * NANOS >> 32)) as i64
+        (seconds * NANOS + ((fraction * NANOS) >> 32)) as i64
     }
 
     /// The 32 bits in the middle, which receivers send back.
@@ -178,7 +178,8 @@ impl Reception {
             let difference = (transit.wrapping_sub(before) as i32).unsigned_abs();
             // A clock that jumps is no jitter.
             if difference < clock_rate {
-                self.jitter = self.jitter.saturating_add(difference).saturating_sub(self.jitter.saturating_add(8) >> 4);
+                self.jitter =
+                    self.jitter.saturating_add(difference).saturating_sub(self.jitter.saturating_add(8) >> 4);
             }
         }
     }
@@ -193,7 +194,8 @@ impl Reception {
         let Some(source) = self.ssrc else { return };
         let expected = self.highest.wrapping_sub(self.first).wrapping_add(1);
         let lost = i64::from(expected) - i64::from(self.received);
-        let (expected_before, received_before) = std::mem::replace(&mut self.reported, (expected, self.received));
+        let (expected_before, received_before) =
+            std::mem::replace(&mut self.reported, (expected, self.received));
         let expected_since = expected.wrapping_sub(expected_before);
         let lost_since = i64::from(expected_since) - i64::from(self.received.wrapping_sub(received_before));
         let fraction = (lost_since.max(0) << 8).checked_div(expected_since.into()).unwrap_or(0).min(255);
@@ -252,9 +254,14 @@ mod tests {
         };
         // The third of five is lost; the last comes 16 ms late.
         for (sequence, millis, late) in [(65_534, 0, 0), (65_535, 40, 0), (1, 120, 0), (2, 160, 16)] {
-            reception.packet(&packet(sequence, millis * 90), 90_000, Now(u64::from(millis + late) * 1_000_000));
+            reception.packet(
+                &packet(sequence, millis * 90),
+                90_000,
+                Now(u64::from(millis + late) * 1_000_000),
+            );
         }
-        reception.report(&SenderReport { ntp: NtpTime(0x1122_3344_5566_7788), ..SenderReport::default() }, Now(0));
+        reception
+            .report(&SenderReport { ntp: NtpTime(0x1122_3344_5566_7788), ..SenderReport::default() }, Now(0));
         reception.write(1, Now(500_000_000), &mut out);
         assert_eq!(out.len(), Reception::BYTES);
         assert_eq!(out[..8], [0x81, 201, 0, 7, 0, 0, 0, 1]);

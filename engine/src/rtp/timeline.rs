@@ -59,14 +59,18 @@ impl Timeline {
 
     /// What is to be added to a track's ticks: asked for with each frame, at its ticks, when it comes.
     pub fn offset(&mut self, track: usize, ticks: i64, now: Now) -> i64 {
-        let Some((rate, known)) = self.tracks.get(track).map(|found| (found.rate, found.offset)) else { return 0 };
+        let Some((rate, known)) = self.tracks.get(track).map(|found| (found.rate, found.offset)) else {
+            return 0;
+        };
         let offset = match (known, self.first) {
             (Some(offset), _) => offset,
             (None, None) => {
                 self.first = Some(track);
                 MediaTime { ticks: BEGINNING.as_secs() as i64, rate: 1 }.ticks_at(rate).saturating_sub(ticks)
             }
-            (None, Some(first)) => self.reported(track).unwrap_or_else(|| self.arrived(track, first, ticks, now)),
+            (None, Some(first)) => {
+                self.reported(track).unwrap_or_else(|| self.arrived(track, first, ticks, now))
+            }
         };
         let Some(found) = self.tracks.get_mut(track) else { return 0 };
         // No step is so large that times would go backwards.

@@ -26,7 +26,8 @@ impl Address {
         let (_, rest) = rest.split_once('/').ok_or(TWO_PARTS)?;
         let (rest, track) = match rest.rsplit_once(TRACK) {
             Some((rest, number)) => {
-                let (number, behind) = number.split_at(number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len()));
+                let (number, behind) =
+                    number.split_at(number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len()));
                 let number = number.parse().map_err(|_| "no such track")?;
                 // What this server gives has its query at the end.
                 (format!("{}{behind}", rest.trim_end_matches('/')), Some(number))
@@ -76,9 +77,21 @@ mod tests {
             ("rtsp://h/live/cam/?key=secret/trackID=12", "key=secret", 12),
         ] {
             let found = address(url);
-            assert_eq!((found.name.as_str(), found.query.as_str(), found.track), ("live/cam", query, Some(track)), "{url}");
+            assert_eq!(
+                (found.name.as_str(), found.query.as_str(), found.track),
+                ("live/cam", query, Some(track)),
+                "{url}"
+            );
         }
-        for bad in ["", "live/cam", "rtsp://h", "rtsp://h/live", "rtsp://h/a/b/c", "rtsp://h/live/../x", "rtsp://h/live/cam/trackID=x"] {
+        for bad in [
+            "",
+            "live/cam",
+            "rtsp://h",
+            "rtsp://h/live",
+            "rtsp://h/a/b/c",
+            "rtsp://h/live/../x",
+            "rtsp://h/live/cam/trackID=x",
+        ] {
             assert!(Address::read(bad).is_err(), "{bad}");
         }
     }

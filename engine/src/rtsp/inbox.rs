@@ -146,7 +146,11 @@ mod tests {
         assert!(all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap_err().why.contains("cannot be read"));
         let endless = [&b"OPTIONS * RTSP/1.0\r\n"[..], &b"X: y\r\n".repeat(RTSP_HEAD_BYTES_MAX)].concat();
         assert!(all(&endless).unwrap_err().why.contains("head"));
-        let huge = [&b"ANNOUNCE * RTSP/1.0\r\nContent-Length: 99999999\r\n\r\n"[..], &vec![b'x'; RTSP_BODY_BYTES_MAX + RTSP_HEAD_BYTES_MAX]].concat();
+        let huge = [
+            &b"ANNOUNCE * RTSP/1.0\r\nContent-Length: 99999999\r\n\r\n"[..],
+            &vec![b'x'; RTSP_BODY_BYTES_MAX + RTSP_HEAD_BYTES_MAX],
+        ]
+        .concat();
         assert!(all(&huge).unwrap_err().why.contains("body"));
     }
 

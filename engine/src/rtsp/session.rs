@@ -14,8 +14,7 @@ use self::reply::{Reply, credentials};
 use super::{
     address::Address,
     inbox::{self, Inbox, Item},
-    sdp,
-    transport,
+    sdp, transport,
     wire::{channel_of, form_of, ssrc_of},
 };
 use crate::{
@@ -60,7 +59,10 @@ enum State {
     Asking(Box<Asked>),
     Publishing(Box<Publishing>),
     /// Whether it is held.
-    Playing { paused: bool, tracks: [bool; 2] },
+    Playing {
+        paused: bool,
+        tracks: [bool; 2],
+    },
     Closed,
 }
 
@@ -241,7 +243,9 @@ impl Session {
             return Ok(());
         }
         if let Some(options) = request.header(&headers::REQUIRE) {
-            self.say(reply.status(StatusCode::OptionNotSupported).header(headers::UNSUPPORTED, options.as_str()));
+            self.say(
+                reply.status(StatusCode::OptionNotSupported).header(headers::UNSUPPORTED, options.as_str()),
+            );
             return Ok(());
         }
         let foreign = request.header(&headers::SESSION).is_some_and(|session| {
@@ -338,12 +342,21 @@ impl Session {
                 (Channel { track: track.0.into(), media, control: media + 1 }, "")
             }
             Some(Stream::Announced(_, _, medias)) => {
-                let named = |media: &sdp::Announced| !media.control.is_empty() && url.ends_with(&media.control);
-                let Some(track) = medias.iter().position(named).or((setup.channels.len() < medias.len()).then_some(setup.channels.len())) else {
+                let named =
+                    |media: &sdp::Announced| !media.control.is_empty() && url.ends_with(&media.control);
+                let Some(track) = medias
+                    .iter()
+                    .position(named)
+                    .or((setup.channels.len() < medias.len()).then_some(setup.channels.len()))
+                else {
                     return self.say(reply.status(StatusCode::NotFound).reason("no such track"));
                 };
-                let free = |channel: u8| setup.channels.iter().all(|held| held.media != channel && held.control != channel);
-                let pair = offer.interleaved.filter(|(media, control)| media != control && free(*media) && free(*control));
+                let free = |channel: u8| {
+                    setup.channels.iter().all(|held| held.media != channel && held.control != channel)
+                };
+                let pair = offer
+                    .interleaved
+                    .filter(|(media, control)| media != control && free(*media) && free(*control));
                 let place = u8::try_from(2 * track).unwrap_or(0);
                 let (media, control) = pair.unwrap_or((place, place + 1));
                 if !free(media) || !free(control) {
@@ -354,7 +367,8 @@ impl Session {
         };
         setup.channels.retain(|held| held.track != channel.track);
         setup.channels.push(channel);
-        let transport = format!("RTP/AVP/TCP;unicast;interleaved={}-{}{mode}", channel.media, channel.control);
+        let transport =
+            format!("RTP/AVP/TCP;unicast;interleaved={}-{}{mode}", channel.media, channel.control);
         let transport = if mode.is_empty() {
             format!("{transport};ssrc={:08X}", ssrc_of(TrackId(channel.track as u8)))
         } else {
@@ -395,7 +409,8 @@ impl Session {
             let reply = reply.session(&self.id, SESSION_TIME);
             return self.say(reply);
         }
-        let State::Talking(Setup { stream: Some(Stream::Announced(name, query, _)), channels }) = &self.state else {
+        let State::Talking(Setup { stream: Some(Stream::Announced(name, query, _)), channels }) = &self.state
+        else {
             return self.say(reply.status(WRONG_STATE));
         };
         if channels.is_empty() {
@@ -477,7 +492,9 @@ impl Session {
                 self.say(reply);
             }
             Answer::Playing => {
-                let has = |track: TrackId| setup.channels.iter().any(|channel| channel.track == usize::from(track.0));
+                let has = |track: TrackId| {
+                    setup.channels.iter().any(|channel| channel.track == usize::from(track.0))
+                };
                 let tracks = [has(TrackId::VIDEO), has(TrackId::AUDIO)];
                 self.state = State::Playing { paused: false, tracks };
                 let reply = reply.session(&self.id, SESSION_TIME).header(headers::RANGE, NOW);
@@ -512,7 +529,9 @@ impl Session {
         self.refusals += 1;
         let again = refusal == Refusal::Forbidden && self.refusals < RTSP_REFUSALS_MAX;
         let reply = match refusal {
-            Refusal::Forbidden => reply.status(StatusCode::Unauthorized).header(headers::WWW_AUTHENTICATE, CHALLENGE),
+            Refusal::Forbidden => {
+                reply.status(StatusCode::Unauthorized).header(headers::WWW_AUTHENTICATE, CHALLENGE)
+            }
             Refusal::NotFound => reply.status(StatusCode::NotFound),
             Refusal::AlreadyLive => reply.status(StatusCode::Forbidden),
             Refusal::Full | Refusal::ShuttingDown => reply.status(StatusCode::ServiceUnavailable),
@@ -542,7 +561,12 @@ impl Session {
                 let mut bytes = BytesMut::new();
                 for channel in &publishing.channels {
                     report.clear();
-                    publishing.demuxer.report(channel.track, ssrc_of(TrackId(channel.track as u8)), now, &mut report);
+                    publishing.demuxer.report(
+                        channel.track,
+                        ssrc_of(TrackId(channel.track as u8)),
+                        now,
+                        &mut report,
+                    );
                     if !report.is_empty() {
                         put_packet(channel.control, &report, &mut bytes);
                     }
@@ -558,7 +582,9 @@ impl Session {
     fn say_goodbye(&mut self) {
         let State::Playing { tracks, .. } = self.state else { return };
         let mut bytes = BytesMut::new();
-        for (track, _) in [TrackId::VIDEO, TrackId::AUDIO].into_iter().zip(tracks).filter(|(_, set_up)| *set_up) {
+        for (track, _) in
+            [TrackId::VIDEO, TrackId::AUDIO].into_iter().zip(tracks).filter(|(_, set_up)| *set_up)
+        {
             put_packet(channel_of(track) + 1, &rtcp::goodbye(ssrc_of(track)), &mut bytes);
         }
         self.send(bytes.freeze());

@@ -59,7 +59,14 @@ mod tests {
         assert_eq!(*tcp, Transport { tcp: true, unicast: true, interleaved: Some((2, 3)) });
         assert_eq!(read("RTP/AVP/TCP;interleaved=4")[0].interleaved, Some((4, 5)));
         assert!(!read("RTP/AVP;multicast")[0].unicast);
-        for bad in ["", ";;;", "RTP/SAVP/TCP;interleaved=0-1", "RTP/AVP/TCP;interleaved=x", "RTP/AVP/TCP;interleaved=255", "RAW/RAW/UDP"] {
+        for bad in [
+            "",
+            ";;;",
+            "RTP/SAVP/TCP;interleaved=0-1",
+            "RTP/AVP/TCP;interleaved=x",
+            "RTP/AVP/TCP;interleaved=255",
+            "RAW/RAW/UDP",
+        ] {
             assert_eq!(read(bad), [], "{bad}");
         }
     }

@@ -351,14 +351,7 @@ impl Ports {
             })
             .expect("one of 22,000 ports is free")
         };
-        Ports {
-            rtmp: take(),
-            rtmps: take(),
-            rtsp: take(),
-            rtsps: take(),
-            http: take(),
-            control: take(),
-        }
+        Ports { rtmp: take(), rtmps: take(), rtsp: take(), rtsps: take(), http: take(), control: take() }
     }
 }
 

@@ -261,6 +261,7 @@ fn reorder_of(parameters: &Parameters) -> Reorder {
             sps.map_or((None, None), |sps| (sps.reorder_frames, sps.vui.frame_rate))
         }
     };
-    let step = rate.map(|rate| MediaTime { ticks: rate.denominator.into(), rate: rate.numerator }.ticks_at(90_000));
+    let step =
+        rate.map(|rate| MediaTime { ticks: rate.denominator.into(), rate: rate.numerator }.ticks_at(90_000));
     Reorder::new(depth, step.filter(|step| (1..=90_000).contains(step)).unwrap_or(STEP_UNKNOWN))
 }

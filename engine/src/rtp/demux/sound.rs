@@ -15,6 +15,9 @@ use crate::{
 /// Bytes of a packet that is put together. A larger one is left out.
 const BYTES_MAX: usize = 64 << 10;
 
+/// In place of the widths of headers that are not there.
+pub(super) const LATM: [u32; 3] = [0; 3];
+
 /// AAC.
 #[derive(Debug)]
 pub(super) struct Aac {
@@ -69,6 +72,9 @@ impl Aac {
 
     /// Takes a packet; `None` when it breaks a rule. (RFC 3640, 3.2)
     pub(super) fn packet(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) -> Option<()> {
+        if self.widths == LATM {
+            return self.element(packet, context);
+        }
         let [size_bits, index_bits, delta_bits] = self.widths;
         let mut reader = Reader::new(packet.payload);
         let bits = usize::from(reader.u16("length of headers").ok()?);
@@ -93,7 +99,45 @@ impl Aac {
         Some(())
     }
 
-    fn piece(&mut self, size: usize, packet: &Packet<'_>, piece: &[u8], context: &mut Context<'_>) -> Option<()> {
+    /// Takes a packet of an audioMuxElement, which ends with the one that is marked. (RFC 6416, 6.1; ISO/IEC 14496-3, 1.7.3)
+    fn element(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) -> Option<()> {
+        if self.begun.timestamp != packet.timestamp {
+            self.begun.data.clear();
+        }
+        self.begun.timestamp = packet.timestamp;
+        if self.begun.data.len() + packet.payload.len() > BYTES_MAX {
+            return None;
+        }
+        self.begun.data.extend(packet.payload);
+        if !packet.marker {
+            return Some(());
+        }
+        let data = std::mem::take(&mut self.begun.data);
+        let mut reader = Reader::new(&data);
+        let mut number = 0;
+        while !reader.is_empty() {
+            let mut size = 0;
+            loop {
+                let byte = reader.u8("length of an access unit").ok()?;
+                size += usize::from(byte);
+                if byte < u8::MAX {
+                    break;
+                }
+            }
+            let unit = reader.take(size, "access unit").ok()?;
+            self.unit(packet.timestamp, number * self.samples, unit, context);
+            number += 1;
+        }
+        Some(())
+    }
+
+    fn piece(
+        &mut self,
+        size: usize,
+        packet: &Packet<'_>,
+        piece: &[u8],
+        context: &mut Context<'_>,
+    ) -> Option<()> {
         if self.begun.timestamp != packet.timestamp {
             self.begun.data.clear();
         }
@@ -143,7 +187,8 @@ impl Opus {
         let first = packet.payload.first()?;
         // What the description says of channels may be left out; the packet itself says it. (RFC 6716, 3.1)
         let channels = if self.stereo || first & 4 != 0 { 2 } else { 1 };
-        let parameters = (!std::mem::replace(&mut self.told, true)).then(|| Arc::new(Parameters::of_opus(channels)));
+        let parameters =
+            (!std::mem::replace(&mut self.told, true)).then(|| Arc::new(Parameters::of_opus(channels)));
         let data = context.copy(packet.payload);
         context.sound(packet.timestamp, 0, parameters, Payload::Audio { codec: Codec::Opus, data });
         Some(())

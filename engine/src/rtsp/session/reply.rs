@@ -29,7 +29,14 @@ impl Reply {
 
     /// To what was no request.
     pub fn without_number() -> Self {
-        Reply { number: None, url: String::new(), status: StatusCode::Ok, reason: None, headers: Vec::new(), body: String::new() }
+        Reply {
+            number: None,
+            url: String::new(),
+            status: StatusCode::Ok,
+            reason: None,
+            headers: Vec::new(),
+            body: String::new(),
+        }
     }
 
     /// The URL of the request.
@@ -98,7 +105,9 @@ fn percent_encoded(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(*byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                text.push(char::from(*byte))
+            }
             _ => text.push_str(&format!("%{byte:02X}")),
         }
     }

@@ -45,7 +45,8 @@ impl Room {
     /// Asks, and returns the answer, which may be none yet.
     fn ask(&mut self, method: &str, url: &str, headers: &str, body: &str) -> String {
         self.number += 1;
-        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let text = format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{headers}{length}\r\n{body}", self.number);
         self.said.clear();
         self.give(Input::Received(text.as_bytes()), Now(0)).unwrap();
@@ -60,7 +61,9 @@ impl Room {
 
     fn describe(&mut self) -> String {
         assert_eq!(self.ask("DESCRIBE", PLAY, "Accept: application/sdp\r\n", ""), "");
-        assert!(matches!(self.events.pop(), Some(Event::Describe { name, .. }) if name.as_str() == "live/cam"));
+        assert!(
+            matches!(self.events.pop(), Some(Event::Describe { name, .. }) if name.as_str() == "live/cam")
+        );
         self.said.clear();
         self.give(Input::Described(Box::new(opening())), Now(0)).unwrap();
         self.said.clone()
@@ -96,7 +99,12 @@ fn a_player_is_told_what_there_is_and_gets_what_it_has_set_up() {
     assert!(room.ask("OPTIONS", "*", "", "").contains("Public: OPTIONS, DESCRIBE, ANNOUNCE"));
     let description = room.describe();
     assert!(description.starts_with("RTSP/1.0 200 OK\r\n"), "{description}");
-    for line in ["CSeq: 2", "Content-Base: rtsp://127.0.0.1:8554/live/cam/", "m=video 0 RTP/AVP 96", "a=control:rtsp://127.0.0.1:8554/live/cam/trackID=1"] {
+    for line in [
+        "CSeq: 2",
+        "Content-Base: rtsp://127.0.0.1:8554/live/cam/",
+        "m=video 0 RTP/AVP 96",
+        "a=control:rtsp://127.0.0.1:8554/live/cam/trackID=1",
+    ] {
         assert!(description.contains(line), "{line} in {description}");
     }
     // Whatever channels it asks for, those of the stream are its answer.
@@ -212,14 +220,23 @@ fn what_cannot_be_done_is_said_and_the_conversation_goes_on() {
         ("DESCRIBE", PLAY, "Require: implicit-play\r\n", "", "551"),
         ("OPTIONS", "*", "Session: 12345\r\n", "", "454"),
         ("ANNOUNCE", PLAY, "", "v=0\r\n", "400"),
-        ("ANNOUNCE", PLAY, "", "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n", "415"),
+        (
+            "ANNOUNCE",
+            PLAY,
+            "",
+            "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n",
+            "415",
+        ),
     ] {
         let said = room.ask(method, url, headers, body);
         assert!(said.starts_with(&format!("RTSP/1.0 {status}")), "{method} {url} {headers}: {said}");
     }
     room.describe();
     let other = "rtsp://127.0.0.1:8554/live/other/trackID=0";
-    assert!(room.ask("SETUP", other, "Transport: RTP/AVP/TCP;interleaved=0-1\r\n", "").starts_with("RTSP/1.0 404"));
+    assert!(
+        room.ask("SETUP", other, "Transport: RTP/AVP/TCP;interleaved=0-1\r\n", "")
+            .starts_with("RTSP/1.0 404")
+    );
     assert!(room.set_up(7).starts_with("RTSP/1.0 404"));
     assert!(room.set_up(0).contains("200 OK"));
     assert!(!room.closed);
@@ -245,17 +262,29 @@ fn who_breaks_the_protocol_is_told_and_closed() {
 
 /// Whole conversations, for whoever changes a few bytes of them.
 fn conversations() -> [Vec<u8>; 2] {
-    let ask = |number: u32, method: &str, url: &str, rest: &str| format!("{method} {url} RTSP/1.0\r\nCSeq: {number}\r\n{rest}");
+    let ask = |number: u32, method: &str, url: &str, rest: &str| {
+        format!("{method} {url} RTSP/1.0\r\nCSeq: {number}\r\n{rest}")
+    };
     let play = [
         ask(1, "DESCRIBE", PLAY, "\r\n"),
-        ask(2, "SETUP", &format!("{PLAY}/trackID=1"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n"),
+        ask(
+            2,
+            "SETUP",
+            &format!("{PLAY}/trackID=1"),
+            "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n",
+        ),
         ask(3, "PLAY", PLAY, "\r\n"),
         ask(4, "TEARDOWN", PLAY, "\r\n"),
     ];
     let announced = format!("Content-Length: {}\r\n\r\n{ANNOUNCED}", ANNOUNCED.len());
     let record = [
         ask(1, "ANNOUNCE", PLAY, &announced),
-        ask(2, "SETUP", &format!("{PLAY}/streamid=1"), "Transport: RTP/AVP/TCP;interleaved=2-3;mode=record\r\n\r\n"),
+        ask(
+            2,
+            "SETUP",
+            &format!("{PLAY}/streamid=1"),
+            "Transport: RTP/AVP/TCP;interleaved=2-3;mode=record\r\n\r\n",
+        ),
         ask(3, "RECORD", PLAY, "\r\n"),
         "$\x02\0\x0f\0\x61\0\x07\0\0\0\x5a\x01\x02\x03\x04\x7c\x11\x12".to_owned(),
     ];

@@ -5,7 +5,11 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     codec::{Codec, Parameters, samples},
-    rtp::{Demuxer, PACKET_BYTES_MAX, format::{Format, describe}, rtcp::sender_reports},
+    rtp::{
+        Demuxer, PACKET_BYTES_MAX,
+        format::{Format, describe},
+        rtcp::sender_reports,
+    },
     rtsp::inbox::{self, Item},
     session::Event,
     time::Now,
@@ -127,8 +131,18 @@ fn pictures_of_every_size_come_out_as_they_went_in() {
         let most = PACKET_BYTES_MAX - 12;
         // A pyramid of B-frames, two deep, as both configurations say.
         let mut frames = vec![picture(codec, 0, 2, true, &[unit(key, 60_000)])];
-        for (number, (shown_after, bytes)) in
-            [(5, 2 * most), (2, most - 1), (0, most - key.len()), (1, most), (5, 3), (2, 7_000), (0, 1), (1, 1)].iter().enumerate()
+        for (number, (shown_after, bytes)) in [
+            (5, 2 * most),
+            (2, most - 1),
+            (0, most - key.len()),
+            (1, most),
+            (5, 3),
+            (2, 7_000),
+            (0, 1),
+            (1, 1),
+        ]
+        .iter()
+        .enumerate()
         {
             let units = [unit(other, *bytes), unit(other, 10)];
             frames.push(picture(codec, number as i64 + 1, *shown_after, false, &units));
@@ -158,7 +172,8 @@ fn sound_of_every_kind_comes_out_as_it_went_in_and_in_step_with_the_pictures() {
         for (number, packet) in packets_of.into_iter().enumerate() {
             frames.push(sound(codec, number as i64, samples, rate, packet));
         }
-        let opening = [parameters_frame(TrackId::VIDEO, &video), parameters_frame(TrackId::AUDIO, &parameters)];
+        let opening =
+            [parameters_frame(TrackId::VIDEO, &video), parameters_frame(TrackId::AUDIO, &parameters)];
         let packets = packets(&written(&FORMS[2], &opening, &frames));
         assert_same(&read(&packets, &[&video, &parameters]), &frames);
         // Whoever wants the sound alone is sent nothing else.
@@ -176,7 +191,8 @@ fn a_key_frame_brings_the_parameter_sets_that_hold() {
     let key = |number| picture(Codec::H264, number, 0, true, &[unit(&[0x65, 0x88], 10)]);
     let frames = [key(0), parameters_frame(TrackId::VIDEO, &after), key(1)];
     let packets = packets(&written(&FORMS[0], &[parameters_frame(TrackId::VIDEO, &before)], &frames));
-    let kinds: Vec<u8> = packets.iter().filter(|(channel, _)| *channel == 0).map(|(_, packet)| packet[12] & 0x1f).collect();
+    let kinds: Vec<u8> =
+        packets.iter().filter(|(channel, _)| *channel == 0).map(|(_, packet)| packet[12] & 0x1f).collect();
     assert_eq!(kinds, [7, 8, 5, 7, 8, 5]);
     // A receiver that was told of the first ones learns of the others.
     let got = read(&packets, &[&before]);
@@ -202,7 +218,10 @@ fn what_was_lost_takes_its_group_along_and_nothing_else() {
         .collect();
     let all = packets(&written(&FORMS[0], &[parameters_frame(TrackId::VIDEO, &parameters)], &frames));
     let numbers = |got: &[Frame]| -> Vec<i64> {
-        got.iter().filter(|frame| frame.is_video()).map(|frame| (frame.dts.ticks - got[0].dts.ticks) / STEP).collect()
+        got.iter()
+            .filter(|frame| frame.is_video())
+            .map(|frame| (frame.dts.ticks - got[0].dts.ticks) / STEP)
+            .collect()
     };
     let media: Vec<usize> = (0..all.len()).filter(|place| all[*place].0 == 0).collect();
     for lost in media.iter().copied().filter(|place| *place > 20) {
@@ -210,7 +229,9 @@ fn what_was_lost_takes_its_group_along_and_nothing_else() {
         packets.remove(lost);
         let got = numbers(&read(&packets, &[&parameters]));
         // The picture that it belonged to, by the marks before it.
-        let hit = all[..lost].iter().filter(|(channel, packet)| *channel == 0 && packet[1] & 0x80 != 0).count() as i64;
+        let hit =
+            all[..lost].iter().filter(|(channel, packet)| *channel == 0 && packet[1] & 0x80 != 0).count()
+                as i64;
         // Behind a picture's last packet the next one may be hit, too.
         let last_hit = hit + i64::from(all[lost].1[1] & 0x80 != 0);
         let expected = (0..30).filter(|number| *number < hit || number / 10 > last_hit / 10);
@@ -224,12 +245,41 @@ fn reports_are_repeated_and_say_the_same() {
     let frames: Vec<Frame> =
         (0..400).map(|number| picture(Codec::H264, number, 0, true, &[unit(&[0x65, 0x88], 10)])).collect();
     let packets = packets(&written(&FORMS[0], &[parameters_frame(TrackId::VIDEO, &parameters)], &frames));
-    let reports: Vec<_> =
-        packets.iter().filter(|(channel, _)| *channel == 1).flat_map(|(_, packet)| sender_reports(packet)).collect();
+    let reports: Vec<_> = packets
+        .iter()
+        .filter(|(channel, _)| *channel == 1)
+        .flat_map(|(_, packet)| sender_reports(packet))
+        .collect();
     assert_eq!(reports.len(), 3, "at the beginning, and each five seconds of thirteen");
     for report in &reports {
         let passed = report.ntp.as_nanos() - reports[0].ntp.as_nanos();
         assert_eq!(passed * 9 / 100_000, i64::from(report.timestamp - reports[0].timestamp));
     }
     assert!(reports[1].packets > 0 && reports[1].octets > reports[1].packets);
+}
+
+#[test]
+fn aac_behind_its_length_alone_is_read_whole_and_in_pieces() {
+    let format = Format::read(97, Some("MP4A-LATM/44100"), "cpresent=0;config=40002420");
+    let mut demuxer = Demuxer::new([format]);
+    let mut got = Vec::new();
+    let packet = |sequence: u8, timestamp: u8, marker: bool, payload: &[u8]| {
+        [&[0x80, u8::from(marker) << 7 | 97, 0, sequence, 0, 0, 0, timestamp, 0, 0, 0, 7][..], payload]
+            .concat()
+    };
+    let long = [&[255, 45][..], &[9; 300]].concat();
+    for packet in [
+        packet(1, 0, true, b"\x03one"),
+        packet(2, 1, false, long.split_at(100).0),
+        packet(3, 1, true, long.split_at(100).1),
+        packet(4, 2, true, b"\x05cut"),
+        packet(5, 3, true, b"\x01a\x02bc"),
+    ] {
+        demuxer.packet(0, &packet, Now(0), &mut |event| match event {
+            Event::Frame(frame) if frame.is_media() => got.push(data(&frame).to_vec()),
+            _ => {}
+        });
+    }
+    assert_eq!(got, [&b"one"[..], &[9; 300], b"a", b"bc"]);
+    assert_eq!(demuxer.counters().malformed_packets, 1);
 }
