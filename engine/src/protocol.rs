@@ -1,6 +1,8 @@
 //! The table of protocols: a name, what carries it, how a conversation is opened. Listeners, config, metrics
 //! and tests walk the rows; a stranger's row is handled like a built-in one.
 
+#[cfg(all(test, feature = "rtsp"))]
+mod conversations;
 pub mod fuzz;
 
 use crate::{datagram::Datagrams, limits::DoorLimits, session::Session, time::Now};
@@ -96,6 +98,16 @@ pub const RTMP: Protocol = Protocol {
 };
 
 /// RTSP: publish and play, the media inside the connection.
+///
+/// ```
+/// use shardcast_engine::{limits::DoorLimits, protocol::RTSP, session::{Input, Output}, time::Now};
+///
+/// let mut session = RTSP.begin(&DoorLimits::default(), Now(0));
+/// session.handle(Input::Received(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n"), Now(0))?;
+/// let Some(Output::Send(answer)) = session.poll() else { panic!("it is answered") };
+/// assert!(answer.starts_with(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n"));
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
 #[cfg(feature = "rtsp")]
 pub const RTSP: Protocol = Protocol {
     name: "rtsp",

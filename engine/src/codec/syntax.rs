@@ -4,6 +4,7 @@ use super::{h264, h265, h266};
 
 /// Whose NAL units they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "mpegts"), allow(dead_code, reason = "no payload format of RTP carries VVC here"))]
 pub(crate) enum Syntax {
     H264,
     H265,
@@ -11,6 +12,10 @@ pub(crate) enum Syntax {
 }
 
 /// What matters of a NAL unit here.
+#[cfg_attr(
+    not(feature = "mpegts"),
+    allow(dead_code, reason = "a delimiter promises where a decoder can begin")
+)]
 pub(crate) enum Kind {
     /// An access unit delimiter.
     Delimiter,

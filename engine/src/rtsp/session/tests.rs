@@ -1,13 +1,12 @@
-use std::sync::Arc;
+//! Conversations of players and publishers, request by request.
 
-use proptest::prelude::*;
+use std::sync::Arc;
 
 use super::*;
 use crate::{
     codec::{Codec, Parameters, samples},
     error::ErrorKind,
     media::{Frame, Payload},
-    protocol::fuzz::{self, Plan},
     session::Session as _,
     time::MediaTime,
 };
@@ -258,62 +257,4 @@ fn who_breaks_the_protocol_is_told_and_closed() {
     let due = room.session.deadline().unwrap();
     assert_eq!(room.give(Input::Timeout, due).unwrap_err().kind, ErrorKind::TimedOut);
     assert!(room.said.starts_with("RTSP/1.0 408"));
-}
-
-/// Whole conversations, for whoever changes a few bytes of them.
-fn conversations() -> [Vec<u8>; 2] {
-    let ask = |number: u32, method: &str, url: &str, rest: &str| {
-        format!("{method} {url} RTSP/1.0\r\nCSeq: {number}\r\n{rest}")
-    };
-    let play = [
-        ask(1, "DESCRIBE", PLAY, "\r\n"),
-        ask(
-            2,
-            "SETUP",
-            &format!("{PLAY}/trackID=1"),
-            "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n",
-        ),
-        ask(3, "PLAY", PLAY, "\r\n"),
-        ask(4, "TEARDOWN", PLAY, "\r\n"),
-    ];
-    let announced = format!("Content-Length: {}\r\n\r\n{ANNOUNCED}", ANNOUNCED.len());
-    let record = [
-        ask(1, "ANNOUNCE", PLAY, &announced),
-        ask(
-            2,
-            "SETUP",
-            &format!("{PLAY}/streamid=1"),
-            "Transport: RTP/AVP/TCP;interleaved=2-3;mode=record\r\n\r\n",
-        ),
-        ask(3, "RECORD", PLAY, "\r\n"),
-        "$\x02\0\x0f\0\x61\0\x07\0\0\0\x5a\x01\x02\x03\x04\x7c\x11\x12".to_owned(),
-    ];
-    [play.concat().into_bytes(), record.concat().into_bytes()]
-}
-
-proptest! {
-    #[test]
-    fn damaged_conversations_end_in_order(
-        which in 0usize..2,
-        plan: [u8; 3],
-        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-    ) {
-        let mut bytes = conversations()[which].clone();
-        for (place, byte) in damage {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
-        }
-        let mut session = Session::new(&DoorLimits::default(), Now(0));
-        fuzz::converse(&mut session, &bytes, &Plan::of(plan));
-    }
-
-    #[test]
-    fn cut_anywhere_a_conversation_says_the_same(which in 0usize..2, piece in 1usize..90) {
-        let bytes = &conversations()[which];
-        let course = |piece: u8| {
-            let mut session = Session::new(&DoorLimits::default(), Now(0));
-            fuzz::converse(&mut session, bytes, &Plan::of([piece, 0x42, 0]))
-        };
-        prop_assert_eq!(course(piece as u8).events, course(0).events);
-    }
 }

@@ -1,3 +1,5 @@
+//! Frames to packets and back.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
