@@ -157,7 +157,12 @@ impl session::Session for Session {
     }
 
     fn poll(&mut self) -> Option<Output> {
-        self.outbox.pop_front()
+        let output = self.outbox.pop_front();
+        if output.is_none() && matches!(self.state, State::Playing { .. }) {
+            // A viewer says hardly anything more for hours, and there are thousands of them.
+            self.outbox = VecDeque::new();
+        }
+        output
     }
 
     fn deadline(&self) -> Option<Now> {

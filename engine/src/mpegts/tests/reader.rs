@@ -150,7 +150,9 @@ impl Reading {
         let known = if is_pat { &mut self.pat } else { &mut self.pmt };
         let version = section[5] >> 1 & 31;
         if !known.is_empty() && known != section {
-            assert_eq!(version, (known[5] >> 1 & 31) + 1, "a table that changes has the next version");
+            // Five bits: it wraps. (ISO/IEC 13818-1, 2.4.4.5)
+            let next = ((known[5] >> 1 & 31) + 1) % 32;
+            assert_eq!(version, next, "a table that changes has the next version");
         }
         *known = section.to_vec();
         assert_eq!(section[3..8], [0, 1, 0xc1 | version << 1, 0, 0]);
