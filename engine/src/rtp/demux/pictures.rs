@@ -191,7 +191,8 @@ impl Assembly {
     /// The picture that has come so far is all there is of it.
     pub(super) fn end(&mut self, context: &mut Context<'_>) {
         let Some(timestamp) = self.timestamp.take() else { return };
-        let damaged = std::mem::take(&mut self.damaged) || self.fragment.take().is_some();
+        let cut = self.fragment.take().is_some();
+        let damaged = std::mem::take(&mut self.damaged) || cut;
         let has_slice = std::mem::take(&mut self.has_slice);
         if damaged {
             self.waiting = true;

@@ -285,3 +285,22 @@ fn aac_behind_its_length_alone_is_read_whole_and_in_pieces() {
     assert_eq!(got, [&b"one"[..], &[9; 300], b"a", b"bc"]);
     assert_eq!(demuxer.counters().malformed_packets, 1);
 }
+
+#[test]
+fn the_end_of_a_fragment_of_a_picture_that_is_over_is_none_of_the_next_one() {
+    let format = Format::read(96, Some("H264/90000"), "");
+    let mut demuxer = Demuxer::new([format]);
+    let packet = |sequence: u8, timestamp: u8, payload: &[u8]| {
+        [&[0x80, 96, 0, sequence, 0, 0, 0, timestamp, 0, 0, 0, 7][..], payload].concat()
+    };
+    for packet in [
+        packet(1, 0, &[0x41; 30]),
+        // One is missing before it, and the picture is over.
+        packet(3, 0, &[0x7c, 0x85, 1]),
+        packet(4, 1, &[0x7c, 0x45, 2]),
+        packet(5, 2, &[0x41, 1]),
+    ] {
+        demuxer.packet(0, &packet, Now(0), &mut |event| panic!("{event:?}"));
+    }
+    assert_eq!(demuxer.counters().malformed_packets, 1);
+}
