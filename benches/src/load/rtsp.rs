@@ -236,7 +236,7 @@ impl Answer {
 mod tests {
     use shardcast_engine::{
         limits::DoorLimits,
-        media::TrackId,
+        media::{Payload, TrackId},
         rtsp::{self, FORMS},
         session::{self, Input, Output, Session as _},
     };
@@ -268,7 +268,8 @@ mod tests {
     fn all_of_a_stream_is_read_however_it_is_cut() {
         let url = Url::parse("rtsp://127.0.0.1:8554/live/bench").unwrap();
         for piece in [1, 777, usize::MAX] {
-            let clip = Clip::built_in();
+            // Filled up to a rate, which goes along.
+            let clip = Clip::built_in().at_bitrate(1_000_000).unwrap();
             let mut server = rtsp::Session::new(&DoorLimits::default(), Now(0));
             let (mut viewer, mut asked) = Rtsp::new(&url);
             let mut streaming = false;
@@ -281,16 +282,23 @@ mod tests {
             let (mut wire, mut bytes) = ((FORMS[2].open)(), BytesMut::new());
             wire.header(playback.clip().opening(), &frames[0], &mut bytes);
             frames.iter().for_each(|frame| wire.frame(frame, &mut bytes));
-            let mut counts = [0, 0];
+            let mut read: [Vec<Bytes>; 2] = Default::default();
             for bytes in bytes.chunks(piece.min(bytes.len())) {
                 let mut take = |frame: &Frame, _: Now| {
-                    if frame.is_media() {
-                        counts[usize::from(frame.track == TrackId::AUDIO)] += 1;
+                    if let Payload::Video { data, .. } | Payload::Audio { data, .. } = &frame.payload {
+                        read[usize::from(frame.track == TrackId::AUDIO)].push(data.clone());
                     }
                 };
                 viewer.received(bytes, Now(0), &mut take).unwrap();
             }
-            assert_eq!(counts[0] + counts[1], 200, "{counts:?} in pieces of {piece}");
+            for (read, track) in read.iter().zip([TrackId::VIDEO, TrackId::AUDIO]) {
+                let sent =
+                    frames.iter().filter(|frame| frame.track == track).map(|frame| match &frame.payload {
+                        Payload::Video { data, .. } | Payload::Audio { data, .. } => data,
+                        other => panic!("{other:?}"),
+                    });
+                assert!(read.iter().eq(sent), "{} of {track:?} in pieces of {piece}", read.len());
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) enum Fate {
         /// It is of a picture, and not only about it.
         slice: bool,
     },
+    /// It only fills the stream up.
+    Filler,
     /// It was taken note of, or says nothing.
     LeftOut,
 }
@@ -43,7 +45,7 @@ impl Pictures {
                 Fate::LeftOut
             }
             Kind::Delimiter => Fate::LeftOut,
-            Kind::Other if self.syntax.is_filler(unit) => Fate::LeftOut,
+            Kind::Other if self.syntax.is_filler(unit) => Fate::Filler,
             kind => Fate::Kept { slice: matches!(kind, Kind::Slice { .. }) },
         }
     }

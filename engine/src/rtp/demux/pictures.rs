@@ -169,8 +169,9 @@ impl Assembly {
         if unit.is_empty() {
             return;
         }
-        if let Fate::Kept { slice } = self.pictures.unit(unit) {
-            self.has_slice |= slice;
+        let fate = self.pictures.unit(unit);
+        if fate != Fate::LeftOut {
+            self.has_slice |= fate == Fate::Kept { slice: true };
             self.unit.put_u32(unit.len() as u32);
             self.unit.put_slice(unit);
         }
@@ -184,6 +185,8 @@ impl Assembly {
         length.copy_from_slice(&(unit.len() as u32).to_be_bytes());
         match self.pictures.unit(unit) {
             Fate::Kept { slice } => self.has_slice |= slice,
+            // What an encoder fills its stream up with to keep a rate goes along, as by RTMP.
+            Fate::Filler => {}
             Fate::LeftOut => self.unit.truncate(begin),
         }
     }
