@@ -93,14 +93,8 @@ impl<E: Envelope> Wire for FlvWire<E> {
 /// assert_eq!(file[..9], *b"FLV\x01\x04\0\0\0\x09");
 /// ```
 pub fn write_header<E: Envelope>(opening: &Opening, at: &Frame, out: &mut BytesMut) {
-    let has = |video: bool| {
-        opening.parameters.iter().any(|frame| match &frame.payload {
-            Payload::Parameters(parameters) => parameters.codec.is_video() == video,
-            _ => false,
-        })
-    };
     E::open(FILE_HEAD_BYTES, out);
-    tag::write_file_head(has(false), has(true), out);
+    tag::write_file_head(opening.has(false), opening.has(true), out);
     E::close(out);
     write_opening::<E>(opening, at, out);
 }

@@ -587,8 +587,7 @@ impl Hub {
             if let Awaited::Description { by } = awaited
                 && now < by
             {
-                self.describe(id, stream, by, now);
-                return self.after(id);
+                return self.describe(id, stream, by, now);
             }
             self.leave_stream(id, stream, now);
             return self.answer(id, Answer::Refused(session::Refusal::NotFound), now);

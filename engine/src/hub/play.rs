@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     access::Action,
-    media::{Payload, StreamName},
+    media::StreamName,
     message::{Message, owner_of},
     session::{self, Answer, Form, Refusal},
     stream::{Publication, Viewer},
@@ -107,14 +107,8 @@ impl Hub {
     pub(super) fn describe(&mut self, id: ConnectionId, stream_id: StreamId, by: Now, now: Now) {
         let Some(stream) = self.streams.get(stream_id) else { return };
         let opening = stream.group.latest();
-        let has = |video: bool| {
-            opening.parameters.iter().any(|frame| match &frame.payload {
-                Payload::Parameters(parameters) => parameters.codec.is_video() == video,
-                _ => false,
-            })
-        };
         let begun = stream.is_live() && stream.group.last().is_some();
-        let known = has(true) && has(false) || stream.group.is_older_than(TRACKS_TIME_MAX, now);
+        let known = opening.has(true) && opening.has(false) || stream.group.is_older_than(TRACKS_TIME_MAX, now);
         if !begun || !known || opening.parameters.is_empty() {
             let again = now.after(DESCRIPTION_INTERVAL).min(by);
             if let Some(connection) = self.connection(id)
@@ -122,7 +116,7 @@ impl Hub {
             {
                 *until = Some(again);
             }
-            return;
+            return self.after(id);
         }
         let opening = Box::new(opening.clone());
         self.leave_stream(id, stream_id, now);
@@ -178,7 +172,6 @@ impl Hub {
             {
                 let awaited = *awaited;
                 self.begin(id, stream_id, awaited, now);
-                self.after(id);
             }
         }
     }

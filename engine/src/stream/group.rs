@@ -68,6 +68,14 @@ impl Opening {
         true
     }
 
+    /// True when there are parameters of pictures, or else of sound.
+    pub(crate) fn has(&self, pictures: bool) -> bool {
+        self.parameters.iter().any(|frame| match &frame.payload {
+            Payload::Parameters(parameters) => parameters.codec.is_video() == pictures,
+            _ => false,
+        })
+    }
+
     /// The frames of the opening, in the order in which a viewer wants them.
     pub fn frames(&self) -> impl Iterator<Item = &Frame> {
         self.metadata.iter().chain(&self.parameters).chain(&self.color)
