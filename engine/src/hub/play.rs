@@ -108,7 +108,8 @@ impl Hub {
         let Some(stream) = self.streams.get(stream_id) else { return };
         let opening = stream.group.latest();
         let begun = stream.is_live() && stream.group.last().is_some();
-        let known = opening.has(true) && opening.has(false) || stream.group.is_older_than(TRACKS_TIME_MAX, now);
+        let known =
+            opening.has(true) && opening.has(false) || stream.group.is_older_than(TRACKS_TIME_MAX, now);
         if !begun || !known || opening.parameters.is_empty() {
             let again = now.after(DESCRIPTION_INTERVAL).min(by);
             if let Some(connection) = self.connection(id)
