@@ -10,10 +10,13 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use crate::{
     error::Error,
     limits,
     session::{Answer, Event, Input, Output, Refusal, Session},
+    stats::PathStats,
     time::Now,
 };
 
@@ -37,6 +40,9 @@ impl Datagrams {
                 Output::Send(bytes) | Output::Share(bytes) if bytes.len() > limits::DATAGRAM_BYTES_MAX => {
                     let at = self.session.received();
                     return Err(Error::too_large("its session sent more than a datagram carries", at));
+                }
+                Output::Datagrams { size: 0, .. } => {
+                    return Err(Error::malformed("its session sent datagrams of no length", self.session.received()));
                 }
                 Output::Event(Event::Play { form, .. }) if form.datagram.is_none() => {
                     unsuited = true;
@@ -69,6 +75,25 @@ impl Session for Datagrams {
     fn received(&self) -> u64 {
         self.session.received()
     }
+
+    fn carries(&self) -> bool {
+        self.session.carries()
+    }
+
+    fn room(&mut self, now: Now) -> usize {
+        self.session.room(now)
+    }
+
+    fn carry(&mut self, bytes: &Bytes, now: Now) -> usize {
+        let taken = self.session.carry(bytes, now);
+        // A fault of the session's own is left for its next input to say.
+        let _ = self.take_outputs();
+        taken
+    }
+
+    fn path(&self) -> Option<PathStats> {
+        self.session.path()
+    }
 }
 
 /// What the log says when a viewer is refused for the form that it wants.
@@ -76,8 +101,6 @@ const UNSUITED: &str = "refused: its form is not cut into datagrams, so it canno
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::{media::StreamName, session::Form};
 

@@ -43,6 +43,8 @@ pub mod segment;
 pub mod session;
 pub mod settings;
 mod slab;
+#[cfg(feature = "srt")]
+pub mod srt;
 pub mod stats;
 pub mod storage;
 pub mod stream;

@@ -52,6 +52,14 @@ pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
 pub const UNREAD_BYTES_MAX: usize = 16 << 20;
 /// The same for a viewer that waits for its stream, who has little to say. More closes it.
 pub const UNREAD_VIEWER_BYTES_MAX: usize = 64 << 10;
+/// Packets of SRT that one side holds of a connection, in order to put them in order or to send them again: 11 MB. What is further
+/// ahead is not taken, and a viewer that has so many on their way lags.
+pub const SRT_WINDOW_PACKETS: usize = 8192;
+/// Bytes of a packet of SRT with IP and UDP around it: what Ethernet carries.
+pub const SRT_MTU: u32 = 1500;
+/// Bytes that a session which [carries](crate::session::Session::carries) the stream takes whole, however little room it has: what a
+/// viewer is sent before a frame. Of what is longer the viewer is closed for.
+pub const CARRIED_HEADER_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a datagram: what UDP over IPv4 can carry. A session that sends more in one is closed.
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Bytes of datagrams that cross to another core in one message; the datagram that reaches it is the last.
@@ -221,6 +229,28 @@ pub struct DoorLimits {
     pub streams: usize,
     /// How long an authenticator that asks elsewhere may take. A wish without an answer by then is refused.
     pub verdict: Duration,
+    /// What nobody else knows, for what must not be guessed: cookies, nonces, keys. The engine has no chance of its own; without
+    /// one from the driver all of it can be guessed.
+    pub secret: Secret,
+    /// What an operator has chosen for SRT.
+    #[cfg(feature = "srt")]
+    pub srt: std::sync::Arc<crate::srt::Settings>,
+}
+
+/// Random bytes that stay inside the process.
+///
+/// ```
+/// use shardcast_engine::limits::Secret;
+///
+/// assert_eq!(format!("{:?}", Secret([7; 32])), "Secret");
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Secret(pub [u8; 32]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl Default for DoorLimits {
@@ -232,6 +262,9 @@ impl Default for DoorLimits {
             idle: Duration::from_secs(60),
             streams: 10_000,
             verdict: Duration::from_secs(5),
+            secret: Secret::default(),
+            #[cfg(feature = "srt")]
+            srt: std::sync::Arc::default(),
         }
     }
 }

@@ -5,6 +5,10 @@
 mod conversations;
 pub mod fuzz;
 
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
 use crate::{datagram::Datagrams, limits::DoorLimits, session::Session, time::Now};
 
 /// A row of the table.
@@ -25,6 +29,7 @@ use crate::{datagram::Datagrams, limits::DoorLimits, session::Session, time::Now
 ///     name: "hello",
 ///     port: 7000,
 ///     transport: Transport::Udp,
+///     greet: None,
 ///     open: |limits, now| Box::new(Hello(now.after(limits.idle))),
 /// };
 /// let session = HELLO.begin(&DoorLimits::default(), Now(0));
@@ -38,8 +43,32 @@ pub struct Protocol {
     pub port: u16,
     /// What carries its bytes.
     pub transport: Transport,
+    /// Looks at each datagram before anybody else does, where a peer has to show that its address is its own before it is given a
+    /// session. Without it the first datagram opens one.
+    pub greet: Option<fn(&[u8], SocketAddr, &DoorLimits, Now) -> Greeting>,
     /// Opens the conversation with a peer that has just connected, or whose first datagram has come.
     pub open: fn(&DoorLimits, Now) -> Box<dyn Session>,
+}
+
+/// What becomes of a datagram that a door looks at.
+///
+/// ```
+/// use shardcast_engine::{limits::DoorLimits, protocol::{Greeting, SRT}, time::Now};
+///
+/// let greet = SRT.greet.expect("it asks callers for a cookie");
+/// let stranger = greet(b"hello", ([192, 0, 2, 1], 9000).into(), &DoorLimits::default(), Now(0));
+/// assert_eq!(stranger, Greeting::Known);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// It is answered, and nobody else hears of it.
+    Answer(Bytes),
+    /// It is for the session of its address, which is opened where there is none.
+    Begin,
+    /// It is for the session of its address, if there is one.
+    Known,
+    /// Nobody hears of it.
+    Ignore,
 }
 
 /// What carries a protocol's bytes.
@@ -85,6 +114,8 @@ pub fn built_in() -> Vec<Protocol> {
         HTTP,
         #[cfg(feature = "rtsp")]
         RTSP,
+        #[cfg(feature = "srt")]
+        SRT,
     ]
 }
 
@@ -94,6 +125,7 @@ pub const RTMP: Protocol = Protocol {
     name: "rtmp",
     port: 1935,
     transport: Transport::Tcp,
+    greet: None,
     open: |limits, now| Box::new(crate::rtmp::Session::new(limits, now)),
 };
 
@@ -113,7 +145,26 @@ pub const RTSP: Protocol = Protocol {
     name: "rtsp",
     port: 8554,
     transport: Transport::Tcp,
+    greet: None,
     open: |limits, now| Box::new(crate::rtsp::Session::new(limits, now)),
+};
+
+/// SRT: publish and play MPEG-TS over UDP, with what is lost sent again.
+///
+/// ```
+/// use shardcast_engine::{limits::DoorLimits, protocol::SRT, session::Input, time::Now};
+///
+/// let mut session = SRT.begin(&DoorLimits::default(), Now(0));
+/// let error = session.handle(Input::Received(b"no handshake"), Now(0)).unwrap_err();
+/// assert_eq!(error.why, "a connection that does not begin with a handshake");
+/// ```
+#[cfg(feature = "srt")]
+pub const SRT: Protocol = Protocol {
+    name: "srt",
+    port: 8890,
+    transport: Transport::Udp,
+    greet: Some(crate::srt::greet),
+    open: |limits, now| Box::new(crate::srt::Session::new(limits, now)),
 };
 
 /// HTTP: FLV streams, WebSocket, the page that plays.
@@ -122,6 +173,7 @@ pub const HTTP: Protocol = Protocol {
     name: "http",
     port: 8080,
     transport: Transport::Tcp,
+    greet: None,
     open: |limits, now| Box::new(crate::http::Session::new(limits, now)),
 };
 
@@ -142,5 +194,6 @@ pub const DEMO: Protocol = Protocol {
     name: "demo",
     port: 0,
     transport: Transport::Tcp,
+    greet: None,
     open: |_, now| Box::new(crate::demo::Session::new(now)),
 };

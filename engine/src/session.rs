@@ -11,6 +11,7 @@ use crate::segment::{Found, Item};
 use crate::{
     error::Error,
     media::{Frame, StreamName},
+    stats::PathStats,
     time::{MediaTime, Now, Wall},
 };
 
@@ -62,6 +63,28 @@ pub trait Session: Send {
     /// another way.
     fn lend(&mut self) -> BytesMut {
         BytesMut::new()
+    }
+    /// True when the session carries the stream to its viewer itself, because each viewer's bytes differ: its transport counts what
+    /// it sends, keeps it, and sends it again. The same answer for as long as the session lives. What it is given is of the
+    /// [`Form`] that it asked for.
+    fn carries(&self) -> bool {
+        false
+    }
+    /// Bytes of the stream that it can take now. While that is none the viewer lags; it is asked again after each input.
+    fn room(&mut self, now: Now) -> usize {
+        let _ = now;
+        0
+    }
+    /// Takes bytes of the stream, from the first on; says how many. The rest is given again. Called only where there is
+    /// [`room`](Self::room), and then takes at least what is no longer than
+    /// [`CARRIED_HEADER_BYTES_MAX`](crate::limits::CARRIED_HEADER_BYTES_MAX). What it sends for them comes by [`poll`](Self::poll).
+    fn carry(&mut self, bytes: &Bytes, now: Now) -> usize {
+        let _ = (bytes, now);
+        0
+    }
+    /// What it has counted on its way to the peer, if its transport counts.
+    fn path(&self) -> Option<PathStats> {
+        None
     }
 }
 
@@ -186,6 +209,14 @@ pub enum Output {
     Send(Bytes),
     /// The same, of bytes that the house keeps in any case: they do not count as this peer's memory.
     Share(Bytes),
+    /// Several datagrams that stand one behind the other, each of `size` bytes, but for the last, which may have less. For
+    /// sessions over UDP.
+    Datagrams {
+        /// All of them.
+        bytes: Bytes,
+        /// Bytes of each.
+        size: u16,
+    },
     /// Something for the hub.
     Event(Event),
     /// Send what waits, then close; over UDP, forget the address.

@@ -10,13 +10,13 @@ use bytes::BytesMut;
 use crate::limits;
 
 /// Hands out pieces of memory, one behind the other.
-#[cfg(any(feature = "rtmp", test))]
+#[cfg(any(feature = "rtmp", feature = "srt", test))]
 #[derive(Debug, Default)]
 pub struct Slab {
     rest: BytesMut,
 }
 
-#[cfg(any(feature = "rtmp", test))]
+#[cfg(any(feature = "rtmp", feature = "srt", test))]
 impl Slab {
     /// An empty piece with room for exactly `bytes`, or none when so large a piece should have memory of its own.
     pub fn take(&mut self, bytes: usize) -> Option<BytesMut> {

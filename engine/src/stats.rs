@@ -17,6 +17,24 @@ macro_rules! stats {
             pub fn merge(&mut self, other: &ShardStats) {
                 $(self.$name += other.$name;)+
             }
+            /// Shows what the connections by SRT have counted.
+            pub fn show_path(&mut self, path: &PathStats) {
+                self.srt_connections = path.connections;
+                self.srt_rtt_microseconds = path.rtt_microseconds;
+                self.srt_received_packets = path.received_packets;
+                self.srt_missing_packets = path.missing_packets;
+                self.srt_recovered_packets = path.recovered_packets;
+                self.srt_lost_packets = path.lost_packets;
+                self.srt_late_packets = path.late_packets;
+                self.srt_duplicate_packets = path.duplicate_packets;
+                self.srt_refused_packets = path.refused_packets;
+                self.srt_unreadable_packets = path.unreadable_packets;
+                self.srt_sent_packets = path.sent_packets;
+                self.srt_sent_again_packets = path.sent_again_packets;
+                self.srt_given_up_packets = path.given_up_packets;
+                self.srt_receive_buffer_packets = path.receive_buffer_packets;
+                self.srt_send_buffer_packets = path.send_buffer_packets;
+            }
             /// Every number with its name, whether it is a counter, and its sentence.
             pub fn fields(&self) -> Vec<Field> {
                 vec![$(Field {
@@ -28,6 +46,83 @@ macro_rules! stats {
             }
         }
     };
+}
+
+/// What a transport has counted that sends again what is lost: since a connection began, and how it stands now.
+///
+/// ```
+/// use shardcast_engine::stats::PathStats;
+///
+/// let mut all = PathStats { sent_packets: 5, send_buffer_packets: 2, ..PathStats::default() };
+/// all.merge(&PathStats { sent_packets: 7, send_buffer_packets: 1, ..PathStats::default() });
+/// assert_eq!((all.sent_packets, all.send_buffer_packets), (12, 3));
+/// // What stays when the connections are gone.
+/// assert_eq!(all.closed(), PathStats { sent_packets: 12, ..PathStats::default() });
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathStats {
+    /// Connections that these are of.
+    pub connections: u64,
+    /// How long there and back, added up over the connections.
+    pub rtt_microseconds: u64,
+    /// Packets of the stream that came, with those that came more than once.
+    pub received_packets: u64,
+    /// Packets that were seen to be missing.
+    pub missing_packets: u64,
+    /// Those of them that came all the same.
+    pub recovered_packets: u64,
+    /// Packets that had not come when their time was there.
+    pub lost_packets: u64,
+    /// Packets that came after their time.
+    pub late_packets: u64,
+    /// Packets that were there already.
+    pub duplicate_packets: u64,
+    /// Packets too far ahead to be kept.
+    pub refused_packets: u64,
+    /// Packets that no key opens.
+    pub unreadable_packets: u64,
+    /// Packets of the stream that were sent, each counted once.
+    pub sent_packets: u64,
+    /// Packets that were sent once more.
+    pub sent_again_packets: u64,
+    /// Packets that were given up before they had arrived.
+    pub given_up_packets: u64,
+    /// Packets that wait for their time.
+    pub receive_buffer_packets: u64,
+    /// Packets that are kept until they have arrived.
+    pub send_buffer_packets: u64,
+}
+
+impl PathStats {
+    /// Adds another's.
+    pub fn merge(&mut self, other: &PathStats) {
+        self.connections += other.connections;
+        self.rtt_microseconds += other.rtt_microseconds;
+        self.received_packets += other.received_packets;
+        self.missing_packets += other.missing_packets;
+        self.recovered_packets += other.recovered_packets;
+        self.lost_packets += other.lost_packets;
+        self.late_packets += other.late_packets;
+        self.duplicate_packets += other.duplicate_packets;
+        self.refused_packets += other.refused_packets;
+        self.unreadable_packets += other.unreadable_packets;
+        self.sent_packets += other.sent_packets;
+        self.sent_again_packets += other.sent_again_packets;
+        self.given_up_packets += other.given_up_packets;
+        self.receive_buffer_packets += other.receive_buffer_packets;
+        self.send_buffer_packets += other.send_buffer_packets;
+    }
+
+    /// What stays of it when its connection is closed: the counters, not the gauges.
+    pub const fn closed(self) -> PathStats {
+        PathStats {
+            connections: 0,
+            rtt_microseconds: 0,
+            receive_buffer_packets: 0,
+            send_buffer_packets: 0,
+            ..self
+        }
+    }
 }
 
 /// One number of a [`ShardStats`], as an exposition wants it.
@@ -85,6 +180,36 @@ stats! {
     refusals: Counter,
     /// Connections with TLS that gave the kernel their keys, which seals and opens for them since.
     tls_kernel_connections: Counter,
+    /// Connections by SRT that stand.
+    srt_connections: Gauge,
+    /// How long there and back by SRT, added up over its connections; by their number it is the mean.
+    srt_rtt_microseconds: Gauge,
+    /// Packets of streams that came by SRT, with those that came more than once.
+    srt_received_packets: Counter,
+    /// Packets by SRT that were seen to be missing.
+    srt_missing_packets: Counter,
+    /// Missing packets by SRT that came all the same.
+    srt_recovered_packets: Counter,
+    /// Packets by SRT that had not come when their time was there: they are gaps in their streams.
+    srt_lost_packets: Counter,
+    /// Packets by SRT that came after their time.
+    srt_late_packets: Counter,
+    /// Packets by SRT that were there already.
+    srt_duplicate_packets: Counter,
+    /// Packets by SRT too far ahead to be kept.
+    srt_refused_packets: Counter,
+    /// Packets by SRT that no key opens.
+    srt_unreadable_packets: Counter,
+    /// Packets of streams that were sent by SRT, each counted once.
+    srt_sent_packets: Counter,
+    /// Packets by SRT that were sent once more.
+    srt_sent_again_packets: Counter,
+    /// Packets by SRT that were given up before they had arrived.
+    srt_given_up_packets: Counter,
+    /// Packets by SRT that wait for their time.
+    srt_receive_buffer_packets: Gauge,
+    /// Packets by SRT that are kept until they have arrived.
+    srt_send_buffer_packets: Gauge,
     /// Bytes received from peers.
     received_bytes: Counter,
     /// Bytes sent to peers.

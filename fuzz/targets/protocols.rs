@@ -32,7 +32,7 @@ fuzz_target!(|input: &[u8]| {
 /// A protocol that is nobody's: a word, a length, and so many bytes. `P` and `V` wish for a stream, `F` is a packet of sound,
 /// `S` ends what was granted, `?` is answered, `B` says goodbye.
 const NOTES: Protocol =
-    Protocol { name: "notes", port: 0, transport: Transport::Tcp, open: |_, now| Box::new(Notes::new(now)) };
+    Protocol { name: "notes", port: 0, transport: Transport::Tcp, greet: None, open: |_, now| Box::new(Notes::new(now)) };
 const NOTES_BY_DATAGRAM: Protocol = Protocol { transport: Transport::Udp, ..NOTES };
 
 struct Notes {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::system::checked;
 
@@ -97,6 +97,23 @@ pub(crate) fn bind(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
     let result =
         unsafe { libc::bind(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len() as libc::socklen_t) };
     checked(result).map(drop)
+}
+
+/// Sends a datagram, or loses it: where there is no room for it now it is not waited for.
+pub(crate) fn send_now(socket: BorrowedFd<'_>, to: &RawAddress, datagram: &[u8]) {
+    let bytes = to.as_bytes();
+    // SAFETY: pointers and lengths describe `datagram` and `bytes`, which outlive the call; the kernel only reads them, and copies
+    // the address before it looks, so that it needs no alignment.
+    unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            datagram.as_ptr().cast(),
+            datagram.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            bytes.as_ptr().cast(),
+            bytes.len() as libc::socklen_t,
+        )
+    };
 }
 
 /// The sentence for an address that is taken.

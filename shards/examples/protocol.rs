@@ -23,6 +23,7 @@ const RADIO: Protocol = Protocol {
     name: "radio",
     port: 8100,
     transport: Transport::Tcp,
+    greet: None,
     open: |limits, now| Box::new(Radio::new(limits, now)),
 };
 

@@ -19,6 +19,7 @@ use shardcast_engine::{
     protocol::{Protocol, built_in},
     segment,
     settings::{AppSettings, Settings},
+    srt,
     udp::Intake,
 };
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub rtmp: Rtmp,
     /// The RTSP door.
     pub rtsp: Rtsp,
+    /// The SRT door.
+    pub srt: Srt,
     /// The HTTP door: FLV streams, WebSocket and the page that plays them.
     pub http: Http,
     /// HLS and DASH: how a stream is cut into segments while somebody asks for it that way.
@@ -101,6 +104,30 @@ pub struct Rtsp {
     pub port: u16,
     /// TCP port of RTSPS, which is open where `[tls]` has a certificate. 0 keeps the door shut.
     pub tls_port: u16,
+}
+
+/// The SRT door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Srt {
+    /// UDP port. 0 keeps the door shut.
+    pub port: u16,
+    /// How long a packet is held back at least, so that what was lost can be sent again. The other side may ask for more.
+    #[serde(with = "units::duration")]
+    pub latency: Duration,
+    /// What encrypts the streams that have no passphrase of their own; `""` is none.
+    pub passphrase: Passphrase,
+}
+
+/// Words that keys are made of. They must never reach a log.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Passphrase(pub String);
+
+impl std::fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "None" } else { "Passphrase" })
+    }
 }
 
 /// The HTTP door.
@@ -223,8 +250,10 @@ pub struct Stream {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Source {
-    /// `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`: an MPEG transport stream that is sent there, [as said](Intake::parse).
+    /// Where it comes from, if it does not come in by a door: `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`: an MPEG transport stream that is sent there, [as said](Intake::parse).
     pub pull: String,
+    /// What encrypts it by SRT, both ways; `""` leaves that to the door.
+    pub passphrase: Passphrase,
 }
 
 /// Where and how recordings are written.
@@ -328,7 +357,7 @@ impl Config {
         Settings {
             default: self.stream.app(),
             apps: self.apps.iter().map(|(name, app)| (name.clone(), app.app())).collect(),
-            doors: self.limits.door(),
+            doors: DoorLimits { srt: Arc::new(self.srt_settings()), ..self.limits.door() },
             access: Arc::new(Keys { publish: self.auth.publish.clone(), play: self.auth.play.clone() }),
             segment: self.record.segment,
             packaging: segment::Settings {
@@ -337,6 +366,17 @@ impl Config {
                 window: self.hls.window,
                 linger: self.hls.linger,
             },
+        }
+    }
+    fn srt_settings(&self) -> srt::Settings {
+        let given = |passphrase: &Passphrase| Some(passphrase.0.clone()).filter(|words| !words.is_empty());
+        let own = self.streams.iter().filter_map(|(name, source)| {
+            Some((StreamName::parse(name).ok()?, given(&source.passphrase)?))
+        });
+        srt::Settings {
+            latency: self.srt.latency,
+            passphrase: given(&self.srt.passphrase),
+            passphrases: own.collect(),
         }
     }
     /// The streams that are sent to this node unasked, and where to. What [`check`] finds wrong is left out.
@@ -359,6 +399,7 @@ impl Config {
             ("rtmps", secured(self.rtmp.tls_port)),
             ("rtsp", self.rtsp.port),
             ("rtsps", secured(self.rtsp.tls_port)),
+            ("srt", self.srt.port),
             (http, self.http.port),
         ];
         doors
@@ -456,6 +497,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             rtmp: Rtmp::default(),
             rtsp: Rtsp::default(),
+            srt: Srt::default(),
             http: Http::default(),
             hls: Hls::default(),
             tls: Tls::default(),
@@ -481,6 +523,13 @@ impl Default for Rtmp {
 impl Default for Rtsp {
     fn default() -> Self {
         Rtsp { port: 8554, tls_port: 8322 }
+    }
+}
+
+impl Default for Srt {
+    fn default() -> Self {
+        let srt::Settings { latency, .. } = srt::Settings::default();
+        Srt { port: 8890, latency, passphrase: Passphrase::default() }
     }
 }
 

@@ -23,6 +23,7 @@ use shardcast_io::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
+    chance,
     control::link::{Ended, Request, ShardThread, Started, link},
     disk::{Recordings, fault_of},
     host::{Door, Guests},
@@ -114,7 +115,7 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
             doors,
             port,
             secured: options.secured.clone(),
-            settings: options.settings.clone(),
+            settings: chance::with_secret(options.settings.clone()),
             recordings: options.recordings.clone(),
             notices: Box::new(move |notice| notices(id, notice)),
             cores: options.shards,

@@ -438,6 +438,7 @@ const NUMBERS: Protocol = Protocol {
     name: "numbers",
     port: 7000,
     transport: Transport::Tcp,
+    greet: None,
     open: |_, _| Box::<Numbers>::default(),
 };
 

@@ -71,8 +71,8 @@ impl Session for Echo {
 fn rows(ports: Ports) -> [Protocol; 2] {
     let open = |_: &_, _| -> Box<dyn Session> { Box::<Echo>::default() };
     [
-        Protocol { name: "echo", port: ports.rtmp, transport: Transport::Tcp, open },
-        Protocol { name: "calls", port: ports.http, transport: Transport::Udp, open },
+        Protocol { name: "echo", port: ports.rtmp, transport: Transport::Tcp, greet: None, open },
+        Protocol { name: "calls", port: ports.http, transport: Transport::Udp, greet: None, open },
     ]
 }
 

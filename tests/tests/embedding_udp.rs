@@ -49,6 +49,7 @@ const WORDS: Protocol = Protocol {
     name: "words",
     port: 7001,
     transport: Transport::Udp,
+    greet: None,
     open: |limits, now| {
         Box::new(Words {
             publishing: false,

@@ -24,6 +24,7 @@ use crate::{
     message::Unread,
     observe::StreamEvent,
     session::{self, Answer, Event, Session},
+    stats::PathStats,
     time::Now,
 };
 
@@ -46,6 +47,8 @@ pub struct Connection {
     closing: bool,
     /// When its timer goes off, at its deadline or before; [`NEVER`] when none is set.
     armed: Now,
+    /// Its session carries the stream itself.
+    carried: bool,
     /// It stands in the queue of those who may have something to send.
     queued: bool,
     /// The log knows that its wish was refused; a session that ends over it says nothing new.
@@ -162,12 +165,20 @@ impl Connection {
         }
     }
 
-    /// How what it is sent is cut into datagrams while it plays.
+    /// How what it is sent now is cut into datagrams; `None` for one that goes whole.
     pub fn datagram(&self) -> Option<u16> {
+        if let Some((Sending::Own(Piece { size: size @ Some(_), .. }), _)) = &self.sending {
+            return *size;
+        }
         match &self.role {
-            Role::Viewing { form, .. } => form.datagram,
+            Role::Viewing { form, .. } if !self.carried => form.datagram,
             _ => None,
         }
+    }
+
+    /// What its session has counted on its way.
+    pub fn path(&self) -> Option<PathStats> {
+        self.session.as_ref().filter(|_| self.carried)?.path()
     }
 
     /// Nothing waits and nothing is under way.
@@ -212,6 +223,7 @@ impl Hub {
         if self.connections.len() <= slot {
             self.connections.resize_with(slot + 1, || None);
         }
+        let carried = session.carries();
         let connection = Connection {
             id,
             door,
@@ -224,6 +236,7 @@ impl Hub {
             sending: None,
             closing: false,
             armed: NEVER,
+            carried,
             queued: false,
             refused: false,
             trusted: false,
@@ -378,14 +391,17 @@ impl Hub {
         match output {
             session::Output::Send(bytes) => {
                 let Some(connection) = self.connection(id) else { return };
-                connection.push(Piece { bytes, shared: false });
-                if connection.outbox_bytes() > limits::OUTBOX_BYTES_MAX {
-                    self.fail(id, Error::too_large("asks for more answers than it reads", received), now);
-                }
+                connection.push(Piece::own(bytes));
+                self.bound_outbox(id, received, now);
+            }
+            session::Output::Datagrams { bytes, size } => {
+                let Some(connection) = self.connection(id) else { return };
+                connection.push(Piece::datagrams(bytes, size));
+                self.bound_outbox(id, received, now);
             }
             session::Output::Share(bytes) => {
                 if let Some(connection) = self.connection(id) {
-                    connection.push(Piece { bytes, shared: true });
+                    connection.push(Piece::shared(bytes));
                 }
             }
             session::Output::Close => {
@@ -394,6 +410,12 @@ impl Hub {
                 }
             }
             session::Output::Event(event) => self.event(id, event, now),
+        }
+    }
+
+    fn bound_outbox(&mut self, id: ConnectionId, received: u64, now: Now) {
+        if self.connection(id).is_some_and(|connection| connection.outbox_bytes() > limits::OUTBOX_BYTES_MAX) {
+            self.fail(id, Error::too_large("asks for more answers than it reads", received), now);
         }
     }
 
@@ -558,6 +580,9 @@ impl Hub {
     fn remove(&mut self, id: ConnectionId, now: Now) {
         self.detach(id, now);
         self.timers.set(Timer::Connection(id), None);
+        if let Some(path) = self.look(id).and_then(Connection::path) {
+            self.path.merge(&path.closed());
+        }
         if let Some(slot) = self.connections.get_mut(id.slot as usize)
             && slot.as_ref().is_some_and(|connection| connection.id == id)
         {

@@ -42,7 +42,7 @@ use crate::{
     observe::StreamEvent,
     session::Session,
     settings::Settings,
-    stats::{ShardStats, StreamStats},
+    stats::{PathStats, ShardStats, StreamStats},
     time::{Now, Wall},
 };
 pub use audit::Census;
@@ -260,6 +260,8 @@ pub struct Hub {
     timers: Timers,
     /// When peers that take nothing were last looked for.
     swept: Now,
+    /// What connections have counted on their ways that are closed by now.
+    path: PathStats,
     subscriptions: u64,
     /// Numbers the wishes that wait for a verdict.
     tickets: u64,
@@ -290,6 +292,7 @@ impl Hub {
             backlog: BTreeMap::new(),
             timers: Timers::default(),
             swept: Now(0),
+            path: PathStats::default(),
             subscriptions: 0,
             tickets: 0,
             #[cfg(feature = "record")]
@@ -411,6 +414,10 @@ impl Hub {
         self.recordings.count(&mut stats);
         #[cfg(feature = "segment")]
         self.packages.count(&mut stats);
+        let mut path = self.path;
+        let open = self.connections.iter().flatten().filter_map(|connection| connection.path());
+        open.for_each(|open| path.merge(&open));
+        stats.show_path(&path);
         stats
     }
 

@@ -328,7 +328,7 @@ impl Driver<'_> {
             outputs += 1;
             assert!(outputs <= OUTPUTS_MAX, "the session does not come to an end of what it says");
             match output {
-                Output::Send(bytes) => waiting += bytes.len(),
+                Output::Send(bytes) | Output::Datagrams { bytes, .. } => waiting += bytes.len(),
                 Output::Share(_) => {}
                 Output::Event(event) => self.hear(&event),
                 Output::Close => {

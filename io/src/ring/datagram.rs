@@ -205,6 +205,15 @@ impl Ring {
         self.insert_peer(Box::new(peer))
     }
 
+    /// Sends one datagram to whoever has no place here, by the socket with this token. It is gone or lost when this returns: such
+    /// an answer is not waited for.
+    pub fn answer(&self, token: u64, address: SocketAddr, datagram: &[u8]) {
+        let found = self.datagrams.find(|held| held.token == token);
+        let Some(held) = found.and_then(|key| self.datagrams.get(key)) else { return };
+        let raw = RawAddress::for_socket(&address, &held.shared.bound);
+        address::send_now(held.shared.socket.as_fd(), &raw, datagram);
+    }
+
     /// Arms the receives that ended for want of buffers, if there are some.
     pub(super) fn receive_datagrams_where_starved(&mut self) {
         while self.datagrams_starved > 0 && self.has_datagram_buffers() {

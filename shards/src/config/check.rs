@@ -9,10 +9,11 @@ use shardcast_engine::{
     limits,
     media::StreamName,
     protocol::{Protocol, Transport, built_in},
+    srt::PASSPHRASE_BYTES,
     udp::Intake,
 };
 
-use super::{Config, Stream, Tls, units::show_duration};
+use super::{Config, Passphrase, Stream, Tls, units::show_duration};
 use crate::{
     node::{SHARDS_MAX, meet},
     tls::certificate::Part,
@@ -52,6 +53,8 @@ pub const PART_MAX: Duration = Duration::from_secs(1);
 pub const WINDOW_MAX: Duration = Duration::from_secs(600);
 /// The longest time that a stream is cut for nobody.
 pub const LINGER_MAX: Duration = Duration::from_secs(3600);
+/// The longest that packets by SRT may be held back: the field that says it counts milliseconds up to a minute.
+pub const SRT_LATENCY_MAX: Duration = Duration::from_secs(60);
 /// The fewest bytes a kept group may have. A key frame that does not fit is never kept, and then nobody can join.
 pub const GROUP_BYTES_MIN: usize = 1 << 20;
 
@@ -80,6 +83,10 @@ pub fn check(config: &Config, host: Option<Host<'_>>) -> Vec<Breach> {
         )
     });
     check_hls(config, &mut breaches);
+    check_passphrase("srt.passphrase", &config.srt.passphrase, &mut breaches);
+    breaches.unless(config.srt.latency <= SRT_LATENCY_MAX, "srt.latency", || {
+        format!("at most \"{}\"", show_duration(SRT_LATENCY_MAX))
+    });
     check_streams(config, &mut breaches);
     breaches.unless(!config.record.dir.as_os_str().is_empty(), "record.dir", || "needs a directory".into());
     breaches.0
@@ -99,6 +106,13 @@ fn check_hls(config: &Config, breaches: &mut Breaches) {
     }
 }
 
+fn check_passphrase(key: &str, passphrase: &Passphrase, breaches: &mut Breaches) {
+    let length = passphrase.0.len();
+    breaches.unless(length == 0 || PASSPHRASE_BYTES.contains(&length), key, || {
+        format!("{} to {} bytes, as libsrt has it", PASSPHRASE_BYTES.start(), PASSPHRASE_BYTES.end())
+    });
+}
+
 fn check_streams(config: &Config, breaches: &mut Breaches) {
     let mut taken: Vec<(&str, Intake)> = Vec::new();
     for (name, source) in &config.streams {
@@ -106,7 +120,12 @@ fn check_streams(config: &Config, breaches: &mut Breaches) {
         if let Err(error) = StreamName::parse(name) {
             breaches.unless(false, &key, || format!("{name:?} cannot be a stream: {}", error.why));
         }
+        check_passphrase(&format!("{key}.passphrase"), &source.passphrase, breaches);
         let key = format!("{key}.pull");
+        // A stream may be named for the sake of its passphrase alone.
+        if source.pull.is_empty() && !source.passphrase.0.is_empty() {
+            continue;
+        }
         let intake = match Intake::parse(&source.pull) {
             Ok(intake) => intake,
             Err(error) => {

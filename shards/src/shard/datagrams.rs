@@ -10,6 +10,7 @@ use std::{collections::HashMap, net::SocketAddr};
 use shardcast_engine::{
     hub::{ConnectionId, Input},
     message::{CoreId, Parcel},
+    protocol::Greeting,
     time::Now,
 };
 use shardcast_io::ring::Datagram;
@@ -49,6 +50,18 @@ impl Shard {
         if datagram.is_empty() {
             return;
         }
+        let known = row.places.contains_key(&datagram.from);
+        match self.greet(door, datagram, now) {
+            Greeting::Begin => {}
+            Greeting::Known if known => {}
+            Greeting::Answer(answer) => return self.ring.answer(door as u64, datagram.from, &answer),
+            // Nobody whom the door has let in.
+            Greeting::Known | Greeting::Ignore => {
+                self.doors[door].refused += 1;
+                return;
+            }
+        }
+        let Some(row) = self.datagrams(door) else { return };
         let connection = match row.places.get(&datagram.from) {
             Some(Place::Here { connection, .. }) => *connection,
             Some(Place::Away(core)) => {
@@ -64,6 +77,14 @@ impl Shard {
             },
         };
         self.hub.handle(Input::Received { connection, bytes: datagram }, now);
+    }
+
+    /// What the door's protocol says to a datagram before anybody hears of it.
+    fn greet(&self, door: usize, datagram: &Datagram, now: Now) -> Greeting {
+        match self.doors.get(door).and_then(|row| row.protocol.greet) {
+            Some(greet) => greet(datagram, datagram.from, &self.settings.doors, now),
+            None => Greeting::Begin,
+        }
     }
 
     /// A datagram from an address that nobody here knows: a new peer, within the bounds of the door.

@@ -1,13 +1,30 @@
 //! What a peer is sent next, and what follows when that is done.
 
-use super::{Leaving, NEVER, Piece, Role, Sending};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+
+use super::{Connection, Leaving, NEVER, Piece, Role, Sending, panicked};
 use crate::{
+    error::Error,
     hub::{ConnectionId, Hub, Lost, Output, timers::Timer},
     observe::StreamEvent,
     session,
     stream::Next,
     time::Now,
 };
+
+impl Connection {
+    /// A session that carries the stream has room for some of it.
+    fn has_room(&mut self, now: Now) -> bool {
+        match (&self.role, &mut self.session) {
+            (Role::Viewing { .. }, Some(session)) => {
+                catch_unwind(AssertUnwindSafe(|| session.room(now))).is_ok_and(|room| room > 0)
+            }
+            _ => true,
+        }
+    }
+}
 
 impl Hub {
     /// What this connection is to be sent now, or that it can be closed or moved.
@@ -20,7 +37,7 @@ impl Hub {
                 return None;
             }
             let between = match &connection.role {
-                Role::Viewing { viewer, .. } => viewer.at_boundary(),
+                Role::Viewing { viewer, .. } => connection.carried || viewer.at_boundary(),
                 _ => true,
             };
             if between && let Some(piece) = connection.pop() {
@@ -31,6 +48,9 @@ impl Hub {
             if connection.closing && between {
                 self.remove(id, now);
                 return Some(Output::Close { connection: id });
+            }
+            if connection.carried && !connection.has_room(now) {
+                return None;
             }
             match &mut connection.role {
                 Role::Viewing { stream, form, viewer, leaving } => {
@@ -46,12 +66,23 @@ impl Hub {
                         self.outputs.push_back(Output::Event(StreamEvent::Lagged { name }));
                     }
                     match next {
+                        Next::Stream(bytes) if connection.carried => {
+                            let taken = self.carry(id, &bytes, now)?;
+                            if let Some(Role::Viewing { viewer, .. }) =
+                                self.connection(id).map(|connection| &mut connection.role)
+                            {
+                                viewer.advance(taken);
+                            }
+                        }
+                        Next::Ahead(bytes) | Next::Jumped(bytes) if connection.carried => {
+                            self.carry_whole(id, &bytes, now);
+                        }
                         Next::Stream(bytes) => {
                             connection.sending = Some((Sending::Stream, now));
                             return Some(Output::Send { connection: id, bytes });
                         }
                         Next::Ahead(bytes) | Next::Jumped(bytes) => {
-                            connection.push_front(Piece { bytes, shared: false });
+                            connection.push_front(Piece::own(bytes));
                         }
                         Next::Nothing => {
                             return match leaving {
@@ -81,6 +112,35 @@ impl Hub {
         }
     }
 
+    /// Gives bytes of the stream to a session that carries it; says how many it took.
+    fn carry(&mut self, id: ConnectionId, bytes: &Bytes, now: Now) -> Option<usize> {
+        let connection = self.connection(id)?;
+        let mut session = connection.session.take()?;
+        let received = session.received();
+        let carried = catch_unwind(AssertUnwindSafe(|| {
+            let taken = session.carry(bytes, now);
+            let said: Vec<_> = std::iter::from_fn(|| session.poll()).collect();
+            (taken, said, session)
+        }));
+        let Ok((taken, said, session)) = carried else {
+            self.fail(id, panicked(received), now);
+            return None;
+        };
+        for output in said {
+            self.output(id, output, received, now);
+        }
+        self.connection(id)?.session = Some(session);
+        self.after(id);
+        Some(taken)
+    }
+
+    /// The same for what stands before a frame, and cannot be taken in part.
+    fn carry_whole(&mut self, id: ConnectionId, bytes: &Bytes, now: Now) {
+        if !bytes.is_empty() && self.carry(id, bytes, now).is_some_and(|taken| taken < bytes.len()) {
+            self.fail(id, Error::too_large("what stands before a frame is longer than its session takes", 0), now);
+        }
+    }
+
     pub(in crate::hub) fn sent(&mut self, id: ConnectionId, result: Result<usize, Lost>, now: Now) {
         let Some(connection) = self.connection(id) else { return };
         let Some((sending, _)) = connection.sending.take() else { return };
@@ -89,9 +149,9 @@ impl Hub {
             Err(how) => return self.lost(id, how, now),
         };
         match sending {
-            Sending::Own(Piece { mut bytes, shared }) => {
+            Sending::Own(Piece { mut bytes, shared, size }) => {
                 let rest = bytes.split_off(count.min(bytes.len()));
-                connection.push_front(Piece { bytes: rest, shared });
+                connection.push_front(Piece { bytes: rest, shared, size });
             }
             Sending::Stream => {
                 if let Role::Viewing { viewer, .. } = &mut connection.role {

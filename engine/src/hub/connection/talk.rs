@@ -37,9 +37,26 @@ pub struct Piece {
     pub bytes: Bytes,
     /// Others keep it too: it is not this peer's memory.
     pub shared: bool,
+    /// Over UDP: bytes of each datagram, where it is several.
+    pub size: Option<u16>,
 }
 
 impl Piece {
+    /// Of this peer alone; over UDP one datagram.
+    pub fn own(bytes: Bytes) -> Self {
+        Piece { bytes, shared: false, size: None }
+    }
+
+    /// Of the house.
+    pub fn shared(bytes: Bytes) -> Self {
+        Piece { bytes, shared: true, size: None }
+    }
+
+    /// Several datagrams of `size` bytes.
+    pub fn datagrams(bytes: Bytes, size: u16) -> Self {
+        Piece { bytes, shared: false, size: Some(size) }
+    }
+
     /// What counts as this peer's memory.
     fn weight(&self) -> usize {
         if self.shared { 0 } else { self.bytes.len() }

@@ -35,7 +35,7 @@ impl Room {
                 Output::Send(bytes) => self.said.push_str(&String::from_utf8_lossy(&bytes)),
                 Output::Event(event) => self.events.push(event),
                 Output::Close => self.closed = true,
-                Output::Share(_) => panic!("nothing is shared"),
+                Output::Share(_) | Output::Datagrams { .. } => panic!("nothing is shared, or for UDP"),
             }
         }
         result

@@ -1,0 +1,56 @@
+//! SRT: MPEG-TS over UDP, with what is lost sent again in time. (draft-sharabayko-srt-01; libsrt 1.5 where the draft is silent)
+//!
+//! A door over UDP like any other, so a caller is an address. Whoever comes first is [greeted](greet) without a session: only who
+//! shows the cookie that was sent to its address has one. The stream id says what it wants ([`access`]); the answer to the wish is
+//! the answer to its handshake. Then a publisher's packets are put in order and handed on at their time, as MPEG-TS; and a
+//! viewer's session carries the stream itself: each packet has a number and a time of its own, and is kept until it has arrived.
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | `sequence`, `packet`, `handshake` | what stands in a datagram |
+//! | `secret` | keys, and payloads that they hide |
+//! | `access` | stream ids |
+//! | `receive`, `send` | one direction each |
+//! | `link` | a connection: both, and time |
+//! | `course` | what comes by it is published, or what goes by it is played |
+//! | `session` | the hub's contract: handshake, wish, goodbye |
+
+mod access;
+mod course;
+mod greeting;
+mod handshake;
+mod link;
+mod packet;
+mod receive;
+mod secret;
+mod send;
+mod sequence;
+mod session;
+mod settings;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+pub use greeting::greet;
+pub use secret::PASSPHRASE_BYTES;
+pub use session::Session;
+pub use settings::Settings;
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+/// What is made of a secret and of what is known to everybody: cookies, numbers of sockets, keys.
+fn derived(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// The first four bytes as a number.
+fn number_of(bytes: [u8; 32]) -> u32 {
+    let [first, second, third, fourth, ..] = bytes;
+    u32::from_be_bytes([first, second, third, fourth])
+}
