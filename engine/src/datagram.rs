@@ -42,7 +42,10 @@ impl Datagrams {
                     return Err(Error::too_large("its session sent more than a datagram carries", at));
                 }
                 Output::Datagrams { size: 0, .. } => {
-                    return Err(Error::malformed("its session sent datagrams of no length", self.session.received()));
+                    return Err(Error::malformed(
+                        "its session sent datagrams of no length",
+                        self.session.received(),
+                    ));
                 }
                 Output::Event(Event::Play { form, .. }) if form.datagram.is_none() => {
                     unsuited = true;

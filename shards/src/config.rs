@@ -370,9 +370,10 @@ impl Config {
     }
     fn srt_settings(&self) -> srt::Settings {
         let given = |passphrase: &Passphrase| Some(passphrase.0.clone()).filter(|words| !words.is_empty());
-        let own = self.streams.iter().filter_map(|(name, source)| {
-            Some((StreamName::parse(name).ok()?, given(&source.passphrase)?))
-        });
+        let own = self
+            .streams
+            .iter()
+            .filter_map(|(name, source)| Some((StreamName::parse(name).ok()?, given(&source.passphrase)?)));
         srt::Settings {
             latency: self.srt.latency,
             passphrase: given(&self.srt.passphrase),

@@ -149,7 +149,9 @@ fn drain(session: &mut dyn Session) -> (Vec<u8>, Vec<Event>) {
     let (mut bytes, mut events) = (Vec::new(), Vec::new());
     while let Some(output) = session.poll() {
         match output {
-            Output::Send(piece) | Output::Share(piece) | Output::Datagrams { bytes: piece, .. } => bytes.extend_from_slice(&piece),
+            Output::Send(piece) | Output::Share(piece) | Output::Datagrams { bytes: piece, .. } => {
+                bytes.extend_from_slice(&piece)
+            }
             Output::Event(event) => events.push(event),
             Output::Close => panic!("nobody has a reason to close"),
         }

@@ -147,7 +147,9 @@ impl Publisher {
         let mut granted = false;
         while let Some(output) = client.poll() {
             match output {
-                Output::Send(bytes) | Output::Share(bytes) | Output::Datagrams { bytes, .. } => self.out.waiting().extend_from_slice(&bytes),
+                Output::Send(bytes) | Output::Share(bytes) | Output::Datagrams { bytes, .. } => {
+                    self.out.waiting().extend_from_slice(&bytes)
+                }
                 Output::Event(Event::Play { .. }) => {
                     client.handle(Input::Answer(Answer::Playing), now).map_err(|error| error.to_string())?;
                     granted = true;

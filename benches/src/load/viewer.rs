@@ -116,7 +116,9 @@ fn listen(client: &mut Client, now: Now, emit: &mut dyn FnMut(&Frame, Now)) -> R
     let mut out = BytesMut::new();
     while let Some(output) = client.poll() {
         match output {
-            Output::Send(bytes) | Output::Share(bytes) | Output::Datagrams { bytes, .. } => out.extend_from_slice(&bytes),
+            Output::Send(bytes) | Output::Share(bytes) | Output::Datagrams { bytes, .. } => {
+                out.extend_from_slice(&bytes)
+            }
             Output::Event(Event::Publish { .. }) => {
                 client.handle(Input::Answer(Answer::Publishing), now).map_err(|error| error.to_string())?;
             }

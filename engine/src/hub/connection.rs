@@ -414,7 +414,8 @@ impl Hub {
     }
 
     fn bound_outbox(&mut self, id: ConnectionId, received: u64, now: Now) {
-        if self.connection(id).is_some_and(|connection| connection.outbox_bytes() > limits::OUTBOX_BYTES_MAX) {
+        if self.connection(id).is_some_and(|connection| connection.outbox_bytes() > limits::OUTBOX_BYTES_MAX)
+        {
             self.fail(id, Error::too_large("asks for more answers than it reads", received), now);
         }
     }

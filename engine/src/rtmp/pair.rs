@@ -43,7 +43,9 @@ impl<S: crate::session::Session> End<S> {
         let mut sent = Vec::new();
         while let Some(output) = self.session.poll() {
             match output {
-                Output::Send(bytes) | Output::Share(bytes) | Output::Datagrams { bytes, .. } => sent.extend_from_slice(&bytes),
+                Output::Send(bytes) | Output::Share(bytes) | Output::Datagrams { bytes, .. } => {
+                    sent.extend_from_slice(&bytes)
+                }
                 Output::Event(event) => self.events.push(event),
                 Output::Close => self.closed = true,
             }

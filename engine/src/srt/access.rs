@@ -42,7 +42,8 @@ impl Wish {
     fn read_standard(pairs: &str) -> Result<Wish, Fault> {
         let (mut resource, mut host, mut publish, mut query) = (None, None, false, String::new());
         for pair in pairs.split(',').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or(Fault::Name("a stream id with a key and no value"))?;
+            let (key, value) =
+                pair.split_once('=').ok_or(Fault::Name("a stream id with a key and no value"))?;
             match key {
                 "r" => resource = Some(value),
                 "h" => host = Some(value),
@@ -144,7 +145,9 @@ mod tests {
 
     #[test]
     fn what_names_nothing_is_refused() {
-        for text in ["", "#!::", "#!::m=publish", "#!::r=cam", "#!::h=cam", "#!:{r: live/cam}", "a/b/c", "#!::r"] {
+        for text in
+            ["", "#!::", "#!::m=publish", "#!::r=cam", "#!::h=cam", "#!:{r: live/cam}", "a/b/c", "#!::r"]
+        {
             assert!(matches!(read(text), Err(Fault::Name(_))), "{text}");
         }
         assert!(matches!(Wish::read(b"live/\xff"), Err(Fault::Name(_))));

@@ -72,6 +72,9 @@ impl Course {
             }
             Heard::Shutdown => {
                 self.finish(out);
+                if let Way::In { .. } = self.way {
+                    out.push_back(Output::Event(Event::Unpublish));
+                }
                 return Ok(true);
             }
             Heard::Stray => {

@@ -26,7 +26,8 @@ pub fn greet(datagram: &[u8], from: SocketAddr, limits: &DoorLimits, now: Now) -
     if datagram.first().is_some_and(|byte| byte & 0x80 == 0) {
         return Greeting::Known;
     }
-    let Ok(Packet::Control(Control { kind: Kind::Handshake(body), to: 0, .. })) = Packet::read(datagram) else {
+    let Ok(Packet::Control(Control { kind: Kind::Handshake(body), to: 0, .. })) = Packet::read(datagram)
+    else {
         return Greeting::Known;
     };
     let Ok(handshake) = Handshake::read(body) else { return Greeting::Ignore };
@@ -63,7 +64,10 @@ fn cookie(secret: &Secret, from: SocketAddr, now: Now) -> u32 {
 /// Of this period, or of the one before.
 fn is_ours(shown: u32, secret: &Secret, from: SocketAddr, now: Now) -> bool {
     let period = now.0 / COOKIE_NANOS;
-    [Some(period), period.checked_sub(1)].into_iter().flatten().any(|period| cookie_of(secret, from, period) == shown)
+    [Some(period), period.checked_sub(1)]
+        .into_iter()
+        .flatten()
+        .any(|period| cookie_of(secret, from, period) == shown)
 }
 
 fn cookie_of(secret: &Secret, from: SocketAddr, period: u64) -> u32 {

@@ -81,7 +81,6 @@ pub mod flag {
 /// Why a caller is refused. (Table 7; from 1000 on those of libsrt's access control, which are HTTP's)
 pub mod reason {
     pub const ROGUE: u32 = 4;
-    pub const CLOSE: u32 = 7;
     pub const VERSION: u32 = 8;
     pub const BAD_SECRET: u32 = 10;
     pub const UNSECURE: u32 = 11;
@@ -277,7 +276,8 @@ mod tests {
     #[test]
     fn each_length_but_the_whole_is_refused() {
         let whole = conclusion().write(false);
-        let read: Vec<usize> = (0..=whole.len()).filter(|length| Handshake::read(&whole[..*length]).is_ok()).collect();
+        let read: Vec<usize> =
+            (0..=whole.len()).filter(|length| Handshake::read(&whole[..*length]).is_ok()).collect();
         // Where an extension ends, the handshake may.
         assert_eq!(read, [48, 64, 132, 152, 160]);
     }

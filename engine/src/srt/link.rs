@@ -19,8 +19,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Packets by one key, after which another is taken; and how many before that the other side is told of it, and after that the old
 /// one is kept. (6.1.6)
-const KEY_PACKETS: u32 = 1 << 24;
-const KEY_NOTICE: u32 = 1 << 12;
+pub const KEY_PACKETS: u32 = 1 << 24;
+const KEY_NOTICE_MAX: u32 = 1 << 12;
 /// How often a new key is told until it is answered.
 const KEY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -42,8 +42,9 @@ pub struct Agreed {
     pub heard: Now,
     pub keys: Option<Keys>,
     pub passphrase: Option<String>,
-    /// What new keys are made of.
+    /// What new keys are made of, and after how many packets.
     pub seed: [u8; 32],
+    pub key_packets: u32,
 }
 
 /// A connection.
@@ -71,6 +72,9 @@ pub struct Link {
 /// Where the change to another key is.
 #[derive(Debug)]
 struct Renewal {
+    /// Packets that one key is good for, and how many before their end the next is told.
+    each: u32,
+    notice: u32,
     /// Packets by the key that is in use.
     packets: u32,
     seed: [u8; 32],
@@ -97,18 +101,31 @@ pub enum Heard {
 }
 
 impl Link {
-    /// A connection that begins `now`.
+    /// A connection that begins `now`; our clock began when the other side's handshake came.
     pub fn new(agreed: Agreed, now: Now) -> Link {
+        let began = agreed.heard;
+        Link::begun(agreed, began, now)
+    }
+
+    /// The same where our clock began at another time: it has been shown to the other side already.
+    pub fn begun(agreed: Agreed, began: Now, now: Now) -> Link {
         let Agreed { theirs, ours, first, window, latency, peer_latency, timestamp, heard, .. } = agreed;
         let active = agreed.keys.as_ref().map_or(Parity::Even, Keys::parity);
         Link {
             theirs,
             ours,
-            began: heard,
+            began,
             receiver: Receiver::new(first, timestamp, latency, heard),
             sender: Sender::new(first, theirs, peer_latency, window, now),
             keys: agreed.keys,
-            renewal: Renewal { packets: 0, seed: agreed.seed, active, told: None },
+            renewal: Renewal {
+                each: agreed.key_packets,
+                notice: KEY_NOTICE_MAX.min(agreed.key_packets / 4),
+                packets: 0,
+                seed: agreed.seed,
+                active,
+                told: None,
+            },
             passphrase: agreed.passphrase,
             slab: Slab::default(),
             outbox: VecDeque::new(),
@@ -118,6 +135,12 @@ impl Link {
             waits: false,
             now,
         }
+    }
+
+    /// Our clock is one that began then.
+    #[cfg(test)]
+    pub fn begin_at(&mut self, began: Now) {
+        self.began = began;
     }
 
     /// Our clock, in microseconds.
@@ -260,17 +283,17 @@ impl Link {
         let renewal = &mut self.renewal;
         renewal.packets = renewal.packets.saturating_add(packets);
         let next = renewal.active.other();
-        if renewal.packets >= KEY_NOTICE && renewal.packets < KEY_PACKETS - KEY_NOTICE {
+        if renewal.packets >= renewal.notice && renewal.packets < renewal.each - renewal.notice {
             keys.forget(next);
         }
-        if renewal.packets >= KEY_PACKETS - KEY_NOTICE && renewal.told.is_none() {
+        if renewal.packets >= renewal.each - renewal.notice && renewal.told.is_none() {
             renewal.seed = super::derived(&renewal.seed, &[b"next key"]);
             keys.replace(next, &super::derived(&renewal.seed, &[b"key"]));
             let message = keys.message(passphrase);
             renewal.told = Some(Told { message, at: Now(0), answered: false });
         }
         // Whoever has not answered could not read it; the draft's packets go by the old key until then.
-        if renewal.packets >= KEY_PACKETS && renewal.told.as_ref().is_some_and(|told| told.answered) {
+        if renewal.packets >= renewal.each && renewal.told.as_ref().is_some_and(|told| told.answered) {
             (renewal.active, renewal.packets, renewal.told) = (next, 0, None);
         }
         self.tell_keys(now);
@@ -346,11 +369,6 @@ impl Link {
         let pause = pause.map(|pause| self.now.after(pause));
         let always = self.spoke.after(KEEP_ALIVE).min(self.heard.after(SILENCE_MAX));
         [self.tick, self.sender.deadline(self.now), pause].into_iter().flatten().fold(always, Now::min)
-    }
-
-    /// Everything that was sent has arrived.
-    pub fn has_arrived(&self) -> bool {
-        self.sender.held() == 0
     }
 
     /// What was counted.

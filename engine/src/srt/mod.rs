@@ -13,9 +13,10 @@
 //! | `receive`, `send` | one direction each |
 //! | `link` | a connection: both, and time |
 //! | `course` | what comes by it is published, or what goes by it is played |
-//! | `session` | the hub's contract: handshake, wish, goodbye |
+//! | `session`, `caller` | the hub's contract: handshake, wish, goodbye |
 
 mod access;
+mod caller;
 mod course;
 mod greeting;
 mod handshake;
@@ -31,6 +32,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+pub use caller::{Caller, Target};
 pub use greeting::greet;
 pub use secret::PASSPHRASE_BYTES;
 pub use session::Session;

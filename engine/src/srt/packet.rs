@@ -9,9 +9,6 @@ use crate::{bits::Reader, error::Error};
 pub const HEADER_BYTES: usize = 16;
 /// Bytes of payload in a packet of data: what an Ethernet frame of 1500 bytes has room for behind IP, UDP and this header.
 pub const PAYLOAD_BYTES_MAX: usize = 1456;
-/// Bytes of IP and UDP in front of a packet, as the protocol counts its sizes.
-pub const OUTER_BYTES: u32 = 28;
-
 /// A packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
@@ -89,9 +86,16 @@ pub enum Kind<'a> {
     /// The other side has heard the word with this number.
     Acknowledged(u32),
     /// The sender no longer has these.
-    Drop { message: u32, first: Sequence, last: Sequence },
+    Drop {
+        message: u32,
+        first: Sequence,
+        last: Sequence,
+    },
     /// Keys, in the middle of a connection: a new one, or the answer to it.
-    Keys { answer: bool, message: &'a [u8] },
+    Keys {
+        answer: bool,
+        message: &'a [u8],
+    },
     /// Something that may be passed over.
     Other,
 }
@@ -333,10 +337,8 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_the_same() {
-        let missing = write_missing([
-            (Sequence::of(5), Sequence::of(5)),
-            (Sequence::of(0x7fff_fffe), Sequence::of(3)),
-        ]);
+        let missing =
+            write_missing([(Sequence::of(5), Sequence::of(5)), (Sequence::of(0x7fff_fffe), Sequence::of(3))]);
         assert_eq!(missing.len(), 12);
         let report = Report { rtt: 1, rtt_variance: 2, room: 3, rates: Some([4, 5, 6]) };
         let next = Sequence::of(77);
@@ -383,7 +385,8 @@ mod tests {
         assert!(Packet::read(&solo[..1472]).is_ok() && Packet::read(&solo[..15]).is_err());
         // An acknowledgement of each length but those that there are.
         for length in 0..40 {
-            let acknowledge = [&[0x80, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1][..], &[0; 64][..length]].concat();
+            let acknowledge =
+                [&[0x80, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1][..], &[0; 64][..length]].concat();
             assert_eq!(Packet::read(&acknowledge).is_ok(), length == 4 || length >= 16, "{length}");
         }
     }

@@ -5,11 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-use super::{
-    packet::Report,
-    sequence::Sequence,
-    stats::Counts,
-};
+use super::{packet::Report, sequence::Sequence, stats::Counts};
 use crate::{
     limits,
     time::{Now, Unwrapper},
@@ -218,7 +214,9 @@ impl Receiver {
     /// One that was missing has come.
     fn fill(&mut self, sequence: Sequence) {
         let Some(number) = self.gaps.iter().position(|gap| gap.last.since(sequence) >= 0) else { return };
-        let Some(gap) = self.gaps.get_mut(number).filter(|gap| gap.first.since(sequence) <= 0) else { return };
+        let Some(gap) = self.gaps.get_mut(number).filter(|gap| gap.first.since(sequence) <= 0) else {
+            return;
+        };
         match (gap.first == sequence, gap.last == sequence) {
             (true, true) => drop(self.gaps.remove(number)),
             (true, false) => gap.first = sequence.plus(1),
@@ -287,11 +285,6 @@ impl Receiver {
             break;
         }
         Some(slot.payload)
-    }
-
-    /// When the next packet is to be handed on.
-    pub fn due(&self) -> Option<Now> {
-        self.slots.iter().find_map(Option::as_ref).map(|slot| slot.due)
     }
 
     /// The number before which everything has come or was given up.

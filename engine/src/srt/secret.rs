@@ -123,7 +123,8 @@ impl Keys {
     pub fn message(&self, passphrase: &str) -> Vec<u8> {
         let keys: Vec<&Key> = self.even.iter().chain(&self.odd).collect();
         let which = self.even.as_ref().map_or(0, |_| 1) | self.odd.as_ref().map_or(0, |_| 2);
-        let mut message = vec![0x12, 0x20, 0x29, which, 0, 0, 0, 0, 2, 0, 2, 0, 0, 0, 4, (self.length / 4) as u8];
+        let mut message =
+            vec![0x12, 0x20, 0x29, which, 0, 0, 0, 0, 2, 0, 2, 0, 0, 0, 4, (self.length / 4) as u8];
         message.extend(self.salt);
         let plain: Vec<u8> = keys.iter().flat_map(|key| key.bytes.iter().copied()).collect();
         let mut wrapped = vec![0; plain.len() + CHECK_BYTES];

@@ -109,7 +109,13 @@ impl Sender {
     }
 
     /// Cuts up what [`room`](Self::room) has room for. `timestamp` is the time on the connection's clock, in microseconds.
-    pub fn send(&mut self, stream: &[u8], timestamp: u32, keys: Option<(&Keys, Parity)>, now: Now) -> Option<Batch> {
+    pub fn send(
+        &mut self,
+        stream: &[u8],
+        timestamp: u32,
+        keys: Option<(&Keys, Parity)>,
+        now: Now,
+    ) -> Option<Batch> {
         let count = stream.len().div_ceil(PAYLOAD_BYTES);
         let mut out = BytesMut::with_capacity(stream.len() + count * HEADER_BYTES);
         let first = self.base.plus(self.sent.len() as u32);
@@ -153,7 +159,12 @@ impl Sender {
 
     /// These are missing at the other side. What is no longer kept comes back, for it to be told; false for numbers that were
     /// never sent.
-    pub fn missed(&mut self, first: Sequence, last: Sequence, now: Now) -> (bool, Option<(Sequence, Sequence)>) {
+    pub fn missed(
+        &mut self,
+        first: Sequence,
+        last: Sequence,
+        now: Now,
+    ) -> (bool, Option<(Sequence, Sequence)>) {
         let (from, to) = (first.since(self.base), last.since(self.base));
         if to < from || to >= self.sent.len() as i32 {
             return (false, None);
@@ -226,11 +237,6 @@ impl Sender {
     /// Packets that are not acknowledged.
     pub fn held(&self) -> usize {
         self.sent.len()
-    }
-
-    /// The number of the next packet.
-    pub fn next_number(&self) -> Sequence {
-        self.base.plus(self.sent.len() as u32)
     }
 }
 

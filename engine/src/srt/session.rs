@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::{
     access::{Fault, Wish},
+    course::Course,
     derived,
     handshake::{Handshake, Hello, extension, flag, kind, reason},
-    course::Course,
-    link::{Agreed, Link},
+    link::{Agreed, KEY_PACKETS, Link},
     number_of,
     packet::{Control, Kind, Packet},
     secret::{Keys, Refused},
@@ -25,11 +25,12 @@ use crate::{
 };
 
 /// The version of libsrt that has what there is here.
-const VERSION: u32 = 0x01_05_00;
+pub(super) const VERSION: u32 = 0x01_05_00;
 /// The oldest version that speaks handshakes of version 5.
 const VERSION_MIN: u32 = 0x01_03_00;
 /// What we can do.
-const FLAGS: u32 = flag::TIMES | flag::ENCRYPTS | flag::DROPS | flag::REPORTS_AGAIN | flag::MARKS_AGAIN;
+pub(super) const FLAGS: u32 =
+    flag::TIMES | flag::ENCRYPTS | flag::DROPS | flag::REPORTS_AGAIN | flag::MARKS_AGAIN;
 /// A caller's conversation.
 ///
 /// What comes before its first handshake, or is none, ends it: [`greet`](super::greet) lets nothing else through.
@@ -267,6 +268,7 @@ impl Session {
             keys,
             passphrase,
             seed,
+            key_packets: KEY_PACKETS,
         };
         let theirs = handshake.socket;
         let link = Link::new(agreed, now);
@@ -300,7 +302,9 @@ enum Repeated {
 
 impl Seat {
     fn repeats(&self, packet: &Result<Packet<'_>, Error>) -> Option<Repeated> {
-        let Ok(Packet::Control(Control { kind: Kind::Handshake(body), to: 0, .. })) = packet else { return None };
+        let Ok(Packet::Control(Control { kind: Kind::Handshake(body), to: 0, .. })) = packet else {
+            return None;
+        };
         let handshake = Handshake::read(body).ok().filter(|handshake| handshake.kind == kind::CONCLUSION)?;
         Some(if handshake.socket == self.theirs { Repeated::Conclusion } else { Repeated::Stranger })
     }

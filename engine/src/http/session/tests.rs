@@ -43,7 +43,9 @@ impl Door {
         while let Some(output) = self.session.poll() {
             assert!(!self.closed, "nothing follows Close: {output:?}");
             match output {
-                Output::Send(bytes) | Output::Share(bytes) => self.sent.extend_from_slice(&bytes),
+                Output::Send(bytes) | Output::Share(bytes) | Output::Datagrams { bytes, .. } => {
+                    self.sent.extend_from_slice(&bytes)
+                }
                 Output::Event(event) => self.events.push(event),
                 Output::Close => self.closed = true,
             }

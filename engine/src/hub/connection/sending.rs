@@ -137,7 +137,11 @@ impl Hub {
     /// The same for what stands before a frame, and cannot be taken in part.
     fn carry_whole(&mut self, id: ConnectionId, bytes: &Bytes, now: Now) {
         if !bytes.is_empty() && self.carry(id, bytes, now).is_some_and(|taken| taken < bytes.len()) {
-            self.fail(id, Error::too_large("what stands before a frame is longer than its session takes", 0), now);
+            self.fail(
+                id,
+                Error::too_large("what stands before a frame is longer than its session takes", 0),
+                now,
+            );
         }
     }
 
