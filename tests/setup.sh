@@ -30,6 +30,7 @@ gstreamer1.0-plugins-bad|-|GStreamer: rtmp2sink and rtmp2src
 gstreamer1.0-plugins-ugly|-|GStreamer: x264
 gstreamer1.0-libav|-|GStreamer: AAC
 gstreamer1.0-rtsp|-|GStreamer: rtspclientsink
+srt-tools|srt-live-transmit|publishes and plays by SRT
 mpv|mpv|plays HTTP-FLV and RTSP
 vlc-bin|vlc|plays HTTP-FLV
 vlc-plugin-base|-|VLC: FLV, H.264 and AAC

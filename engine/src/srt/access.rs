@@ -1,6 +1,7 @@
 //! What a caller wants, from its stream id: in the syntax of libsrt's access control (`#!::r=live/cam,m=publish`), or in short
 //! (`publish:live/cam`, `read:live/cam`, `live/cam`).
 
+use super::decoded;
 use crate::media::StreamName;
 
 /// What a caller wants.
@@ -31,7 +32,9 @@ impl Wish {
     /// It names no stream, or wants what is not to be had.
     pub fn read(stream_id: &[u8]) -> Result<Wish, Fault> {
         let text = std::str::from_utf8(stream_id).map_err(|_| Fault::Name("a stream id that is no text"))?;
-        let text = text.trim();
+        // Some clients pass on what their user had to escape in a URL.
+        let unescaped = if text.starts_with("%23!") { decoded(text) } else { text.to_owned() };
+        let text = unescaped.trim();
         match text.strip_prefix(STANDARD) {
             Some(pairs) => Wish::read_standard(pairs),
             None if text.starts_with("#!") => Err(Fault::Name("a stream id in a syntax that is not known")),
@@ -130,6 +133,7 @@ mod tests {
         assert_eq!(read("#!::r=live/cam"), wish("live/cam", false, ""));
         assert_eq!(read("#!::h=live/cam,m=publish"), wish("live/cam", true, ""));
         assert_eq!(read("#!::h=example.org,r=live/cam,t=stream"), wish("live/cam", false, ""));
+        assert_eq!(read("%23!::r=live%2fcam,m=publish"), wish("live/cam", true, ""));
         assert_eq!(read("publish:live/cam"), wish("live/cam", true, ""));
         assert_eq!(read("read:live/cam"), wish("live/cam", false, ""));
         assert_eq!(read("live/cam"), wish("live/cam", false, ""));

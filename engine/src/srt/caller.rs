@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{
     PASSPHRASE_BYTES,
     course::Course,
-    derived,
+    decoded, derived,
     handshake::{Handshake, Hello, MAGIC, STREAM_ID_BYTES_MAX, extension, flag, kind, reason},
     link::{Agreed, KEY_PACKETS, Link},
     number_of,
@@ -130,24 +130,6 @@ impl Target {
     }
 }
 
-/// Undoes percent-encoding; what is no valid escape stays as it is.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = match (first, after) {
-            (b'%', [high, low, ..]) => {
-                let digit = |digit: &u8| char::from(*digit).to_digit(16);
-                digit(high).zip(digit(low)).map(|(high, low)| (high << 4 | low) as u8)
-            }
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(*first));
-        rest = rest.get(if escaped.is_some() { 3 } else { 1 }..).unwrap_or_default();
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// One call.
 #[derive(Debug)]
 pub struct Caller {
@@ -159,6 +141,8 @@ pub struct Caller {
     socket: u32,
     state: State,
     outbox: VecDeque<Output>,
+    /// What its connection has counted, now that there is none.
+    counted: Option<PathStats>,
     received: u64,
     began: Now,
     /// When it is given up, if it is not answered.
@@ -205,6 +189,7 @@ impl Caller {
             socket: number_of(seed) >> 2 | 1,
             state: State::Induction { next: now },
             outbox: VecDeque::new(),
+            counted: None,
             received: 0,
             began: now,
             until: now.after(limits.handshake),
@@ -357,6 +342,7 @@ impl Caller {
     }
 
     fn close(&mut self) {
+        self.counted = session::Session::path(self).map(PathStats::closed);
         self.state = State::Over;
         self.outbox.push_back(Output::Close);
     }
@@ -478,7 +464,7 @@ impl session::Session for Caller {
     fn path(&self) -> Option<PathStats> {
         match &self.state {
             State::Standing(course) => Some(course.path()),
-            _ => None,
+            _ => self.counted,
         }
     }
 }

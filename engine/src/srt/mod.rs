@@ -56,3 +56,21 @@ fn number_of(bytes: [u8; 32]) -> u32 {
     let [first, second, third, fourth, ..] = bytes;
     u32::from_be_bytes([first, second, third, fourth])
 }
+
+/// Undoes percent-encoding; what is no valid escape stays as it is.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match (first, after) {
+            (b'%', [high, low, ..]) => {
+                let digit = |digit: &u8| char::from(*digit).to_digit(16);
+                digit(high).zip(digit(low)).map(|(high, low)| (high << 4 | low) as u8)
+            }
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(*first));
+        rest = rest.get(if escaped.is_some() { 3 } else { 1 }..).unwrap_or_default();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

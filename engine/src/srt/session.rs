@@ -40,6 +40,8 @@ pub struct Session {
     secret: Secret,
     state: State,
     outbox: VecDeque<Output>,
+    /// What its connection has counted, now that there is none.
+    counted: Option<PathStats>,
     received: u64,
     opened: Now,
     /// How long it may take to begin.
@@ -84,6 +86,7 @@ impl Session {
             secret: limits.secret,
             state: State::Silent,
             outbox: VecDeque::new(),
+            counted: None,
             received: 0,
             opened: now,
             patience: limits.handshake,
@@ -125,6 +128,7 @@ impl Session {
     }
 
     fn close(&mut self) {
+        self.counted = session::Session::path(self).map(PathStats::closed);
         self.state = State::Over;
         self.outbox.push_back(Output::Close);
     }
@@ -383,7 +387,7 @@ impl session::Session for Session {
     fn path(&self) -> Option<PathStats> {
         match &self.state {
             State::Standing(seat) => Some(seat.course.path()),
-            _ => None,
+            _ => self.counted,
         }
     }
 }

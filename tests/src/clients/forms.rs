@@ -34,6 +34,8 @@ pub enum Form {
     Hls,
     /// DASH.
     Dash,
+    /// MPEG-TS by SRT.
+    Srt,
 }
 
 /// A player to be.
@@ -89,6 +91,8 @@ impl Form {
     pub fn url(self, server: &Server, name: &str) -> String {
         match self {
             Form::Rtmp => server.rtmp_url(name),
+            // Who comes before the publisher waits; libsrt would for three seconds.
+            Form::Srt => format!("{}&connect_timeout=30000", server.srt_url("read", name)),
             _ => format!("http://127.0.0.1:{}{}", server.ports().http, self.path(name)),
         }
     }
@@ -96,7 +100,7 @@ impl Form {
     /// The path of that at the HTTP door.
     pub fn path(self, name: &str) -> String {
         match self {
-            Form::Rtmp => panic!("RTMP has a door of its own"),
+            Form::Rtmp | Form::Srt => panic!("{self:?} has a door of its own"),
             Form::Flv => format!("/{name}.flv"),
             Form::Ts => format!("/{name}.ts"),
             Form::Hls => format!("/{name}/index.m3u8"),
@@ -111,7 +115,7 @@ impl Form {
 
     /// It is a transport stream.
     pub fn is_transport(self) -> bool {
-        self == Form::Ts
+        matches!(self, Form::Ts | Form::Srt)
     }
 }
 
@@ -141,7 +145,7 @@ impl Player {
         let input: &[&str] = match form {
             // From the first segment that is listed, and not from the third from the end.
             Form::Hls => &["-live_start_index", "0"],
-            Form::Rtmp | Form::Flv | Form::Ts | Form::Dash => &[],
+            Form::Rtmp | Form::Flv | Form::Ts | Form::Dash | Form::Srt => &[],
         };
         Player { form, ffmpeg, when: "", input, filters: Vec::new(), output, own: false }
     }

@@ -10,6 +10,7 @@ pub mod flv;
 pub mod forms;
 pub mod http2;
 pub mod media;
+pub mod network;
 pub mod packaged;
 pub mod packets;
 pub mod process;

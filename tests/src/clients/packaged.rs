@@ -77,7 +77,7 @@ pub fn keep(web: &mut Web, form: Form, name: &str) -> Kept {
     match form {
         Form::Hls => keeper.hls(form, &first),
         Form::Dash => keeper.dash(&path, first),
-        Form::Rtmp | Form::Flv | Form::Ts => panic!("{form:?} is sent and not fetched"),
+        Form::Rtmp | Form::Flv | Form::Ts | Form::Srt => panic!("{form:?} is sent and not fetched"),
     }
     keeper.kept
 }

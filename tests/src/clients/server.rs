@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{Read, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::{
@@ -34,6 +34,8 @@ pub struct Setup {
     pub limits: String,
     /// `[record]`; the directory is a folder of the test unless the text names one.
     pub record: String,
+    /// `[srt]`.
+    pub srt: String,
     /// Further tables, with their heads.
     pub tables: String,
     /// Arguments after `serve --config FILE`.
@@ -63,6 +65,8 @@ pub struct Ports {
     pub rtsp: u16,
     /// RTSP inside TLS, where the server has a certificate.
     pub rtsps: u16,
+    /// SRT, which is over UDP.
+    pub srt: u16,
     /// HTTP.
     pub http: u16,
     /// Control.
@@ -170,7 +174,7 @@ impl Setup {
         if !record.contains("dir =") {
             writeln!(record, "dir = {:?}", folder.join("recordings")).expect("a String takes any text");
         }
-        let Ports { rtmp, rtmps, rtsp, rtsps, http, control } = ports;
+        let Ports { rtmp, rtmps, rtsp, rtsps, srt, http, control } = ports;
         let tls = if self.secure {
             let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.join(name));
             format!("certificate = {certificate:?}\nkey = {key:?}\n")
@@ -180,6 +184,7 @@ impl Setup {
         for (table, lines) in [
             ("rtmp", format!("port = {rtmp}\ntls_port = {rtmps}\n")),
             ("rtsp", format!("port = {rtsp}\ntls_port = {rtsps}\n")),
+            ("srt", format!("port = {srt}\n{}", self.srt)),
             ("http", format!("port = {http}\n")),
             ("tls", tls),
             ("control", format!("bind = \"127.0.0.1:{control}\"\n")),
@@ -209,6 +214,10 @@ impl Server {
     /// Where `APP/STREAM` is published and played by RTSP inside TLS.
     pub fn rtsps_url(&self, name: &str) -> String {
         format!("rtsps://127.0.0.1:{}/{name}", self.ports.rtsps)
+    }
+    /// Where `APP/STREAM` is published (`publish`) and played (`read`) by SRT.
+    pub fn srt_url(&self, mode: &str, name: &str) -> String {
+        format!("srt://127.0.0.1:{}?streamid={mode}:{name}", self.ports.srt)
     }
     /// Where `path` is at the HTTP door of a server with a certificate.
     pub fn https_url(&self, path: &str) -> String {
@@ -335,7 +344,7 @@ impl Drop for Server {
 }
 
 impl Ports {
-    /// Six ports that nobody holds now. They lie below the range that the kernel gives to outgoing connections, so only
+    /// Seven ports that nobody holds now. They lie below the range that the kernel gives to outgoing connections, so only
     /// another test's server could take them first, and each test process counts from a place of its own, as far as there are
     /// places.
     pub fn free() -> Self {
@@ -347,11 +356,21 @@ impl Ports {
         let take = || {
             wait_for(PATIENCE, || {
                 let port = FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT;
-                TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+                let free = TcpListener::bind(("127.0.0.1", port)).is_ok()
+                    && UdpSocket::bind(("127.0.0.1", port)).is_ok();
+                free.then_some(port)
             })
             .expect("one of 22,000 ports is free")
         };
-        Ports { rtmp: take(), rtmps: take(), rtsp: take(), rtsps: take(), http: take(), control: take() }
+        Ports {
+            rtmp: take(),
+            rtmps: take(),
+            rtsp: take(),
+            rtsps: take(),
+            srt: take(),
+            http: take(),
+            control: take(),
+        }
     }
 }
 
