@@ -99,6 +99,27 @@ impl Session for Datagrams {
     }
 }
 
+/// What becomes of a datagram that a door looks at.
+///
+/// ```
+/// use shardcast_engine::{datagram::Greeting, limits::DoorLimits, protocol::SRT, time::Now};
+///
+/// let greet = SRT.greet.expect("it asks callers for a cookie");
+/// let stranger = greet(b"hello", ([192, 0, 2, 1], 9000).into(), &DoorLimits::default(), Now(0));
+/// assert_eq!(stranger, Greeting::Known);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// It is answered, and nobody else hears of it.
+    Answer(Bytes),
+    /// It is for the session of its address, which is opened where there is none.
+    Begin,
+    /// It is for the session of its address, if there is one.
+    Known,
+    /// Nobody hears of it.
+    Ignore,
+}
+
 /// What the log says when a viewer is refused for the form that it wants.
 const UNSUITED: &str = "refused: its form is not cut into datagrams, so it cannot be played over UDP";
 

@@ -7,9 +7,12 @@ pub mod fuzz;
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
-
-use crate::{datagram::Datagrams, limits::DoorLimits, session::Session, time::Now};
+use crate::{
+    datagram::{Datagrams, Greeting},
+    limits::DoorLimits,
+    session::Session,
+    time::Now,
+};
 
 /// A row of the table.
 ///
@@ -48,27 +51,6 @@ pub struct Protocol {
     pub greet: Option<fn(&[u8], SocketAddr, &DoorLimits, Now) -> Greeting>,
     /// Opens the conversation with a peer that has just connected, or whose first datagram has come.
     pub open: fn(&DoorLimits, Now) -> Box<dyn Session>,
-}
-
-/// What becomes of a datagram that a door looks at.
-///
-/// ```
-/// use shardcast_engine::{limits::DoorLimits, protocol::{Greeting, SRT}, time::Now};
-///
-/// let greet = SRT.greet.expect("it asks callers for a cookie");
-/// let stranger = greet(b"hello", ([192, 0, 2, 1], 9000).into(), &DoorLimits::default(), Now(0));
-/// assert_eq!(stranger, Greeting::Known);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Greeting {
-    /// It is answered, and nobody else hears of it.
-    Answer(Bytes),
-    /// It is for the session of its address, which is opened where there is none.
-    Begin,
-    /// It is for the session of its address, if there is one.
-    Known,
-    /// Nobody hears of it.
-    Ignore,
 }
 
 /// What carries a protocol's bytes.

@@ -79,8 +79,11 @@ fn rows(ports: Ports) -> [Protocol; 2] {
 /// A program that brings both along, with a config file of these lines; built-in doors are shut unless they open them.
 fn program(folder: &Folder, rows: [Protocol; 2], lines: &str) -> NodeBuilder {
     let file = folder.path().join("program.toml");
-    fs::write(&file, format!("shards = 2\nrtmp.port = 0\nrtsp.port = 0\nhttp.port = 0\n{lines}"))
-        .expect("a folder of our own");
+    fs::write(
+        &file,
+        format!("shards = 2\nrtmp.port = 0\nrtsp.port = 0\nsrt.port = 0\nhttp.port = 0\n{lines}"),
+    )
+    .expect("a folder of our own");
     let config = Document::load(Some(&file)).expect("it can be understood");
     rows.into_iter().fold(Node::builder(), NodeBuilder::protocol).config(config)
 }
@@ -172,11 +175,11 @@ fn a_door_of_no_protocol_keeps_the_program_from_starting_and_says_where_and_what
     let (folder, ports) = (Folder::new("embedding-config"), Ports::free());
     let why = refusal(&folder, rows(ports), "[stream]\n[doors.ehco]\nport = 1\n");
     assert!(
-        why.starts_with("/program.toml:6: doors.ehco: ") && why.ends_with("there are echo, calls"),
+        why.starts_with("/program.toml:7: doors.ehco: ") && why.ends_with("there are echo, calls"),
         "{why}"
     );
     let why = refusal(&folder, rows(ports), "[doors.http]\nport = 1\n");
-    assert!(why.starts_with("/program.toml:5: doors.http: ") && why.contains("[http]"), "{why}");
+    assert!(why.starts_with("/program.toml:6: doors.http: ") && why.contains("[http]"), "{why}");
     // All that is wrong is said at once.
     let lines = "drain_timeout = \"60d\"\n[doors.echo]\nport = 1\nbind = \"0.0.0.0\"\n[doors.ehco]\n";
     let why = refusal(&folder, rows(ports), lines);
@@ -212,7 +215,7 @@ fn what_the_program_says_itself_beats_the_file() {
     let open =
         format!("bind = \"0.0.0.0\"\n[doors.echo]\nport = {}\n[doors.calls]\nport = 0\n", ports.control);
     let why = refusal(&folder, rows(ports), &open);
-    assert!(why.starts_with("/program.toml:5: bind: ") && why.contains("allow_anonymous"), "{why}");
+    assert!(why.starts_with("/program.toml:6: bind: ") && why.contains("allow_anonymous"), "{why}");
     // An authenticator of its own is as good as keys.
     let settings = Settings { access: Arc::new(Nobody), ..Settings::default() };
     let node = program(&folder, rows(ports), &open).settings(settings).shards(1).start().unwrap();
@@ -222,6 +225,7 @@ fn what_the_program_says_itself_beats_the_file() {
     // A config need not come from a file.
     let mut config = Config { shards: 1, ..Config::default() };
     config.rtsp.port = 0;
+    config.srt.port = 0;
     (config.rtmp.port, config.http.port) = (0, ports.http);
     let node = Node::builder().config(config).start().unwrap();
     assert!(say(here(ports.http), b"GET / HTTP/1.0\r\n\r\n").unwrap().starts_with("HTTP/1.1 "));

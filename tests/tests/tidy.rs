@@ -184,7 +184,7 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "container" => media,
         // Payload formats are of frames; in datagrams without a format only the packets count.
         "rtp" => [&media[..], &["session"]].concat(),
-        "datagram" => [&media[..], &["session"]].concat(),
+        "datagram" => [&media[..], &["session", "stats"]].concat(),
         "flv" | "fmp4" | "mpegts" => [&media[..], &["container", "session"]].concat(),
         // The stream's numbered frames cross between cores, and the cores that want them are the stream's subscribers.
         "stream" | "message" => [&media[..], &["session", "message", "segment", "stream"]].concat(),
@@ -205,8 +205,9 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         // A protocol never names another.
         "rtmp" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),
         "rtsp" => [&media[..], &["rtp", "session"]].concat(),
+        "srt" => [&media[..], &["datagram", "mpegts", "session", "slab", "stats"]].concat(),
         "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
-        "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "rtsp", "session"]].concat(),
+        "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "rtsp", "session", "srt"]].concat(),
         "lib" => Vec::new(),
         _ => return None,
     })

@@ -12,8 +12,8 @@ use super::{
     packet::{Control, Kind, Packet},
 };
 use crate::{
+    datagram::Greeting,
     limits::{self, DoorLimits, Secret},
-    protocol::Greeting,
     time::Now,
 };
 

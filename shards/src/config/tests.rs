@@ -115,8 +115,8 @@ fn an_unknown_key_is_refused_with_its_line() {
     assert!(why.starts_with("test.toml:4: unknown field `prot`"), "{why}");
     let why = refusal("[apps.live]\nflsh = \"1ms\"\n");
     assert!(why.starts_with("test.toml:2: unknown field `flsh`"), "{why}");
-    let why = refusal("[srt]\nport = 1\n");
-    assert!(why.starts_with("test.toml:1: unknown field `srt`"), "{why}");
+    let why = refusal("[sctp]\nport = 1\n");
+    assert!(why.starts_with("test.toml:1: unknown field `sctp`"), "{why}");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn two_doors_cannot_share_a_port() {
     let why = refusal("[control]\nbind = \"127.0.0.1:1935\"\n");
     assert!(why.starts_with("test.toml:2: control.bind: port 1935 is the rtmp door's"), "{why}");
     assert_eq!(refusal("[control]\nbind = \"127.0.0.2:1935\"\n"), "");
-    let why = refusal("[rtmp]\nport = 0\n[rtsp]\nport = 0\n[http]\nport = 0\n");
+    let why = refusal("[rtmp]\nport = 0\n[rtsp]\nport = 0\n[srt]\nport = 0\n[http]\nport = 0\n");
     assert!(why.contains("every media door is shut"), "{why}");
 }
 
@@ -207,7 +207,8 @@ fn doors_of_a_hosts_protocols_stand_where_the_file_puts_them_or_at_their_own_por
         doors("[doors.calls]\nbind = \"127.0.0.2\"\n[doors.radio]\n"),
         ["radio Tcp 127.0.0.1:8100", "calls Udp 127.0.0.2:8100"]
     );
-    let all = read("[http]\nport = 0\n[rtsp]\nport = 0\n").unwrap().config.open_doors(&[CALLS]);
+    let all =
+        read("[http]\nport = 0\n[rtsp]\nport = 0\n[srt]\nport = 0\n").unwrap().config.open_doors(&[CALLS]);
     let names: Vec<_> = all.iter().map(|(row, address)| (row.name, address.port())).collect();
     assert_eq!(names, [("rtmp", 1935), ("calls", 8100)]);
 }

@@ -8,9 +8,9 @@
 use std::{collections::HashMap, net::SocketAddr};
 
 use shardcast_engine::{
+    datagram::Greeting,
     hub::{ConnectionId, Input},
     message::{CoreId, Parcel},
-    protocol::Greeting,
     time::Now,
 };
 use shardcast_io::ring::Datagram;

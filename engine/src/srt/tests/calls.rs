@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::Way;
 use crate::{
+    datagram::Greeting,
     error::{Error, ErrorKind},
     limits::{DoorLimits, Secret},
     media::StreamName,
-    protocol::Greeting,
     session::{Answer, Event, Input, Output, Refusal, Session as _},
     srt::{
         Caller, Session, Settings, Target, greet,
