@@ -12,7 +12,7 @@ use shardcast_engine::{
     udp::Intake,
 };
 
-use super::{Config, Stream, Tls, units::show_duration};
+use super::{Config, Stream, Tls, relays, units::show_duration};
 use crate::{
     node::{SHARDS_MAX, meet},
     tls::certificate::Part,
@@ -81,6 +81,7 @@ pub fn check(config: &Config, host: Option<Host<'_>>) -> Vec<Breach> {
     });
     check_hls(config, &mut breaches);
     check_streams(config, &mut breaches);
+    relays::check(config, &mut breaches);
     breaches.unless(!config.record.dir.as_os_str().is_empty(), "record.dir", || "needs a directory".into());
     breaches.0
 }
@@ -107,6 +108,9 @@ fn check_streams(config: &Config, breaches: &mut Breaches) {
             breaches.unless(false, &key, || format!("{name:?} cannot be a stream: {}", error.why));
         }
         let key = format!("{key}.pull");
+        if source.is_rtmp() || source.pull.is_empty() && !source.push.is_empty() {
+            continue;
+        }
         let intake = match Intake::parse(&source.pull) {
             Ok(intake) => intake,
             Err(error) => {
@@ -135,10 +139,10 @@ fn check_streams(config: &Config, breaches: &mut Breaches) {
 }
 
 #[derive(Default)]
-struct Breaches(Vec<Breach>);
+pub(super) struct Breaches(Vec<Breach>);
 
 impl Breaches {
-    fn unless(&mut self, holds: bool, key: &str, why: impl FnOnce() -> String) {
+    pub(super) fn unless(&mut self, holds: bool, key: &str, why: impl FnOnce() -> String) {
         if !holds {
             self.0.push(Breach { key: key.to_owned(), why: format!("{key}: {}", why()) });
         }

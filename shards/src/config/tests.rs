@@ -79,7 +79,7 @@ fn what_is_sent_here_unasked_is_taken_from_this_machine_or_from_whom_the_operato
         assert_eq!(refusal(&format!("allow_anonymous = true\n{}", of("live/a", pull))), "");
     }
     let why = refusal(&of("live/a", "http://camera/"));
-    assert!(why.contains("udp:// or rtp://"), "{why}");
+    assert!(why.contains("udp://, rtp:// or rtmp://"), "{why}");
     let why = refusal(&of("live/a/b", "udp://127.0.0.1:5000"));
     assert!(why.starts_with("test.toml:1: streams.live/a/b: "), "{why}");
     let why = refusal("[streams.\"live/a\"]\n");

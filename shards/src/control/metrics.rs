@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use shardcast_engine::{
     codec::{Parameters, Shape},
-    stats::{DoorStats, Histogram, Kind, StreamStats},
+    stats::{DoorStats, Histogram, Kind, RelayStats, StreamStats},
 };
 
 use super::link::{Phase, Report, Snapshot};
@@ -34,6 +34,7 @@ pub fn expose(snapshot: &Snapshot, phase: Phase, log_lines_lost: u64) -> String 
     expose_lanes(snapshot, &mut page);
     expose_doors(snapshot, &mut page);
     expose_streams(snapshot.streams().values(), &mut page);
+    expose_relays(snapshot, &mut page);
     page.text
 }
 
@@ -176,6 +177,38 @@ fn expose_doors(snapshot: &Snapshot, page: &mut Page) {
             for door in report.iter().flat_map(|report| &report.doors) {
                 page.sample(name, &[("shard", &shard.to_string()), ("door", door.name)], number(door));
             }
+        }
+    }
+}
+
+fn expose_relays(snapshot: &Snapshot, page: &mut Page) {
+    type Number = fn(&RelayStats) -> u64;
+    let families: [(&str, &str, &str, Number); 3] = [
+        (
+            "shardcast_relay_connected",
+            "gauge",
+            "1 while a push or a pull has its connection; over UDP, while it sends.",
+            |relay| relay.connected.into(),
+        ),
+        ("shardcast_relay_bytes_total", "counter", "Bytes that were pushed, or pulled.", |relay| relay.bytes),
+        (
+            "shardcast_relay_failures_total",
+            "counter",
+            "How often a push or a pull was refused, was not reached or was lost.",
+            |relay| relay.failures,
+        ),
+    ];
+    let relays = || snapshot.reports.iter().flatten().flat_map(|report| &report.relays);
+    for (name, kind, help, number) in families {
+        page.family(name, kind, help);
+        for relay in relays() {
+            let labels = [
+                ("stream", relay.name.as_str()),
+                ("way", relay.way),
+                ("number", &relay.number.to_string()),
+                ("url", &relay.url),
+            ];
+            page.sample(name, &labels, number(relay));
         }
     }
 }

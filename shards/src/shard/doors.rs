@@ -79,6 +79,8 @@ pub(super) enum Receives {
     Lent,
     /// By the socket of its door, which receives the datagrams of all its peers.
     Shared,
+    /// It is a target of datagrams, and has a socket of its own that is only sent by.
+    Nothing,
 }
 
 /// What the hub knows of a connection.
@@ -90,6 +92,13 @@ pub(super) enum Stage {
     Quieting,
     /// The hub has forgotten it; it may still read the last word.
     Lingering,
+}
+
+impl Peer {
+    /// The hub has forgotten it.
+    pub(super) fn is_lingering(&self) -> bool {
+        self.stage == Stage::Lingering
+    }
 }
 
 impl Door {
@@ -241,6 +250,7 @@ impl Shard {
             Some(Speech::One | Speech::Unknown { .. }) => {}
         }
         self.part(connection, now);
+        self.relay_closed(connection, now);
     }
 
     /// Nobody has anything more for the connection. The peer may read what was sent, but not for long.
