@@ -176,7 +176,7 @@ mod tests {
         fn any_text_is_a_target_or_says_why_not(text in "(udp|rtp|rtmp)://.{0,80}") {
             match Target::parse(&text) {
                 Ok(target) => {
-                    target.for_stream(&StreamName::parse("live/cam").unwrap());
+                    let target = target.for_stream(&StreamName::parse("live/cam").unwrap());
                     prop_assert!(!target.to_string().is_empty());
                 }
                 Err(error) => prop_assert!(error.at <= text.len() as u64 + 1),

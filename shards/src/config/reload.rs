@@ -73,6 +73,7 @@ fn compare(old: &Table, new: &Table, prefix: &str, keys: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Source;
 
     #[test]
     fn limits_of_streams_and_keys_change_now_and_doors_at_the_next_start() {
@@ -104,6 +105,22 @@ mod tests {
         assert_eq!(Changes::between(&secure, &renewed).now, ["tls.certificate"]);
         assert_eq!(secure.reloaded(&renewed), renewed);
         assert_eq!(Changes::between(&renewed, &plain).restart, ["tls.certificate"]);
+    }
+
+    #[test]
+    fn what_an_app_is_pushed_to_changes_now_and_what_a_stream_is_at_the_next_start() {
+        let running = Config::default();
+        let mut read = running.clone();
+        read.stream.push.push("rtmp://a.example/live/{stream}".into());
+        let source = Source { push: vec!["udp://127.0.0.1:5000".into()], ..Source::default() };
+        read.streams.insert("live/cam".into(), source);
+        let changes = Changes::between(&running, &read);
+        assert_eq!(
+            (changes.now, changes.restart),
+            (vec!["stream.push".into()], vec!["streams.live/cam".into()])
+        );
+        let relays = running.reloaded(&read).relays();
+        assert_eq!((relays.default.len(), relays.streams.len()), (1, 0));
     }
 
     #[test]

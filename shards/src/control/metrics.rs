@@ -326,6 +326,15 @@ mod tests {
             StreamStats { published: false, viewers: 4, bytes: 0, tracks: vec![], ..stream.clone() };
         let stats = ShardStats { viewers: 3, sent_bytes: 7, errors_malformed: 2, ..ShardStats::default() };
         let door = DoorStats { name: "rtmp", connections: 5, accepted: 9, refused: 4, datagrams_lost: 3 };
+        let relay = RelayStats {
+            name: StreamName::parse("live/cam").unwrap(),
+            way: "push",
+            number: 1,
+            url: "udp://127.0.0.1:5000".to_owned(),
+            connected: true,
+            bytes: 8,
+            failures: 2,
+        };
         let other = ShardStats { viewers: 4, sleeps_bell: 6, ..ShardStats::default() };
         let mut profile = LoopStats::default();
         for busy in [40, 60, 600, 300_000] {
@@ -341,6 +350,7 @@ mod tests {
                     stats,
                     profile,
                     doors: vec![door],
+                    relays: vec![relay],
                     lanes: vec![lane(1, 2, 9)],
                     streams: vec![stream],
                 }),
@@ -385,6 +395,8 @@ mod tests {
             "shardcast_door_refused_total{shard=\"0\",door=\"rtmp\"} 4",
             "# TYPE shardcast_sent_bytes_total counter",
             "shardcast_stream_viewers{stream=\"live/cam\"} 7",
+            "shardcast_relay_connected{stream=\"live/cam\",way=\"push\",number=\"1\",url=\"udp://127.0.0.1:5000\"} 1",
+            "shardcast_relay_failures_total{stream=\"live/cam\",way=\"push\",number=\"1\",url=\"udp://127.0.0.1:5000\"} 2",
             "shardcast_stream_bytes_total{stream=\"live/cam\"} 1000",
             "shardcast_stream_track_info{stream=\"live/cam\",track=\"0\",codec=\"avc1.640028\",shape=\"1920x1080\"} 1",
         ] {

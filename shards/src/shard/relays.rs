@@ -394,7 +394,8 @@ impl Shard {
         let Some(row) = self.relays.rows.get_mut(&id) else { return };
         row.state = State::Up { connection, peer, since: now };
         let (door, name) = (row.way.door(), row.name.clone());
-        let text = format!("connected: {}", row.way.url());
+        let what = if row.outflow.is_some() { "sending to" } else { "connected to" };
+        let text = format!("{what} {}", row.way.url());
         let news = row.backoff.is_news(&text, now);
         self.relays.by_connection.insert(connection, id);
         if news {
@@ -478,6 +479,10 @@ impl Shard {
     /// Keeps what the hub says of a relay that it closes, which is told with what follows from it. True when it was kept.
     pub(super) fn keep_words(&mut self, notice: &Notice) -> bool {
         if notice.level != Level::Warning || ![PUSH, PULL].contains(&notice.door) {
+            return false;
+        }
+        // What ends a connection has its place in what came, or is a refusal. Other remarks are told as ever.
+        if notice.at.is_none() && !notice.text.starts_with("refused") {
             return false;
         }
         let of = |row: &&mut Row| {
