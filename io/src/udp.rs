@@ -211,7 +211,7 @@ mod tests {
         let sender = open_sender(address, Some("lo"), Some(0)).unwrap();
         sender.send_to(b"group", address).unwrap();
         assert_eq!(heard(&receiver), Some(b"group".to_vec()));
-        for loopback in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+        for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
             let receiver = UdpSocket::bind((loopback, 0)).unwrap();
             let address: SocketAddr = receiver.local_addr().unwrap();
             open_sender(address, None, Some(9)).unwrap().send_to(b"machine", address).unwrap();

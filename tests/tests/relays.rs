@@ -308,6 +308,8 @@ fn a_stream_is_pulled_whole_and_again_when_its_server_is_back() {
             if round == 0 {
                 let ports = origin.ports();
                 origin.crash();
+                // The kernel takes a moment to let go of what a ring had, its doors among them.
+                thread::sleep(Duration::from_secs(1));
                 origin = Setup::new().launch(ports);
             }
         }
