@@ -30,7 +30,7 @@ use std::{
 
 use glommio::timer::Timer;
 use shardcast_engine::{
-    hub::{ConnectionId, Hub, Input, Level, Lost, Notice, Output},
+    hub::{ConnectionId, Hub, Input, Level, Notice, Output},
     media::StreamName,
     observe::StreamEvent,
     protocol::Protocol,
@@ -45,7 +45,7 @@ use shardcast_io::{
 };
 
 use self::{
-    doors::{Door, Peer, Receives, Stage, connection_of, word_for},
+    doors::{Door, Peer, Receives, Stage, connection_of},
     guests::next_look,
     harvest::{HARVEST_COMPLETIONS, Harvest, shortest_flush},
     intakes::Intakes,
@@ -57,7 +57,7 @@ use crate::{
     host::Guests,
     mesh::{Mail, Mesh},
     profile::{LoopStats, Woken},
-    tls::{Certificate, Seal, Secured},
+    tls::{Certificate, Secured},
 };
 
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
@@ -675,28 +675,7 @@ impl Shard {
             }
             Completion::Filled { socket, memory, received } => self.filled(socket, memory, received, now),
             Completion::ReceiveEnded { socket, how } => self.receive_ended(socket, how, now),
-            Completion::Sent { socket, result } => {
-                if let Ok(bytes) = result {
-                    self.profile.send_bytes.record(bytes as u64);
-                }
-                let connection = connection_of(socket);
-                if self.peer(connection).is_some_and(|peer| peer.door == RELAY) {
-                    return self.relay_sent(socket, result, now);
-                }
-                match self.peer(connection).map(|peer| &mut peer.seal) {
-                    Some(Seal::Channel(_)) => return self.sealed_sent(socket, result, now),
-                    Some(Seal::Kernel(kernel)) => {
-                        if result.as_ref().is_ok_and(|bytes| !kernel.sent(*bytes)) {
-                            return self.lost(connection, Lost::Failed("its keys are used up"), now);
-                        }
-                    }
-                    Some(Seal::Nobody) | None => {}
-                }
-                let result = result.map_err(|error| Lost::Failed(word_for(&error)));
-                if self.peer(connection).is_some_and(|peer| peer.stage != Stage::Lingering) {
-                    self.gone(connection, result, now);
-                }
-            }
+            Completion::Sent { socket, result } => self.sent(socket, result, now),
             Completion::Written { .. } | Completion::Synced { .. } | Completion::Allocated { .. } => {
                 if let Some(disk) = &mut self.disk {
                     disk.complete(completion, &mut self.ring);

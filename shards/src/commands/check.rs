@@ -194,10 +194,10 @@ mod tests {
     #[test]
     fn the_report_says_what_is_pushed_and_pulled_and_keeps_what_may_be_secret() {
         let mut config = Config::default();
-        let source = |pull: &str, push: &[&str]| Source {
-            pull: pull.into(),
-            push: push.iter().map(|url| (*url).to_owned()).collect(),
-            ..Source::default()
+        let source = |pull: &str, push: &[&str]| {
+            let mut source = Source { pull: pull.into(), ..Source::default() };
+            source.push = push.iter().map(|url| (*url).to_owned()).collect();
+            source
         };
         let targets = ["udp://239.1.1.1:5000", "rtmp://a.example/live2/secret"];
         config.streams.insert("live/cam".into(), source("rtmp://b.example/live/cam?key=secret", &targets));

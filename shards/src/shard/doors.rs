@@ -26,7 +26,7 @@ use shardcast_io::{
 
 #[cfg(feature = "http")]
 use super::trunks::Speech;
-use super::{Shard, datagrams::Datagrams};
+use super::{Shard, datagrams::Datagrams, relays::RELAY};
 use crate::tls::Seal;
 
 /// How long accepting rests after it failed for want of descriptors.
@@ -237,6 +237,28 @@ impl Shard {
             (_, End::Eof) => self.lost(connection, Lost::Eof, now),
             (_, End::Failed(error)) if by_kernel => self.kernel_ended(connection, Some(&error), now),
             (_, End::Failed(error)) => self.lost(connection, Lost::Failed(word_for(&error)), now),
+        }
+    }
+
+    /// The kernel has taken what a connection was sent, or will take no more.
+    pub(super) fn sent(&mut self, socket: SocketId, result: io::Result<usize>, now: Now) {
+        if let Ok(bytes) = result {
+            self.profile.send_bytes.record(bytes as u64);
+        }
+        let connection = connection_of(socket);
+        match self.peer(connection).map(|peer| (peer.door, &mut peer.seal)) {
+            Some((RELAY, _)) => return self.relay_sent(socket, result, now),
+            Some((_, Seal::Channel(_))) => return self.sealed_sent(socket, result, now),
+            Some((_, Seal::Kernel(kernel))) => {
+                if result.as_ref().is_ok_and(|bytes| !kernel.sent(*bytes)) {
+                    return self.lost(connection, Lost::Failed("its keys are used up"), now);
+                }
+            }
+            Some((_, Seal::Nobody)) | None => {}
+        }
+        let result = result.map_err(|error| Lost::Failed(word_for(&error)));
+        if self.peer(connection).is_some_and(|peer| peer.stage != Stage::Lingering) {
+            self.gone(connection, result, now);
         }
     }
 
