@@ -93,18 +93,23 @@ impl Receiver {
         Self::start(clip, ffmpeg, "inside RTP", &input, port)
     }
 
+    /// What it has had when it is told to end.
+    fn end(mut self) -> Packets {
+        self.process.terminate();
+        Packets::parse(&self.process.finish(PATIENCE).output)
+    }
+
     /// Demands that it has had all of the clip but the sound before its first picture; `kept` packets of each kind at the end may be
     /// missing, which it has begun to read when it is told to end.
-    fn assert_whole(mut self, clip: &Clip, kept: usize) {
-        self.process.terminate();
-        let ended = self.process.finish(PATIENCE);
-        let (got, source) = (Packets::parse(&ended.output), clip.transport());
+    fn assert_whole(self, clip: &Clip, kept: usize) {
+        let what = self.what.clone();
+        let (got, source) = (self.end(), clip.transport());
         let (video, audio) = got.assert_run(&source, ROUNDING);
-        println!("{}: pictures {video:?}, sound {audio:?}", self.what);
+        println!("{what}: pictures {video:?}, sound {audio:?}");
         let (video, audio) = (video.expect("there are pictures"), audio.expect("there is sound"));
-        assert!(video.first == 0 && video.count + kept >= source.video.len(), "{}: {video:?}", self.what);
-        assert!(audio.first <= SOUND_BEFORE_MAX, "{}: {audio:?}", self.what);
-        assert!(audio.first + audio.count + 8 * kept >= source.audio.len(), "{}: {audio:?}", self.what);
+        assert!(video.first == 0 && video.count + kept >= source.video.len(), "{what}: {video:?}");
+        assert!(audio.first <= SOUND_BEFORE_MAX, "{what}: {audio:?}");
+        assert!(audio.first + audio.count + 8 * kept >= source.audio.len(), "{what}: {audio:?}");
     }
 }
 
@@ -147,10 +152,7 @@ fn a_receiver_that_comes_in_the_middle_and_one_that_comes_back_begin_at_a_key_fr
     let second = Receiver::plain(&clip, "ffmpeg9", "127.0.0.1", port);
     publisher.succeed(PATIENCE);
     thread::sleep(Duration::from_secs(5));
-    let Receiver { mut process, .. } = second;
-    process.terminate();
-    let got = Packets::parse(&process.finish(PATIENCE).output);
-    let video = runs("video", &got.video, &clip.transport().video);
+    let video = runs("video", &second.end().video, &clip.transport().video);
     let last = video.last().expect("there are pictures");
     assert_eq!(last.first + last.count, clip.packets.video.len(), "to its end: {video:?}");
     assert!(last.count >= 50, "from a key frame on: {video:?}");
@@ -229,12 +231,19 @@ fn the_streams_of_an_app_are_pushed_each_to_its_name_and_a_reload_changes_that()
     // The other app is pushed from here on, and this one no more.
     let path = server.folder().join("shardcast.toml");
     let text = fs::read_to_string(&path).expect("it was read before");
-    fs::write(&path, text.replace("[apps.live]", "[apps.talk]")).expect("an own folder can be written");
+    let port = free_port();
+    let receiver = Receiver::plain(&clip, "ffmpeg", "127.0.0.1", port);
+    let single = format!("[streams.\"live/two\"]\npush = [\"udp://127.0.0.1:{port}\"]\n");
+    fs::write(&path, text.replace("[apps.live]", "[apps.talk]") + &single)
+        .expect("an own folder can be written");
     server.signal(Signal::HUP);
     let gone = || (!other.log_lines("talk-one").is_empty()).then_some(());
     wait_for(PATIENCE, gone).unwrap_or_else(|| panic!("nothing has changed:\n{}", server.log()));
     published(1.0);
     [one, two, talk].into_iter().for_each(|publisher| drop(publisher.succeed(PATIENCE)));
+    thread::sleep(Duration::from_secs(5));
+    let video = runs("video", &receiver.end().video, &clip.transport().video);
+    assert!(video.last().is_some_and(|run| run.first + run.count == clip.packets.video.len()), "{video:?}");
 }
 
 #[test]

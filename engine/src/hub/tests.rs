@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
-use super::{ConnectionId, Hub, Input, Output};
+use super::{ConnectionId, Hub, Input, Lost, Output};
 use crate::{
     access::{Action, Authenticator, Request, Verdict},
     codec::{Codec, Parameters, samples},
@@ -335,4 +335,25 @@ fn whom_the_operator_sends_a_stream_to_needs_no_leave_and_is_nobody_who_watches(
     assert!(told.contains(&(2, Bytes::from_static(b"head"))), "{told:?}");
     room.hub.handle(Input::Drain, room.now);
     assert_eq!(room.hub.take_news(), [name]);
+}
+
+#[test]
+fn the_last_who_watches_goes_though_a_target_is_still_sent_to() {
+    let mut room = room();
+    room.hub.observe();
+    let target = room.peer(10);
+    room.hub.trust(target);
+    room.say(target, b"watch");
+    let mut said = Vec::new();
+    for slot in 1..10 {
+        let connection = ConnectionId { slot, generation: 0 };
+        room.hub.handle(Input::Closed { connection, how: Lost::Eof }, room.now);
+        while let Some(output) = room.hub.poll(room.now) {
+            if let Output::Event(StreamEvent::LastViewer { .. }) = output {
+                said.push(slot);
+            }
+        }
+    }
+    assert_eq!(said, [9]);
+    assert_eq!(room.hub.streams()[0].viewers, 1, "it is a viewer all the same");
 }

@@ -341,7 +341,7 @@ impl Shard {
         row.state = State::Idle;
         let (name, way) = (row.name.clone(), row.way.clone());
         if matches!(way, Way::Push(_)) && !self.hub.is_live_here(&name) {
-            return;
+            return self.let_go(id);
         }
         let opened = result.map_err(|error| format!("cannot be reached: {error}")).and_then(|socket| {
             let peer = tcp::peer_address(socket.as_fd()).map_err(|error| error.to_string())?;
@@ -420,21 +420,25 @@ impl Shard {
     pub(super) fn relay_sent(&mut self, socket: SocketId, result: io::Result<usize>, now: Now) {
         let connection = connection_of(socket);
         let id = self.relays.by_connection.get(&connection).copied();
-        let mut result = result.map_err(|error| Lost::Failed(word_for(&error)));
-        if let Some((id, row)) = id.and_then(|id| Some((id, self.relays.rows.get_mut(&id)?)))
-            && let Ok(sent) = &mut result
-        {
-            if let Some(outflow) = &row.outflow {
-                *sent = row.taken;
-                row.bytes += row.taken as u64;
-                if let Some(until) = outflow.rests_until(now) {
-                    self.relays.resting.insert((until, id));
-                    return;
+        let mut sent = result.as_ref().map_or(0, |sent| *sent);
+        if let Some((id, row)) = id.and_then(|id| Some((id, self.relays.rows.get_mut(&id)?))) {
+            match (&result, &row.outflow) {
+                (Err(error), _) => {
+                    row.words.get_or_insert_with(|| format!("cannot send: {error}"));
                 }
-            } else if matches!(row.way, Way::Push(_)) {
-                row.bytes += *sent as u64;
+                (Ok(_), Some(outflow)) => {
+                    sent = row.taken;
+                    row.bytes += row.taken as u64;
+                    if let Some(until) = outflow.rests_until(now) {
+                        self.relays.resting.insert((until, id));
+                        return;
+                    }
+                }
+                (Ok(sent), None) if matches!(row.way, Way::Push(_)) => row.bytes += *sent as u64,
+                (Ok(_), None) => {}
             }
         }
+        let result = result.map(|_| sent).map_err(|error| Lost::Failed(word_for(&error)));
         if self.peer(connection).is_some_and(|peer| !peer.is_lingering()) {
             self.hub.handle(Input::Sent { connection, result }, now);
         }
@@ -454,10 +458,17 @@ impl Shard {
         }
         // A push that its stream has ended has not failed.
         let over = matches!(row.way, Way::Push(_)) && !self.hub.is_live_here(&row.name);
-        if !over {
-            let why = words.unwrap_or_else(|| "closed by the other side".to_owned());
-            self.relay_failed(id, &why, now.since(since), now);
-        } else if !self.settings.relays.streams.contains_key(&row.name) {
+        if over {
+            return self.let_go(id);
+        }
+        let why = words.unwrap_or_else(|| "closed by the other side".to_owned());
+        self.relay_failed(id, &why, now.since(since), now);
+    }
+
+    /// A push whose stream has ended has nothing to do. That of a stream which is named stays for the metrics.
+    fn let_go(&mut self, id: u64) {
+        let Some(row) = self.relays.rows.get(&id) else { return };
+        if !self.settings.relays.streams.contains_key(&row.name) {
             self.relays.remove(id);
         }
     }
@@ -473,7 +484,12 @@ impl Shard {
             let text = format!("{}: {why}; next try in {:.1} s", row.way.url(), pause.as_secs_f64());
             self.notice(Notice { level: Level::Warning, peer: None, door, stream, text, at: None });
         }
-        self.relay_again(id, now);
+        let Some(row) = self.relays.rows.get(&id) else { return };
+        if matches!(row.way, Way::Pull(_)) || self.hub.is_live_here(&row.name) {
+            self.relay_again(id, now);
+        } else {
+            self.let_go(id);
+        }
     }
 
     /// Keeps what the hub says of a relay that it closes, which is told with what follows from it. True when it was kept.
