@@ -33,6 +33,8 @@ pub mod observe;
 pub mod protocol;
 #[cfg(feature = "record")]
 pub mod record;
+#[cfg(feature = "mpegts")]
+pub mod relay;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
 pub mod rtp;

@@ -64,6 +64,19 @@ pub const CARRIED_HEADER_BYTES_MAX: usize = 16 << 10;
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Bytes of datagrams that cross to another core in one message; the datagram that reaches it is the last.
 pub const DATAGRAM_BATCH_BYTES: usize = 64 << 10;
+/// Targets that one stream is pushed to, those of its app among them. A config that names more is refused.
+pub const PUSHES_PER_STREAM_MAX: usize = 16;
+/// Bytes of a URL that a stream is pushed to or pulled from. A longer one is refused.
+pub const RELAY_URL_BYTES_MAX: usize = 1024;
+/// How long a push or a pull that failed waits before it is tried again: twice as long each time, and at most
+/// [`RELAY_RETRY_MAX`]. One that has lasted for longer than that begins with this one again.
+pub const RELAY_RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest such pause. A fault of one kind is told at most once in twice this time.
+pub const RELAY_RETRY_MAX: Duration = Duration::from_secs(30);
+/// How long reaching another server may take, for each of its addresses. Then the next is tried, and after the last it has failed.
+pub const RELAY_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Servers that one core reaches for at once. What is to be reached beyond that waits a moment.
+pub const RELAY_CONNECTS_MAX: usize = 8;
 /// Longest part of a recording that a crash may lose, and so the longest fragment.
 pub const FRAGMENT_DURATION_MAX: Duration = Duration::from_secs(1);
 /// When an open fragment is cut. The rest up to [`FRAGMENT_DURATION_MAX`] is the time its write may take, so that what a

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+#[cfg(feature = "mpegts")]
+use crate::relay::Relays;
 #[cfg(feature = "segment")]
 use crate::segment;
 use crate::{
@@ -38,6 +40,9 @@ pub struct Settings {
     /// How streams are packaged that somebody asks for by segments.
     #[cfg(feature = "segment")]
     pub packaging: segment::Settings,
+    /// Where streams are pushed to, and pulled from.
+    #[cfg(feature = "mpegts")]
+    pub relays: Relays,
 }
 
 /// What an operator chose for one application.
@@ -66,6 +71,8 @@ impl Default for Settings {
             segment: Duration::from_secs(600),
             #[cfg(feature = "segment")]
             packaging: segment::Settings::default(),
+            #[cfg(feature = "mpegts")]
+            relays: Relays::default(),
         }
     }
 }

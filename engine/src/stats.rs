@@ -298,6 +298,25 @@ pub struct DoorStats {
     pub datagrams_lost: u64,
 }
 
+/// A push or a pull of one core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayStats {
+    /// The stream.
+    pub name: StreamName,
+    /// `push` or `pull`.
+    pub way: &'static str,
+    /// Which of the stream's relays, from 0 on.
+    pub number: u64,
+    /// Where to or where from, without what may be secret.
+    pub url: String,
+    /// It has its connection; over UDP, it sends.
+    pub connected: bool,
+    /// Bytes that were pushed, or pulled.
+    pub bytes: u64,
+    /// How often it has failed.
+    pub failures: u64,
+}
+
 /// One stream as one core sees it; several merged are the stream on the whole node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamStats {

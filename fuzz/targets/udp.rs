@@ -5,6 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use shardcast_engine::{
     limits::DoorLimits,
     media::StreamName,
+    relay::Target,
     rtp::{Order, Packet},
     session::{Answer, Event, Input, Output, Session as _},
     time::Now,
@@ -15,6 +16,9 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(text) = std::str::from_utf8(input) {
         // What is read is written as it was meant.
         let _ = Intake::parse(text);
+        if let Ok(target) = Target::parse(text) {
+            let _ = target.for_stream(&StreamName::parse("live/cam").expect("a legal name")).to_string();
+        }
     }
     let intake = Intake::parse("udp://127.0.0.1:5000").expect("a legal address");
     let name = StreamName::parse("live/cam").expect("a legal name");

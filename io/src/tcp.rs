@@ -139,6 +139,18 @@ pub fn peer_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     address::parse(&storage)
 }
 
+/// What this end of a connected socket is bound to.
+///
+/// # Errors
+/// The kernel does not say, or the address is of a family that we did not open.
+pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let mut storage = [0u8; ADDRESS_BYTES];
+    let mut length = storage.len() as libc::socklen_t;
+    // SAFETY: `length` says how much room `storage` has, the kernel copies no more than that into it, and both outlive the call.
+    checked(unsafe { libc::getsockname(socket.as_raw_fd(), storage.as_mut_ptr().cast(), &raw mut length) })?;
+    address::parse(&storage)
+}
+
 fn set_congestion(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     // SAFETY: pointer and length describe `name`, which outlives the call; the kernel copies it and needs no NUL.
     let result = unsafe {
@@ -201,6 +213,7 @@ mod tests {
         let (accepted, _) = first.accept().unwrap();
         let accepted = accepted.as_fd();
         assert_eq!(peer_address(accepted).unwrap(), client.local_addr().unwrap());
+        assert_eq!(local_address(accepted).unwrap(), address);
         assert_eq!(read_option(accepted, libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
         assert_eq!(read_option(accepted, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT), 128 << 10);
         assert_eq!(read_option(accepted, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), 30);

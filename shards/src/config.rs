@@ -33,6 +33,7 @@ use crate::{
 pub mod check;
 pub mod memory;
 pub mod parse;
+pub mod relays;
 pub mod reload;
 pub mod units;
 
@@ -76,7 +77,7 @@ pub struct Config {
     pub stream: Stream,
     /// Per app, the keys of `[stream]` that differ. A key that is not given is taken from `[stream]`.
     pub apps: BTreeMap<String, Stream>,
-    /// Streams that do not come in by a door, by their names: where each comes from.
+    /// Streams that do not come in by a door or go on to other machines, by their names: where each comes from and goes to.
     pub streams: BTreeMap<String, Source>,
     /// Where and how recordings are written. Which streams are recorded is a key of `[stream]` and `[apps.NAME]`.
     pub record: Record,
@@ -244,14 +245,20 @@ pub struct Stream {
     pub streams: usize,
     /// Record these streams to `[record] dir`.
     pub record: bool,
+    /// Where these streams are pushed to: URLs [as said](shardcast_engine::relay::Target::parse), in which `{app}` and `{stream}` stand
+    /// for the parts of a stream's name.
+    pub push: Vec<String>,
 }
 
-/// Where a stream comes from.
+/// Where a stream comes from and goes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Source {
-    /// Where it comes from, if it does not come in by a door: `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`: an MPEG transport stream that is sent there, [as said](Intake::parse).
+    /// `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`: an MPEG transport stream that is sent there, [as said](Intake::parse).
+    /// `rtmp://HOST/APP/STREAM`: a stream of another server. Without this key it comes in by a door.
     pub pull: String,
+    /// Where it is pushed to, beside what is said of its app.
+    pub push: Vec<String>,
     /// What encrypts it by SRT, both ways; `""` leaves that to the door.
     pub passphrase: Passphrase,
 }
@@ -366,6 +373,7 @@ impl Config {
                 window: self.hls.window,
                 linger: self.hls.linger,
             },
+            relays: self.relays(),
         }
     }
     fn srt_settings(&self) -> srt::Settings {
@@ -592,6 +600,7 @@ impl Default for Stream {
             viewers,
             streams,
             record: false,
+            push: Vec::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod commands;
 #[cfg(feature = "server")]
 pub mod config;
 pub mod control;
+mod dial;
 pub mod disk;
 #[cfg(feature = "server")]
 pub mod doctor;

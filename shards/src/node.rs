@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Bytes that a viewer's socket may hold unsent. More would hide from the hub that the viewer lags.
-const UNSENT_BYTES_MAX: u32 = 512 << 10;
+pub(crate) const UNSENT_BYTES_MAX: u32 = 512 << 10;
 /// Shards at most. Lanes go from every shard to every other, so their memory grows with the square of this.
 pub const SHARDS_MAX: u16 = 256;
 /// Descriptors that a shard opens before its first connection, beside a listener for each door: the executor's three rings

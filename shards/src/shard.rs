@@ -9,6 +9,7 @@ mod doors;
 mod guests;
 mod harvest;
 mod intakes;
+mod relays;
 mod secure;
 #[cfg(not(feature = "http"))]
 mod single;
@@ -29,7 +30,7 @@ use std::{
 
 use glommio::timer::Timer;
 use shardcast_engine::{
-    hub::{ConnectionId, Hub, Input, Level, Lost, Notice, Output},
+    hub::{ConnectionId, Hub, Input, Level, Notice, Output},
     media::StreamName,
     observe::StreamEvent,
     protocol::Protocol,
@@ -44,10 +45,11 @@ use shardcast_io::{
 };
 
 use self::{
-    doors::{Door, Peer, Receives, Stage, connection_of, word_for},
+    doors::{Door, Peer, Receives, Stage, connection_of},
     guests::next_look,
     harvest::{HARVEST_COMPLETIONS, Harvest, shortest_flush},
     intakes::Intakes,
+    relays::{RELAY, Relays},
 };
 use crate::{
     control::link::{Port, Report, Request},
@@ -55,7 +57,7 @@ use crate::{
     host::Guests,
     mesh::{Mail, Mesh},
     profile::{LoopStats, Woken},
-    tls::{Certificate, Seal, Secured},
+    tls::{Certificate, Secured},
 };
 
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
@@ -137,6 +139,8 @@ pub struct Shard {
     datagrams_taken: u64,
     lingering: VecDeque<(Now, SocketId)>,
     guests: Option<Guests>,
+    /// What is pushed and pulled.
+    relays: Relays,
     /// What the doors that speak TLS prove who they are with.
     certificate: Option<Certificate>,
     /// Counts the connections whose TLS or HTTP/2 could not go on, which the hub has no fault of.
@@ -161,12 +165,17 @@ impl Shard {
         let ShardParts { mesh, doors, port, settings, recordings, notices, .. } = parts;
         let ShardParts { cores, demo, guests, secured, intakes, .. } = parts;
         let mut ring = Ring::new(&RingConfig::default())?;
-        let mut rows = Vec::new();
+        let (mut rows, mut own_ports) = (Vec::new(), Vec::new());
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
             let mut row = Door::new(protocol);
             row.speaks_tls = secured.as_ref().is_some_and(|secured| secured.doors.contains(&protocol.name));
             match listener {
-                Listener::Tcp(listener) => ring.listen(listener, index as u64),
+                Listener::Tcp(listener) => {
+                    if protocol.name == "rtmp" {
+                        own_ports.push(listener.local_addr()?.port());
+                    }
+                    ring.listen(listener, index as u64);
+                }
                 Listener::Udp(socket) => {
                     ring.receive_datagrams(socket, index as u64)?;
                     row.datagrams = Some(Box::default());
@@ -175,6 +184,7 @@ impl Shard {
             rows.push(row);
         }
         let intakes = Intakes::open(intakes, &mut ring)?;
+        let relays = Relays::new(mesh.bell().clone(), own_ports);
         let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
         let mut hub = Hub::new(mesh.core(), cores, settings.clone());
         if guests.is_some() {
@@ -201,6 +211,7 @@ impl Shard {
             datagrams_taken: 0,
             lingering: VecDeque::new(),
             guests,
+            relays,
             certificate: secured.map(|secured| secured.certificate),
             faults: ShardStats::default(),
             handed_over: 0,
@@ -211,8 +222,9 @@ impl Shard {
             profile: LoopStats::default(),
             draining: false,
         };
+        let now = shard.clock();
+        shard.plan_relays(now);
         if let Some(protocol) = demo {
-            let now = shard.clock();
             let session = protocol.begin(&shard.settings.doors, now);
             if let Some(connection) = shard.seat(session, protocol.name, Self::NOBODY, now) {
                 shard.hub.trust(connection);
@@ -248,6 +260,7 @@ impl Shard {
                 return Ok(());
             }
             let now = self.clock();
+            self.take_relay_news(now);
             self.profile.round(now.since(began));
             let mut deadline = self.deadline();
             let greeting = harvest.is_greeting(self.ring.stats().accepts + self.met, now);
@@ -286,8 +299,8 @@ impl Shard {
             return Ok(if self.clock() < deadline { Woken::Ring } else { Woken::Time });
         }
         let mut timer = pause.map(Timer::new);
-        let (mesh, port, disk, guests, ring) =
-            (&self.mesh, &self.port, &self.disk, &self.guests, &mut self.ring);
+        let (mesh, port, disk, guests, relays, ring) =
+            (&self.mesh, &self.port, &self.disk, &self.guests, &self.relays, &mut self.ring);
         let mut ring_wait = pin!(async {
             if for_ring && ring.in_flight() {
                 ring.ready().await;
@@ -307,6 +320,7 @@ impl Shard {
                     mesh.has_mail()
                         || !port.is_empty()
                         || disk.as_ref().is_some_and(Disk::has_replies)
+                        || relays.dialer.has_answers()
                         || guests.as_ref().is_some_and(|guests| !guests.door.is_empty())
                 })
                 .map(|()| Woken::Bell)
@@ -364,6 +378,7 @@ impl Shard {
                     self.settings = settings.clone();
                     self.shortest_flush = shortest_flush(&settings);
                     self.hub.handle(Input::Settings(settings), now);
+                    self.plan_relays(now);
                 }
                 Request::Certificate(certificate) => self.certificate = Some(certificate),
                 Request::Drain => {
@@ -373,6 +388,7 @@ impl Shard {
                         self.ring.stop_datagrams(door as u64);
                     }
                     self.intakes.stop(&mut self.ring);
+                    self.stop_relays();
                     self.resting_doors.clear();
                     self.hub.handle(Input::Drain, now);
                     #[cfg(feature = "http")]
@@ -414,6 +430,7 @@ impl Shard {
             stats,
             profile: self.profile.clone(),
             doors: doors.chain(self.intakes.stats(|held| self.is_here(held))).collect(),
+            relays: self.relays.stats(),
             lanes: self.mesh.depths().collect(),
             streams: self.hub.streams(),
         }
@@ -440,6 +457,7 @@ impl Shard {
         if self.hub.deadline().is_some_and(|deadline| deadline <= now) {
             self.hub.handle(Input::Timeout, now);
         }
+        self.take_relays(now);
         #[cfg(feature = "http")]
         self.time_out_trunks(now);
         while let Some((_, id)) = self.lingering.front().copied().filter(|(due, _)| *due <= now) {
@@ -468,7 +486,10 @@ impl Shard {
         let trunks = self.trunks.deadline();
         #[cfg(not(feature = "http"))]
         let trunks = None;
-        [self.hub.deadline(), lingering, resting, waiting, trunks].into_iter().flatten().min()
+        [self.hub.deadline(), lingering, resting, waiting, trunks, self.relays.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// No peer is left that the hub has forgotten.
@@ -560,6 +581,8 @@ impl Shard {
                 let (id, receives) = (peer.id, peer.receives);
                 if peer.seal.is_channel() {
                     self.seal(connection, &bytes, now);
+                } else if receives == Receives::Nothing {
+                    self.relay_send(connection, id, &bytes, now);
                 } else if receives == Receives::Shared {
                     let most = self.hub.datagram(connection).map_or(bytes.len(), usize::from);
                     self.ring.send_datagrams(id, bytes, most);
@@ -607,6 +630,9 @@ impl Shard {
 
     /// A line for the log; what an operator must look at is told to the host, too.
     fn notice(&mut self, notice: Notice) {
+        if self.keep_words(&notice) {
+            return;
+        }
         if notice.level == Level::Alarm {
             self.tell_host(StreamEvent::Alarm { name: notice.stream.clone(), text: notice.text.clone() });
         }
@@ -639,6 +665,9 @@ impl Shard {
                     return self.unseal(connection, &bytes, now);
                 }
                 let pooled = peer.receives == Receives::Pool;
+                if peer.door == RELAY {
+                    self.relays.count(connection, bytes.len());
+                }
                 self.heard(connection, &bytes, now);
                 if pooled && self.hub.lends(connection) {
                     self.leave_pool(connection);
@@ -646,25 +675,7 @@ impl Shard {
             }
             Completion::Filled { socket, memory, received } => self.filled(socket, memory, received, now),
             Completion::ReceiveEnded { socket, how } => self.receive_ended(socket, how, now),
-            Completion::Sent { socket, result } => {
-                if let Ok(bytes) = result {
-                    self.profile.send_bytes.record(bytes as u64);
-                }
-                let connection = connection_of(socket);
-                match self.peer(connection).map(|peer| &mut peer.seal) {
-                    Some(Seal::Channel(_)) => return self.sealed_sent(socket, result, now),
-                    Some(Seal::Kernel(kernel)) => {
-                        if result.as_ref().is_ok_and(|bytes| !kernel.sent(*bytes)) {
-                            return self.lost(connection, Lost::Failed("its keys are used up"), now);
-                        }
-                    }
-                    Some(Seal::Nobody) | None => {}
-                }
-                let result = result.map_err(|error| Lost::Failed(word_for(&error)));
-                if self.peer(connection).is_some_and(|peer| peer.stage != Stage::Lingering) {
-                    self.gone(connection, result, now);
-                }
-            }
+            Completion::Sent { socket, result } => self.sent(socket, result, now),
             Completion::Written { .. } | Completion::Synced { .. } | Completion::Allocated { .. } => {
                 if let Some(disk) = &mut self.disk {
                     disk.complete(completion, &mut self.ring);

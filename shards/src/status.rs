@@ -48,6 +48,7 @@ pub fn doors(config: &Config, demo: Option<&str>) -> String {
         let scheme = if intake.wrapped { "rtp" } else { "udp" };
         line("takes in", format!("{name} from {scheme}://{}", intake.address));
     }
+    config.relay_lines().into_iter().for_each(|(verb, text)| line(verb, text));
     if let Some(address) = config.control_door() {
         line("metrics", format!("http://{}/metrics", host(address)));
     }

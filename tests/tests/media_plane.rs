@@ -175,7 +175,7 @@ fn late_sound_comes_back(clip: &Clip, server: &Server, publish: impl FnOnce()) {
     let early = [Player::of(Form::Hls, clip)];
     let late = Form::ALL.map(|form| match form {
         Form::Hls => Player::of(form, clip).when("TYPE=AUDIO"),
-        Form::Rtmp | Form::Flv | Form::Ts | Form::Dash => Player::of(form, clip),
+        Form::Rtmp | Form::Flv | Form::Ts | Form::Dash | Form::Srt => Player::of(form, clip),
     });
     let early_count = early.len();
     let players: Vec<Player> = early.into_iter().chain([Player::own(Form::Dash, clip)]).chain(late).collect();

@@ -178,9 +178,8 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "bits" | "canary" | "error" | "limits" | "slab" | "storage" | "time" | "codec" => base,
         "media" => [BASE, &["codec"]].concat(),
         // What a peer fetches crosses with its wish, and how it is made is a setting.
-        "stats" | "access" | "observe" | "session" | "settings" => {
-            [&media[..], &["access", "segment"]].concat()
-        }
+        "stats" | "access" | "observe" | "session" => [&media[..], &["access", "segment"]].concat(),
+        "settings" => [&media[..], &["access", "relay", "segment"]].concat(),
         "container" => media,
         // Payload formats are of frames; in datagrams without a format only the packets count.
         "rtp" => [&media[..], &["session"]].concat(),
@@ -207,6 +206,8 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "rtsp" => [&media[..], &["rtp", "session"]].concat(),
         "srt" => [&media[..], &["datagram", "mpegts", "session", "slab", "stats"]].concat(),
         "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
+        // Where streams go to and come from. Who goes there is for the driver to open.
+        "relay" => [&media[..], &["udp"]].concat(),
         "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "rtsp", "session", "srt"]].concat(),
         "lib" => Vec::new(),
         _ => return None,

@@ -53,7 +53,7 @@ pub struct Connection {
     queued: bool,
     /// The log knows that its wish was refused; a session that ends over it says nothing new.
     refused: bool,
-    /// The operator has said what it publishes: nobody need be asked.
+    /// The operator has said what it publishes or plays: nobody need be asked.
     pub trusted: bool,
     /// What it wished for last.
     pub wished: Option<Action>,
@@ -253,7 +253,8 @@ impl Hub {
         }
     }
 
-    /// Lets a connection publish without asking whether it may: the operator has said what it publishes.
+    /// Lets a connection publish and play without asking whether it may: the operator has said so. One that plays is nobody who
+    /// watches: a host that begins a stream for its first viewer does not begin it for this one, and ends it though it is there.
     pub fn trust(&mut self, connection: ConnectionId) {
         if let Some(connection) = self.connection(connection) {
             connection.trusted = true;

@@ -274,6 +274,8 @@ pub struct Hub {
     wall_offset: i128,
     draining: bool,
     observed: bool,
+    /// Streams of this core that went live or ended since the driver asked, if it asks.
+    news: Option<Vec<StreamName>>,
 }
 
 impl Hub {
@@ -303,6 +305,7 @@ impl Hub {
             wall_offset: 0,
             draining: false,
             observed: false,
+            news: None,
         }
     }
 
@@ -310,6 +313,23 @@ impl Hub {
     /// core.
     pub fn observe(&mut self) {
         self.observed = true;
+    }
+
+    /// Which streams that this core owns went live or ended since this was asked last; from the first time on. Whether one is
+    /// live now, [`is_live_here`](Self::is_live_here) says.
+    pub fn take_news(&mut self) -> Vec<StreamName> {
+        self.news.replace(Vec::new()).unwrap_or_default()
+    }
+
+    /// This core owns the stream and it is live: it has a publisher, or waits for it to come back.
+    pub fn is_live_here(&self, name: &StreamName) -> bool {
+        let found = self.streams.find(name).and_then(|found| self.streams.look(found));
+        found.is_some_and(streams::Stream::is_live_here)
+    }
+
+    /// The streams that this core owns and that are live.
+    pub fn live(&self) -> impl Iterator<Item = &StreamName> {
+        self.streams.iter().filter(|(_, stream)| stream.is_live_here()).map(|(_, stream)| &stream.name)
     }
 
     /// Takes one input. Drain [`poll`](Self::poll) before waiting for the next.
@@ -458,13 +478,21 @@ impl Hub {
     }
 
     fn happened(&mut self, event: StreamEvent) {
+        if let Some(news) = &mut self.news
+            && let StreamEvent::Published { name, resumed: false } | StreamEvent::Ended { name } = &event
+        {
+            news.push(name.clone());
+        }
         if self.observed {
             self.outputs.push_back(Output::Event(event));
         }
     }
 
-    /// Somebody watches the stream, or waits for it.
-    fn watched(&mut self, stream_id: streams::StreamId) {
+    /// Somebody watches the stream, or waits for it. Whom the operator sends it to does not.
+    fn watched(&mut self, stream_id: streams::StreamId, by: ConnectionId) {
+        if self.look(by).is_none_or(|connection| connection.trusted) {
+            return;
+        }
         let Some(stream) = self.streams.get(stream_id) else { return };
         if !std::mem::replace(&mut stream.watched, true) {
             let name = stream.name.clone();

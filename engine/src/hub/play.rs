@@ -91,7 +91,7 @@ impl Hub {
         if live {
             self.begin(id, stream_id, awaited, now);
         } else if willing {
-            self.watched(stream_id);
+            self.watched(stream_id, id);
         }
     }
 
@@ -160,7 +160,7 @@ impl Hub {
         let Some(connection) = self.connection(id) else { return };
         connection.role = Role::Viewing { stream: stream_id, form, viewer, leaving: Leaving::No };
         self.stats.plays += 1;
-        self.watched(stream_id);
+        self.watched(stream_id, id);
         self.answer(id, Answer::Playing, now);
     }
 
@@ -222,10 +222,19 @@ impl Hub {
         if let Some(index) = stream.viewers.iter().position(|viewer| *viewer == id) {
             stream.viewers.swap_remove(index);
         }
-        if !stream.viewers.is_empty() {
+        // As a rule the first that is looked at watches.
+        let viewers = &self.connections;
+        let watches = |viewer: &ConnectionId| {
+            let found = viewers.get(viewer.slot as usize).and_then(Option::as_deref);
+            found.is_some_and(|found| found.id == *viewer && !found.trusted)
+        };
+        let (any, watched) = (!stream.viewers.is_empty(), stream.viewers.iter().any(watches));
+        if !watched {
+            self.unwatched(stream_id);
+        }
+        if any {
             return;
         }
-        self.unwatched(stream_id);
         let Some(stream) = self.streams.get(stream_id) else { return };
         if stream.ended {
             return self.streams.sweep(stream_id);

@@ -112,7 +112,7 @@ impl Stream {
     }
 
     /// True when it is live and this core owns it.
-    fn is_live_here(&self) -> bool {
+    pub fn is_live_here(&self) -> bool {
         matches!(self.source, Source::Owned(_)) && self.is_live()
     }
 

@@ -4,12 +4,14 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
-use super::{ConnectionId, Hub, Input, Output};
+use super::{ConnectionId, Hub, Input, Lost, Output};
 use crate::{
+    access::{Action, Authenticator, Request, Verdict},
     codec::{Codec, Parameters, samples},
     error::Error,
     media::{Frame, Payload, StreamName, TrackId},
     message::CoreId,
+    observe::StreamEvent,
     session::{self, Answer, Event, Form, Opening, Session, Wire},
     settings::Settings,
     time::{MediaTime, Now},
@@ -284,4 +286,74 @@ fn what_nobody_publishes_is_not_described() {
     let (told, after) = room.told(room.now).expect("it is told");
     assert_eq!((&told[..], after), (&b"no"[..], Duration::from_secs(1)));
     room.hub.audit().unwrap();
+}
+
+#[test]
+fn whom_the_operator_sends_a_stream_to_needs_no_leave_and_is_nobody_who_watches() {
+    /// Lets nobody play.
+    struct Strict;
+    impl Authenticator for Strict {
+        fn allows(&self, request: &Request<'_>) -> Verdict {
+            if request.action == Action::Publish || request.query == "key" {
+                Verdict::Allowed
+            } else {
+                Verdict::Refused
+            }
+        }
+    }
+    let settings = Settings { access: Arc::new(Strict), ..Settings::default() };
+    let mut room = Room { hub: Hub::new(CoreId(0), 1, Arc::new(settings)), now: Now(1_000_000_000) };
+    room.hub.observe();
+    assert!(room.hub.take_news().is_empty());
+    let name = StreamName::new("live", "cam").unwrap();
+    let publisher = room.peer(0);
+    room.say(publisher, b"publish");
+    room.say(publisher, &[1]);
+    assert_eq!(room.hub.take_news(), std::slice::from_ref(&name));
+    assert!(room.hub.is_live_here(&name) && room.hub.live().eq([&name]));
+    // A stranger is refused; the target is not.
+    let stranger = room.peer(1);
+    room.say(stranger, b"watch");
+    let target = room.peer(2);
+    room.hub.trust(target);
+    room.say(target, b"watch");
+    let mut told = Vec::new();
+    while let Some(output) = room.hub.poll(room.now) {
+        match output {
+            Output::Send { connection, bytes } => {
+                told.push((connection.slot, bytes.clone()));
+                let result = Ok(bytes.len());
+                room.hub.handle(Input::Sent { connection, result }, room.now);
+            }
+            Output::Event(event) => {
+                assert!(!matches!(event, StreamEvent::FirstViewer { .. }), "nobody watches");
+            }
+            _ => {}
+        }
+    }
+    assert!(told.contains(&(1, Bytes::from_static(b"no"))), "{told:?}");
+    assert!(told.contains(&(2, Bytes::from_static(b"head"))), "{told:?}");
+    room.hub.handle(Input::Drain, room.now);
+    assert_eq!(room.hub.take_news(), [name]);
+}
+
+#[test]
+fn the_last_who_watches_goes_though_a_target_is_still_sent_to() {
+    let mut room = room();
+    room.hub.observe();
+    let target = room.peer(10);
+    room.hub.trust(target);
+    room.say(target, b"watch");
+    let mut said = Vec::new();
+    for slot in 1..10 {
+        let connection = ConnectionId { slot, generation: 0 };
+        room.hub.handle(Input::Closed { connection, how: Lost::Eof }, room.now);
+        while let Some(output) = room.hub.poll(room.now) {
+            if let Output::Event(StreamEvent::LastViewer { .. }) = output {
+                said.push(slot);
+            }
+        }
+    }
+    assert_eq!(said, [9]);
+    assert_eq!(room.hub.streams()[0].viewers, 1, "it is a viewer all the same");
 }

@@ -1,9 +1,15 @@
-//! MPEG-TS in datagrams that nobody announces, as broadcast gear and encoders send it: plain, or inside RTP (RFC 2250, 2).
+//! MPEG-TS in datagrams that nobody announces, as broadcast gear and encoders send and take it: plain, or inside RTP (RFC 2250, 2).
 //!
 //! Which stream it is, the operator says: an [`Intake`] is the address that it is sent to, and a [`Session`] is its conversation,
 //! in which only the other side speaks. Whoever sends is heard; a source may be demanded, and for a multicast group the kernel
 //! is asked for that one alone.
+//!
+//! The other way an [`Outlet`] is where a stream of here is sent to, a [`Sender`] the conversation in which nobody answers, and an
+//! [`Outflow`] the pace and the form of what goes.
 
+mod outflow;
+mod outlet;
+mod sender;
 mod session;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +19,9 @@ use crate::{
     mpegts::{PACKET_BYTES, SYNC_BYTE},
 };
 
+pub use outflow::{Outflow, Portion};
+pub use outlet::Outlet;
+pub use sender::Sender;
 pub use session::Session;
 
 /// Where a transport stream comes in.
@@ -50,42 +59,17 @@ impl Intake {
     /// # Errors
     /// What is wrong with it; `at` counts from the beginning of `url`.
     pub fn parse(url: &str) -> Result<Self, Error> {
-        let (wrapped, rest) = match (url.strip_prefix("udp://"), url.strip_prefix("rtp://")) {
-            (Some(rest), _) => (false, rest),
-            (None, Some(rest)) => (true, rest),
-            (None, None) => return Err(Error::unsupported("udp:// or rtp:// is what can be pulled", 0)),
-        };
-        let at = (url.len() - rest.len()) as u64;
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let place = place.strip_suffix('/').unwrap_or(place);
-        let address: SocketAddr = place.strip_prefix('@').unwrap_or(place).parse().map_err(|_| {
-            Error::malformed("ADDRESS:PORT is wanted, the address as numbers ([...] of IPv6)", at)
-        })?;
-        if address.port() == 0 {
-            return Err(Error::malformed("a port other than 0 is wanted", at));
-        }
+        let read = read_url(url, "udp://, rtp:// or rtmp:// is what can be pulled")?;
+        let (address, wrapped) = (read.address, read.wrapped);
         let mut intake = Intake { address, wrapped, interface: None, source: None, program: None };
-        let mut at = (url.len() - query.len()) as u64;
-        for pair in query.split('&') {
-            if !pair.is_empty() {
-                intake.option(pair).map_err(|why| Error::malformed(why, at))?;
-            }
-            at += pair.len() as u64 + 1;
-        }
+        read.options(|name, value| intake.option(name, value))?;
         intake.check().map_err(|why| Error::malformed(why, 0))?;
         Ok(intake)
     }
 
-    fn option(&mut self, pair: &str) -> Result<(), &'static str> {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    fn option(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
         match name {
-            "interface" => {
-                let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
-                if value.is_empty() || value.len() > INTERFACE_BYTES_MAX || !value.bytes().all(legal) {
-                    return Err("interface= wants the name of one, as `ip link` shows it");
-                }
-                self.interface = Some(value.to_owned());
-            }
+            "interface" => self.interface = Some(interface_of(value)?),
             "source" => self.source = Some(value.parse().map_err(|_| "source= wants an address")?),
             "program" => {
                 let number = value.parse().ok().filter(|number| *number > 0);
@@ -112,6 +96,58 @@ impl Intake {
     pub fn is_multicast(&self) -> bool {
         self.address.ip().is_multicast()
     }
+}
+
+/// A URL of datagrams, taken apart.
+struct Url<'a> {
+    wrapped: bool,
+    address: SocketAddr,
+    query: &'a str,
+    /// Where the query begins.
+    at: u64,
+}
+
+/// Takes `udp://ADDRESS:PORT?QUERY` or `rtp://...` apart; `wanted` says what else is refused for.
+fn read_url<'a>(url: &'a str, wanted: &'static str) -> Result<Url<'a>, Error> {
+    let (wrapped, rest) = match (url.strip_prefix("udp://"), url.strip_prefix("rtp://")) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => return Err(Error::unsupported(wanted, 0)),
+    };
+    let at = (url.len() - rest.len()) as u64;
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let place = place.strip_suffix('/').unwrap_or(place);
+    let address: SocketAddr = place.strip_prefix('@').unwrap_or(place).parse().map_err(|_| {
+        Error::malformed("ADDRESS:PORT is wanted, the address as numbers ([...] of IPv6)", at)
+    })?;
+    if address.port() == 0 {
+        return Err(Error::malformed("a port other than 0 is wanted", at));
+    }
+    Ok(Url { wrapped, address, query, at: (url.len() - query.len()) as u64 })
+}
+
+impl Url<'_> {
+    /// Hands out each `name=value` of the query.
+    fn options(&self, mut option: impl FnMut(&str, &str) -> Result<(), &'static str>) -> Result<(), Error> {
+        let mut at = self.at;
+        for pair in self.query.split('&') {
+            if !pair.is_empty() {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                option(name, value).map_err(|why| Error::malformed(why, at))?;
+            }
+            at += pair.len() as u64 + 1;
+        }
+        Ok(())
+    }
+}
+
+/// The name of an interface, if it can be one.
+fn interface_of(value: &str) -> Result<String, &'static str> {
+    let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    if value.is_empty() || value.len() > INTERFACE_BYTES_MAX || !value.bytes().all(legal) {
+        return Err("interface= wants the name of one, as `ip link` shows it");
+    }
+    Ok(value.to_owned())
 }
 
 /// What a datagram holds: whole packets of a transport stream, as they are or inside RTP.

@@ -95,6 +95,18 @@ impl DatagramSocket {
 }
 
 impl Peer {
+    fn new(shared: Rc<Shared>, address: SocketAddr) -> Peer {
+        Peer {
+            address,
+            raw: RawAddress::for_socket(&address, &shared.bound),
+            shared,
+            header: empty_header(),
+            part: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
+            most: 0,
+            done: 0,
+        }
+    }
+
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.shared.socket.as_fd()
     }
@@ -193,16 +205,18 @@ impl Ring {
         let Some(held) = found.and_then(|key| self.datagrams.get(key)) else {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "its socket receives no more"));
         };
-        let peer = Peer {
-            shared: held.shared.clone(),
-            address,
-            raw: RawAddress::for_socket(&address, &held.shared.bound),
-            header: empty_header(),
-            part: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
-            most: 0,
-            done: 0,
-        };
-        self.insert_peer(Box::new(peer))
+        let shared = held.shared.clone();
+        self.insert_peer(Box::new(Peer::new(shared, address)))
+    }
+
+    /// Takes a socket that nothing is received from, and gives the one address that it sends to a place in the table of sockets:
+    /// it is sent to by [`send_datagrams`](Self::send_datagrams), and closing it closes the socket.
+    ///
+    /// # Errors
+    /// The table is full, or the kernel does not say what the socket is bound to.
+    pub fn add_outlet(&mut self, socket: UdpSocket, address: SocketAddr) -> io::Result<SocketId> {
+        let bound = socket.local_addr()?;
+        self.insert_peer(Box::new(Peer::new(Rc::new(Shared { socket, bound }), address)))
     }
 
     /// Sends one datagram to whoever has no place here, by the socket with this token. It is gone or lost when this returns: such

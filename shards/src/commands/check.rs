@@ -41,9 +41,10 @@ pub fn report(config: &Config) -> String {
     if let Some(address) = config.control_door() {
         line("door", format!("control on tcp {address}"));
     }
-    for (name, source) in &config.streams {
+    for (name, source) in config.streams.iter().filter(|(_, source)| source.is_sent_here()) {
         line("takes in", format!("{name} from {}", source.pull));
     }
+    config.relay_lines().into_iter().for_each(|(verb, text)| line(verb, text));
     if config.tls.is_set() {
         let Tls { certificate, key } = &config.tls;
         line("tls", format!("certificate {}, key {}", certificate.display(), key.display()));
@@ -154,6 +155,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::config::Source;
 
     #[test]
     fn the_report_names_every_door_and_who_may_use_it() {
@@ -187,6 +189,34 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn the_report_says_what_is_pushed_and_pulled_and_keeps_what_may_be_secret() {
+        let mut config = Config::default();
+        let source = |pull: &str, push: &[&str]| {
+            let mut source = Source { pull: pull.into(), ..Source::default() };
+            source.push = push.iter().map(|url| (*url).to_owned()).collect();
+            source
+        };
+        let targets = ["udp://239.1.1.1:5000", "rtmp://a.example/live2/secret"];
+        config.streams.insert("live/cam".into(), source("rtmp://b.example/live/cam?key=secret", &targets));
+        config.streams.insert("live/news".into(), source("udp://127.0.0.1:5000", &[]));
+        config.apps.insert("live".into(), config.stream.clone());
+        config.apps.insert("talk".into(), config.stream.clone());
+        config.apps.get_mut("talk").unwrap().push = vec!["rtmp://c.example/talk/{stream}".into()];
+        let text = report(&config);
+        for part in [
+            "takes in   live/news from udp://127.0.0.1:5000",
+            "pulls      live/cam from rtmp://b.example/live",
+            "pushes     live/cam to udp://239.1.1.1:5000",
+            "pushes     live/cam to rtmp://a.example/live2",
+            "pushes     each stream of talk to rtmp://c.example/talk",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(text.matches("pushes").count(), 3, "{text}");
+        assert!(!text.contains("secret"), "{text}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use shardcast_engine::{
     udp::Intake,
 };
 
-use super::{Config, Passphrase, Stream, Tls, units::show_duration};
+use super::{Config, Passphrase, Stream, Tls, relays, units::show_duration};
 use crate::{
     node::{SHARDS_MAX, meet},
     tls::certificate::Part,
@@ -88,6 +88,7 @@ pub fn check(config: &Config, host: Option<Host<'_>>) -> Vec<Breach> {
         format!("at most \"{}\"", show_duration(SRT_LATENCY_MAX))
     });
     check_streams(config, &mut breaches);
+    relays::check(config, &mut breaches);
     breaches.unless(!config.record.dir.as_os_str().is_empty(), "record.dir", || "needs a directory".into());
     breaches.0
 }
@@ -122,8 +123,9 @@ fn check_streams(config: &Config, breaches: &mut Breaches) {
         }
         check_passphrase(&format!("{key}.passphrase"), &source.passphrase, breaches);
         let key = format!("{key}.pull");
-        // A stream may be named for the sake of its passphrase alone.
-        if source.pull.is_empty() && !source.passphrase.0.is_empty() {
+        // A stream may be named for the sake of where it goes, or of its passphrase.
+        let named = !source.push.is_empty() || !source.passphrase.0.is_empty();
+        if source.is_rtmp() || source.pull.is_empty() && named {
             continue;
         }
         let intake = match Intake::parse(&source.pull) {
@@ -154,10 +156,10 @@ fn check_streams(config: &Config, breaches: &mut Breaches) {
 }
 
 #[derive(Default)]
-struct Breaches(Vec<Breach>);
+pub(super) struct Breaches(Vec<Breach>);
 
 impl Breaches {
-    fn unless(&mut self, holds: bool, key: &str, why: impl FnOnce() -> String) {
+    pub(super) fn unless(&mut self, holds: bool, key: &str, why: impl FnOnce() -> String) {
         if !holds {
             self.0.push(Breach { key: key.to_owned(), why: format!("{key}: {}", why()) });
         }

@@ -1,8 +1,10 @@
 //! What a reload may change while the node runs, and what waits for a restart.
 
+use std::collections::BTreeMap;
+
 use toml::Table;
 
-use super::Config;
+use super::{Config, Source};
 
 /// Keys that follow a reload, with everything below them. The others decide what was bound, pinned and allocated at
 /// the start.
@@ -23,7 +25,10 @@ impl Changes {
         let mut keys = Vec::new();
         compare(&table(running), &table(read), "", &mut keys);
         let (now, restart) = keys.into_iter().partition(|key: &String| {
-            let table = key.split_once('.').map_or(key.as_str(), |(first, _)| first);
+            let (table, rest) = key.split_once('.').unwrap_or((key, ""));
+            if table == "streams" {
+                return pushes_alone(rest, running, read);
+            }
             RELOADABLE.contains(&table) && (table != "tls" || running.keeps_doors(read))
         });
         Changes { now, restart }
@@ -43,14 +48,38 @@ impl Config {
             apps: read.apps.clone(),
             auth: read.auth.clone(),
             log: read.log.clone(),
+            streams: self.with_pushes_of(read),
             tls: if self.keeps_doors(read) { read.tls.clone() } else { self.tls.clone() },
             ..self.clone()
         }
     }
 
+    /// The streams that run, with the pushes that were read. Where a stream comes from waits for a restart, and with it a stream that
+    /// is new and comes from somewhere, or is gone and came from somewhere.
+    fn with_pushes_of(&self, read: &Config) -> BTreeMap<String, Source> {
+        let mut streams = self.streams.clone();
+        streams.retain(|name, running| !running.pull.is_empty() || read.streams.contains_key(name));
+        for (name, source) in &read.streams {
+            match streams.get_mut(name) {
+                Some(running) => running.push.clone_from(&source.push),
+                None if source.pull.is_empty() => drop(streams.insert(name.clone(), source.clone())),
+                None => {}
+            }
+        }
+        streams
+    }
+
     /// True when both have a certificate, or neither: which of the doors speak TLS was decided at the start.
     fn keeps_doors(&self, read: &Config) -> bool {
         self.tls.is_set() == read.tls.is_set()
+    }
+}
+
+/// Whether what has changed of `[streams]`, a key of one or a whole one, is where it is pushed to and nothing else.
+fn pushes_alone(changed: &str, running: &Config, read: &Config) -> bool {
+    match (running.streams.get(changed), read.streams.get(changed)) {
+        (Some(source), None) | (None, Some(source)) => source.pull.is_empty(),
+        _ => changed.ends_with(".push"),
     }
 }
 
@@ -104,6 +133,38 @@ mod tests {
         assert_eq!(Changes::between(&secure, &renewed).now, ["tls.certificate"]);
         assert_eq!(secure.reloaded(&renewed), renewed);
         assert_eq!(Changes::between(&renewed, &plain).restart, ["tls.certificate"]);
+    }
+
+    #[test]
+    fn what_is_pushed_changes_now_and_where_a_stream_comes_from_at_the_next_start() {
+        let source = |pull: &str, push: &[&str]| {
+            let mut source = Source { pull: pull.into(), ..Source::default() };
+            source.push = push.iter().map(|url| (*url).to_owned()).collect();
+            source
+        };
+        let (here, there) = ("udp://127.0.0.1:5000", "udp://127.0.0.1:6000");
+        let mut running = Config::default();
+        running.streams.insert("live/a".into(), source(here, &[]));
+        running.streams.insert("live/b.push".into(), source("", &[there]));
+        running.streams.insert("live/c".into(), source(there, &[]));
+        let mut read = Config::default();
+        read.stream.push.push("rtmp://a.example/live/{stream}".into());
+        read.streams.insert("live/a".into(), source("", &[there]));
+        read.streams.insert("live/d".into(), source("", &[there]));
+        read.streams.insert("live/e.push".into(), source(here, &[there]));
+        let changes = Changes::between(&running, &read);
+        assert_eq!(
+            changes.now,
+            ["stream.push", "streams.live/a.push", "streams.live/d", "streams.live/b.push"],
+            "{changes:?}"
+        );
+        assert_eq!(changes.restart, ["streams.live/a.pull", "streams.live/e.push", "streams.live/c"]);
+        let reloaded = running.reloaded(&read);
+        let again = Changes::between(&reloaded, &read);
+        assert!(again.now.is_empty() && again.restart == changes.restart, "{again:?}");
+        let relays = reloaded.relays();
+        assert_eq!((relays.default.len(), relays.streams.len()), (1, 2));
+        assert_eq!(reloaded.intakes(), running.intakes());
     }
 
     #[test]

@@ -51,6 +51,7 @@ fn the_apps_of_the_example_are_legal_once_they_are_uncommented() {
     assert_eq!(document.check(), []);
     let live = document.config.stream_of("live");
     assert!(live.record && live.takeover && live.flush == Duration::from_millis(100));
+    assert_eq!(document.config.relays().apps["live"].len(), 1);
     assert!(!document.config.stream_of("other").takeover);
 }
 
@@ -64,6 +65,7 @@ fn the_streams_of_the_example_are_legal_once_they_are_uncommented() {
     let [(name, intake)] = &document.config.intakes()[..] else { panic!("there is one") };
     assert_eq!((name.as_str(), intake.address), ("live/news", "239.1.1.1:5000".parse().unwrap()));
     assert!(intake.interface.is_some() && intake.source.is_some() && intake.program.is_some());
+    assert_eq!(document.config.relays().streams[name].len(), 2);
 }
 
 #[test]
@@ -79,7 +81,7 @@ fn what_is_sent_here_unasked_is_taken_from_this_machine_or_from_whom_the_operato
         assert_eq!(refusal(&format!("allow_anonymous = true\n{}", of("live/a", pull))), "");
     }
     let why = refusal(&of("live/a", "http://camera/"));
-    assert!(why.contains("udp:// or rtp://"), "{why}");
+    assert!(why.contains("udp://, rtp:// or rtmp://"), "{why}");
     let why = refusal(&of("live/a/b", "udp://127.0.0.1:5000"));
     assert!(why.starts_with("test.toml:1: streams.live/a/b: "), "{why}");
     let why = refusal("[streams.\"live/a\"]\n");
@@ -89,6 +91,65 @@ fn what_is_sent_here_unasked_is_taken_from_this_machine_or_from_whom_the_operato
     assert!(why.contains("127.0.0.1:5000 is what live/a takes already"), "{why}");
     let group = "udp://239.1.1.1:5000?source=10.0.0.7";
     assert_eq!(refusal(&twice(group, &format!("{group}&program=2"))), "", "each has its copy");
+}
+
+#[test]
+fn what_is_pushed_where_nothing_could_arrive_or_what_would_come_back_is_refused_with_its_line() {
+    let push = |name: &str, url: &str| format!("[streams.\"{name}\"]\npush = [\"{url}\"]\n");
+    for url in ["udp://10.0.0.7:5000", "rtp://239.1.1.1:5000?interface=lo&ttl=3", "rtmp://a.example/app/key"]
+    {
+        assert_eq!(refusal(&push("live/a", url)), "", "{url}");
+    }
+    for (url, hint) in [
+        ("srt://10.0.0.7:5000", "udp://, rtp:// or rtmp://"),
+        ("udp://0.0.0.0:5000", "nobody has this address"),
+        ("rtmp://a.example/app", "at character 17"),
+        ("rtmp://127.0.0.1/live/a?key=x", "is this server"),
+        ("rtmp://localhost:1935/{app}/{stream}", "is this server"),
+    ] {
+        let why = refusal(&push("live/a", url));
+        assert!(why.starts_with("test.toml:2: streams.live/a.push: ") && why.contains(hint), "{url}: {why}");
+    }
+    assert_eq!(refusal(&push("live/a", "rtmp://127.0.0.1/live/b")), "", "another stream");
+    assert_eq!(refusal(&push("live/a", "rtmp://127.0.0.1:1999/live/a")), "", "another server");
+    let why = refusal("[streams.\"live/a\"]\npull = \"rtmp://127.0.0.1/live/a\"\n");
+    assert!(why.starts_with("test.toml:2: streams.live/a.pull: ") && why.contains("is this server"), "{why}");
+    let why = refusal("[streams.\"live/a\"]\npull = \"rtmp://host\"\n");
+    assert!(
+        why.starts_with("test.toml:2: streams.live/a.pull: ") && why.contains("at character 11"),
+        "{why}"
+    );
+    assert_eq!(refusal("[streams.\"live/a\"]\npull = \"rtmp://host/live/a\"\n"), "");
+    let circle = format!("{}pull = \"udp://127.0.0.1:5000\"\n", push("live/a", "udp://127.0.0.1:5000"));
+    assert!(refusal(&circle).contains("comes in here again"), "{}", refusal(&circle));
+    let two = push("live/a", "udp://127.0.0.1:5000") + &push("live/b", "rtp://127.0.0.1:5000");
+    assert!(refusal(&two).contains("127.0.0.1:5000 is what live/a is sent to already"), "{}", refusal(&two));
+    let many: Vec<String> = (1..=17).map(|port| format!("\"udp://127.0.0.1:{port}\"")).collect();
+    let why = refusal(&format!("[streams.\"live/a\"]\npush = [{}]\n", many.join(", ")));
+    assert!(why.starts_with("test.toml:2: ") && why.contains("16 targets at most"), "{why}");
+}
+
+#[test]
+fn what_the_streams_of_an_app_are_pushed_to_tells_them_apart_and_is_another_server() {
+    for (table, app) in [("stream", false), ("apps.live", true)] {
+        let push = |url: &str| format!("[{table}]\npush = [\"{url}\"]\n");
+        assert_eq!(refusal(&push("rtmp://a.example/{app}/{stream}?key=x")), "");
+        for (url, hint) in [
+            ("udp://10.0.0.7:5000", "write {stream}"),
+            ("rtmp://a.example/live/cam", "write {stream}"),
+            ("rtmp://a.example/live/cam?name={stream}", "write {stream}"),
+            ("rtmp://a.example/{stream}/{name}", "{app} and {stream} are known"),
+            ("rtmp://127.0.0.1/copies/{stream}", "without end"),
+        ] {
+            let why = refusal(&push(url));
+            assert!(why.starts_with(&format!("test.toml:2: {table}.push: ")), "{url}: {why}");
+            assert!(why.contains(hint) && why.lines().count() == 1, "{url}: {why}");
+        }
+        let config = read(&push("rtmp://a.example/{app}/{stream}")).unwrap().config;
+        let settings = config.settings();
+        let of = |name: &str| settings.relays.pushes_of(&StreamName::parse(name).unwrap()).len();
+        assert_eq!((of("live/cam"), of("talk/cam")), (1, usize::from(!app)));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use shardcast_engine::{
     media::StreamName,
     message::CoreId,
     settings::Settings,
-    stats::{DoorStats, ShardStats, StreamStats},
+    stats::{DoorStats, RelayStats, ShardStats, StreamStats},
 };
 use shardcast_io::lane::{self, Doorbell, Receiver, Sender};
 use tokio::sync::{mpsc, oneshot};
@@ -46,6 +46,8 @@ pub struct Report {
     pub profile: LoopStats,
     /// Its doors.
     pub doors: Vec<DoorStats>,
+    /// What it pushes and pulls.
+    pub relays: Vec<RelayStats>,
     /// Its lanes with every other core.
     pub lanes: Vec<LaneDepth>,
     /// The streams that it owns or has viewers of.

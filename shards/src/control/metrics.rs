@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use shardcast_engine::{
     codec::{Parameters, Shape},
-    stats::{DoorStats, Histogram, Kind, StreamStats},
+    stats::{DoorStats, Histogram, Kind, RelayStats, StreamStats},
 };
 
 use super::link::{Phase, Report, Snapshot};
@@ -34,6 +34,7 @@ pub fn expose(snapshot: &Snapshot, phase: Phase, log_lines_lost: u64) -> String 
     expose_lanes(snapshot, &mut page);
     expose_doors(snapshot, &mut page);
     expose_streams(snapshot.streams().values(), &mut page);
+    expose_relays(snapshot, &mut page);
     page.text
 }
 
@@ -180,6 +181,38 @@ fn expose_doors(snapshot: &Snapshot, page: &mut Page) {
     }
 }
 
+fn expose_relays(snapshot: &Snapshot, page: &mut Page) {
+    type Number = fn(&RelayStats) -> u64;
+    let families: [(&str, &str, &str, Number); 3] = [
+        (
+            "shardcast_relay_connected",
+            "gauge",
+            "1 while a push or a pull has its connection; over UDP, while it sends.",
+            |relay| relay.connected.into(),
+        ),
+        ("shardcast_relay_bytes_total", "counter", "Bytes that were pushed, or pulled.", |relay| relay.bytes),
+        (
+            "shardcast_relay_failures_total",
+            "counter",
+            "How often a push or a pull was refused, was not reached or was lost.",
+            |relay| relay.failures,
+        ),
+    ];
+    let relays = || snapshot.reports.iter().flatten().flat_map(|report| &report.relays);
+    for (name, kind, help, number) in families {
+        page.family(name, kind, help);
+        for relay in relays() {
+            let labels = [
+                ("stream", relay.name.as_str()),
+                ("way", relay.way),
+                ("number", &relay.number.to_string()),
+                ("url", &relay.url),
+            ];
+            page.sample(name, &labels, number(relay));
+        }
+    }
+}
+
 fn expose_streams<'a>(streams: impl Iterator<Item = &'a StreamStats> + Clone, page: &mut Page) {
     page.family("shardcast_stream_published", "gauge", "1 while the stream has its publisher.");
     for stream in streams.clone() {
@@ -293,6 +326,15 @@ mod tests {
             StreamStats { published: false, viewers: 4, bytes: 0, tracks: vec![], ..stream.clone() };
         let stats = ShardStats { viewers: 3, sent_bytes: 7, errors_malformed: 2, ..ShardStats::default() };
         let door = DoorStats { name: "rtmp", connections: 5, accepted: 9, refused: 4, datagrams_lost: 3 };
+        let relay = RelayStats {
+            name: StreamName::parse("live/cam").unwrap(),
+            way: "push",
+            number: 1,
+            url: "udp://127.0.0.1:5000".to_owned(),
+            connected: true,
+            bytes: 8,
+            failures: 2,
+        };
         let other = ShardStats { viewers: 4, sleeps_bell: 6, ..ShardStats::default() };
         let mut profile = LoopStats::default();
         for busy in [40, 60, 600, 300_000] {
@@ -308,6 +350,7 @@ mod tests {
                     stats,
                     profile,
                     doors: vec![door],
+                    relays: vec![relay],
                     lanes: vec![lane(1, 2, 9)],
                     streams: vec![stream],
                 }),
@@ -352,6 +395,8 @@ mod tests {
             "shardcast_door_refused_total{shard=\"0\",door=\"rtmp\"} 4",
             "# TYPE shardcast_sent_bytes_total counter",
             "shardcast_stream_viewers{stream=\"live/cam\"} 7",
+            "shardcast_relay_connected{stream=\"live/cam\",way=\"push\",number=\"1\",url=\"udp://127.0.0.1:5000\"} 1",
+            "shardcast_relay_failures_total{stream=\"live/cam\",way=\"push\",number=\"1\",url=\"udp://127.0.0.1:5000\"} 2",
             "shardcast_stream_bytes_total{stream=\"live/cam\"} 1000",
             "shardcast_stream_track_info{stream=\"live/cam\",track=\"0\",codec=\"avc1.640028\",shape=\"1920x1080\"} 1",
         ] {

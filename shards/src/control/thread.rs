@@ -179,6 +179,9 @@ pub fn announce(log: &Log, document: &Document, file: Option<&Path>) {
         let line = LogLine::info("listening").detail(format!("{}, for {name}", intake.address));
         log.write(LogLine { protocol: Some("udp"), ..line });
     }
+    for (verb, text) in config.relay_lines() {
+        log.write(LogLine::info(verb).detail(text));
+    }
     if config.tls.is_set() {
         log.write(match ktls::refusal() {
             None => LogLine::info("the kernel seals what TLS 1.3 sends"),

@@ -26,7 +26,7 @@ use shardcast_io::{
 
 #[cfg(feature = "http")]
 use super::trunks::Speech;
-use super::{Shard, datagrams::Datagrams};
+use super::{Shard, datagrams::Datagrams, relays::RELAY};
 use crate::tls::Seal;
 
 /// How long accepting rests after it failed for want of descriptors.
@@ -79,6 +79,8 @@ pub(super) enum Receives {
     Lent,
     /// By the socket of its door, which receives the datagrams of all its peers.
     Shared,
+    /// It is a target of datagrams, and has a socket of its own that is only sent by.
+    Nothing,
 }
 
 /// What the hub knows of a connection.
@@ -90,6 +92,13 @@ pub(super) enum Stage {
     Quieting,
     /// The hub has forgotten it; it may still read the last word.
     Lingering,
+}
+
+impl Peer {
+    /// The hub has forgotten it.
+    pub(super) fn is_lingering(&self) -> bool {
+        self.stage == Stage::Lingering
+    }
 }
 
 impl Door {
@@ -231,6 +240,28 @@ impl Shard {
         }
     }
 
+    /// The kernel has taken what a connection was sent, or will take no more.
+    pub(super) fn sent(&mut self, socket: SocketId, result: io::Result<usize>, now: Now) {
+        if let Ok(bytes) = result {
+            self.profile.send_bytes.record(bytes as u64);
+        }
+        let connection = connection_of(socket);
+        match self.peer(connection).map(|peer| (peer.door, &mut peer.seal)) {
+            Some((RELAY, _)) => return self.relay_sent(socket, result, now),
+            Some((_, Seal::Channel(_))) => return self.sealed_sent(socket, result, now),
+            Some((_, Seal::Kernel(kernel))) => {
+                if result.as_ref().is_ok_and(|bytes| !kernel.sent(*bytes)) {
+                    return self.lost(connection, Lost::Failed("its keys are used up"), now);
+                }
+            }
+            Some((_, Seal::Nobody)) | None => {}
+        }
+        let result = result.map_err(|error| Lost::Failed(word_for(&error)));
+        if self.peer(connection).is_some_and(|peer| peer.stage != Stage::Lingering) {
+            self.gone(connection, result, now);
+        }
+    }
+
     /// The hub has forgotten the connection.
     pub(super) fn close(&mut self, connection: ConnectionId, now: Now) {
         #[cfg(feature = "http")]
@@ -241,6 +272,7 @@ impl Shard {
             Some(Speech::One | Speech::Unknown { .. }) => {}
         }
         self.part(connection, now);
+        self.relay_closed(connection, now);
     }
 
     /// Nobody has anything more for the connection. The peer may read what was sent, but not for long.

@@ -289,3 +289,21 @@ fn a_full_table_takes_no_peer() {
     ring.add_peer(TOKEN, peer).unwrap();
     assert!(ring.add_peer(TOKEN, peer).is_err());
 }
+
+#[test]
+fn an_outlet_sends_by_a_socket_of_its_own_which_goes_with_it() {
+    let mut ring = Ring::new(&small()).unwrap();
+    let receiver = UdpSocket::bind(loopback()).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let address = receiver.local_addr().unwrap();
+    let id = ring.add_outlet(udp::open_sender(address, None, None).unwrap(), address).unwrap();
+    assert!(!ring.is_receiving(id) && ring.peer_address(id) == Some(address));
+    ring.send_datagrams(id, pattern(250, 5).into(), 100);
+    assert!(matches!(wait(&mut ring), Completion::Sent { socket, result: Ok(250) } if socket == id));
+    let mut buffer = [0; 200];
+    for length in [100, 100, 50] {
+        assert_eq!(receiver.recv(&mut buffer).unwrap(), length);
+    }
+    ring.close(id);
+    assert_eq!(ring.sockets(), 0);
+}

@@ -1,0 +1,165 @@
+//! What is pushed and pulled, as the config says it, and what of that could never work.
+
+use std::net::{IpAddr, SocketAddr};
+
+use shardcast_engine::{
+    limits::PUSHES_PER_STREAM_MAX,
+    media::StreamName,
+    relay::{Relays, Remote, Target},
+    udp::Intake,
+};
+
+use super::{Config, Source, check::Breaches};
+use crate::node::meet;
+
+/// How the URL of a stream begins that is pulled by RTMP.
+const RTMP: &str = "rtmp://";
+
+impl Source {
+    /// It comes from another server by RTMP.
+    pub(super) fn is_rtmp(&self) -> bool {
+        self.pull.starts_with(RTMP)
+    }
+
+    /// It is sent to this node unasked.
+    pub(crate) fn is_sent_here(&self) -> bool {
+        Intake::parse(&self.pull).is_ok()
+    }
+}
+
+impl Config {
+    /// What is pushed and pulled. What [`check`](super::check) finds wrong is left out.
+    pub fn relays(&self) -> Relays {
+        let targets =
+            |urls: &[String]| urls.iter().filter_map(|url| Target::parse(url).ok()).collect::<Vec<_>>();
+        let mut relays = Relays { default: targets(&self.stream.push), ..Relays::default() };
+        relays.apps = self.apps.iter().map(|(name, app)| (name.clone(), targets(&app.push))).collect();
+        for (name, source) in &self.streams {
+            let Ok(name) = StreamName::parse(name) else { continue };
+            if !source.push.is_empty() {
+                relays.streams.insert(name.clone(), targets(&source.push));
+            }
+            if let Ok(remote) = Remote::parse(&source.pull) {
+                let remote = remote.for_stream(&name);
+                relays.pulls.insert(name, remote);
+            }
+        }
+        relays
+    }
+
+    /// What is pushed and pulled, for people: `pulls` or `pushes`, and what.
+    pub(crate) fn relay_lines(&self) -> Vec<(&'static str, String)> {
+        let relays = self.relays();
+        let pulls = relays.pulls.iter().map(|(name, remote)| ("pulls", format!("{name} from {remote}")));
+        let mut lines: Vec<_> = pulls.collect();
+        let mut push = |whose: &str, targets: &[Target]| {
+            lines.extend(targets.iter().map(|target| ("pushes", format!("{whose} to {target}"))));
+        };
+        relays.streams.iter().for_each(|(name, targets)| push(name.as_str(), targets));
+        for (app, targets) in relays.apps.iter().filter(|(_, targets)| **targets != relays.default) {
+            push(&format!("each stream of {app}"), targets);
+        }
+        push("each stream", &relays.default);
+        lines
+    }
+
+    /// Whether this is certain to be the RTMP door of this node. A name may be, and is seen when it is reached.
+    fn is_own_door(&self, remote: &Remote) -> bool {
+        let loopback = remote.host == "localhost";
+        let address = remote.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        let (own, everywhere) = (self.bind.to_canonical(), self.bind.is_unspecified());
+        let here = loopback && (everywhere || own.is_loopback())
+            || address.is_some_and(|ip| ip == own || everywhere && ip.is_loopback());
+        here && self.rtmp.port != 0 && remote.port == self.rtmp.port
+    }
+}
+
+/// Looks at every push, and at pulls by RTMP.
+pub(super) fn check(config: &Config, breaches: &mut Breaches) {
+    let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+    for (table, name, push) in config.apps.iter().map(|(name, app)| (format!("apps.{name}"), name, &app.push))
+    {
+        // One that it has not said itself stands in [stream], and is told there.
+        if *push != config.stream.push {
+            check_app(&format!("{table}.push"), Some(name), push, config, breaches);
+        }
+    }
+    check_app("stream.push", None, &config.stream.push, config, breaches);
+    for (name, source) in &config.streams {
+        let Ok(name) = StreamName::parse(name) else { continue };
+        let key = format!("streams.{name}.push");
+        for url in &source.push {
+            let Some(target) = read(&key, url, breaches) else { continue };
+            match target.for_stream(&name) {
+                Target::Datagrams(outlet) => {
+                    let address = outlet.address;
+                    let intakes = config.intakes();
+                    let intake = intakes.iter().find(|(_, intake)| meet(intake.address, address));
+                    breaches.unless(intake.is_none(), &key, || {
+                        format!("{url:?}: what is sent there comes in here again")
+                    });
+                    match taken.iter().find(|(_, there)| *there == address) {
+                        Some((other, _)) => breaches
+                            .unless(false, &key, || format!("{address} is what {other} is sent to already")),
+                        None => taken.push((name.to_string(), address)),
+                    }
+                }
+                Target::Rtmp(remote) => check_loop(&key, &name, &remote, config, breaches),
+            }
+        }
+        let of_app = config.stream_of(name.app()).push.len();
+        breaches.unless(source.push.len() + of_app <= PUSHES_PER_STREAM_MAX, &key, || {
+            format!(
+                "a stream is pushed to {PUSHES_PER_STREAM_MAX} targets at most, those of its app among them"
+            )
+        });
+        if source.is_rtmp() {
+            let key = format!("streams.{name}.pull");
+            match Remote::parse(&source.pull) {
+                Ok(remote) => check_loop(&key, &name, &remote.for_stream(&name), config, breaches),
+                Err(error) => {
+                    breaches.unless(false, &key, || {
+                        format!("{:?}, at character {}: {}", source.pull, error.at, error.why)
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// What the streams of an app have in common must tell them apart.
+fn check_app(key: &str, app: Option<&str>, push: &[String], config: &Config, breaches: &mut Breaches) {
+    breaches.unless(push.len() <= PUSHES_PER_STREAM_MAX, key, || {
+        format!("a stream is pushed to {PUSHES_PER_STREAM_MAX} targets at most")
+    });
+    for url in push {
+        let Some(target) = read(key, url, breaches) else { continue };
+        breaches.unless(target.tells_streams_apart(), key, || {
+            format!(
+                "{url:?}: all streams would go to one place; write {{stream}} where the stream's name stands in the path of an \
+                 rtmp:// URL, or push single streams in [streams.\"APP/STREAM\"]"
+            )
+        });
+        if let Target::Rtmp(remote) = &target {
+            breaches.unless(!config.is_own_door(remote), key, || {
+                let whose = app.map_or_else(|| "streams".to_owned(), |app| format!("the streams of {app}"));
+                format!("{url:?} is this server: {whose} would make others without end")
+            });
+        }
+    }
+}
+
+fn check_loop(key: &str, name: &StreamName, remote: &Remote, config: &Config, breaches: &mut Breaches) {
+    let leads_back = config.is_own_door(remote) && remote.name().as_ref() == Some(name);
+    breaches.unless(!leads_back, key, || format!("{remote} is this server, and {name} this stream"));
+}
+
+fn read(key: &str, url: &str, breaches: &mut Breaches) -> Option<Target> {
+    match Target::parse(url) {
+        Ok(target) => Some(target),
+        Err(error) => {
+            breaches.unless(false, key, || format!("{url:?}, at character {}: {}", error.at, error.why));
+            None
+        }
+    }
+}
