@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::address::{self, RawAddress};
@@ -131,6 +131,28 @@ fn storage(address: &SocketAddr) -> libc::sockaddr_storage {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut storage).cast::<u8>(), bytes.len());
     }
     storage
+}
+
+/// A socket that speaks with one peer alone: the first address of a name for which there is a way. Nothing is sent yet.
+///
+/// # Errors
+/// The name is not known, or there is no way to where it leads.
+pub fn connect_first(name: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in name.to_socket_addrs()? {
+        let any: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let reached = UdpSocket::bind((any, 0)).and_then(|socket| {
+            socket.connect(address)?;
+            set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_BYTES)?;
+            Ok(socket)
+        });
+        match reached {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// Fails when another program has the address, even one that shares its port as we do: with SO_REUSEPORT the kernel would

@@ -10,10 +10,14 @@ use std::{
 };
 
 use crossbeam_queue::SegQueue;
-use shardcast_engine::limits::{RELAY_CONNECT_TIME_MAX, RELAY_CONNECTS_MAX};
+use shardcast_engine::{
+    limits::{RELAY_CONNECT_TIME_MAX, RELAY_CONNECTS_MAX},
+    protocol::Transport,
+};
 use shardcast_io::{
     lane::Doorbell,
     tcp::{self, SocketOptions},
+    udp,
 };
 
 use crate::node::UNSENT_BYTES_MAX;
@@ -42,14 +46,18 @@ impl Dialer {
         self.under_way >= RELAY_CONNECTS_MAX
     }
 
-    /// Reaches for a server. The answer carries `ticket`.
+    /// Reaches for a server, over TCP or, with a socket that hears and tells nobody else, over UDP. The answer carries `ticket`.
     ///
     /// # Errors
     /// There is no thread for it.
-    pub fn dial(&mut self, ticket: u64, host: &str, port: u16) -> io::Result<()> {
+    pub fn dial(&mut self, ticket: u64, host: &str, port: u16, over: Transport) -> io::Result<()> {
         let (bell, answers, host) = (self.bell.clone(), self.answers.clone(), host.to_owned());
         thread::Builder::new().name("dial".to_owned()).spawn(move || {
-            answers.push((ticket, connect(&host, port)));
+            let reached = match over {
+                Transport::Tcp => connect(&host, port),
+                Transport::Udp => udp::connect_first((&host[..], port)).map(OwnedFd::from),
+            };
+            answers.push((ticket, reached));
             bell.ring();
         })?;
         self.under_way += 1;

@@ -49,7 +49,7 @@ use self::{
     guests::next_look,
     harvest::{HARVEST_COMPLETIONS, Harvest, shortest_flush},
     intakes::Intakes,
-    relays::{RELAY, Relays},
+    relays::{OwnPorts, RELAY, Relays},
 };
 use crate::{
     control::link::{Port, Report, Request},
@@ -165,18 +165,17 @@ impl Shard {
         let ShardParts { mesh, doors, port, settings, recordings, notices, .. } = parts;
         let ShardParts { cores, demo, guests, secured, intakes, .. } = parts;
         let mut ring = Ring::new(&RingConfig::default())?;
-        let (mut rows, mut own_ports) = (Vec::new(), Vec::new());
+        let (mut rows, mut own_ports) = (Vec::new(), OwnPorts::default());
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
             let mut row = Door::new(protocol);
             row.speaks_tls = secured.as_ref().is_some_and(|secured| secured.doors.contains(&protocol.name));
             match listener {
                 Listener::Tcp(listener) => {
-                    if protocol.name == "rtmp" {
-                        own_ports.push(listener.local_addr()?.port());
-                    }
+                    own_ports.add(protocol.name, listener.local_addr()?.port());
                     ring.listen(listener, index as u64);
                 }
                 Listener::Udp(socket) => {
+                    own_ports.add(protocol.name, socket.local_addr()?.port());
                     ring.receive_datagrams(socket, index as u64)?;
                     row.datagrams = Some(Box::default());
                 }
@@ -647,15 +646,8 @@ impl Shard {
                     self.accept_failed(token as usize, &error, now);
                 }
             }
-            Completion::Datagram { token, datagram, lost } => match intakes::number_of(token) {
-                Some(number) => self.taken_in(number, &datagram, lost, now),
-                None => self.came(token as usize, &datagram, lost, now),
-            },
-            Completion::DatagramsStopped { token, error: Some(error) } => match intakes::number_of(token) {
-                Some(number) => self.intake_failed(number, &error, now),
-                None => self.accept_failed(token as usize, &error, now),
-            },
-            Completion::DatagramsStopped { error: None, .. } => {}
+            Completion::Datagram { token, datagram, lost } => self.datagram(token, &datagram, lost, now),
+            Completion::DatagramsStopped { token, error } => self.deaf(token, error.as_ref(), now),
             Completion::Received { socket, bytes } => {
                 let connection = connection_of(socket);
                 let Some(peer) = self.peer(connection).filter(|peer| peer.stage != Stage::Lingering) else {

@@ -207,7 +207,7 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "srt" => [&media[..], &["datagram", "mpegts", "session", "slab", "stats"]].concat(),
         "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
         // Where streams go to and come from. Who goes there is for the driver to open.
-        "relay" => [&media[..], &["udp"]].concat(),
+        "relay" => [&media[..], &["srt", "udp"]].concat(),
         "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "rtsp", "session", "srt"]].concat(),
         "lib" => Vec::new(),
         _ => return None,

@@ -12,6 +12,8 @@ use std::{collections::BTreeMap, fmt};
 pub use backoff::Backoff;
 pub use remote::Remote;
 
+#[cfg(feature = "srt")]
+use crate::srt;
 use crate::{error::Error, limits, media::StreamName, udp::Outlet};
 
 /// Where a stream is pushed to.
@@ -32,6 +34,72 @@ pub enum Target {
     Datagrams(Outlet),
     /// A stream on another server, `rtmp://`.
     Rtmp(Remote),
+    /// A stream on another server, `srt://`.
+    #[cfg(feature = "srt")]
+    Srt(srt::Target),
+}
+
+/// Where a stream comes from that is pulled.
+///
+/// ```
+/// use shardcast_engine::relay::Origin;
+///
+/// let origin = Origin::parse("rtmp://origin.example.net/live/cam?key=secret")?;
+/// assert_eq!(origin.to_string(), "rtmp://origin.example.net/live");
+/// assert!(Origin::parse("http://origin.example.net/live/cam.flv").is_err());
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// `rtmp://`.
+    Rtmp(Remote),
+    /// `srt://`.
+    #[cfg(feature = "srt")]
+    Srt(srt::Target),
+}
+
+impl Origin {
+    /// Reads the URL of one.
+    ///
+    /// # Errors
+    /// What is wrong with it; `at` counts from the beginning of `url`.
+    pub fn parse(url: &str) -> Result<Self, Error> {
+        check_length(url)?;
+        #[cfg(feature = "srt")]
+        if url.starts_with("srt://") {
+            return srt::Target::parse(url).map(Origin::Srt);
+        }
+        Remote::parse(url).map(Origin::Rtmp)
+    }
+
+    /// The origin for the stream that it is for: `{app}` and `{stream}` stand for the parts of its name.
+    #[must_use]
+    pub fn for_stream(&self, name: &StreamName) -> Self {
+        match self {
+            Origin::Rtmp(remote) => Origin::Rtmp(remote.for_stream(name)),
+            #[cfg(feature = "srt")]
+            Origin::Srt(target) => Origin::Srt(target.for_stream(name)),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    /// Without what may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Rtmp(remote) => remote.fmt(f),
+            #[cfg(feature = "srt")]
+            Origin::Srt(target) => target.fmt(f),
+        }
+    }
+}
+
+fn check_length(url: &str) -> Result<(), Error> {
+    if url.len() > limits::RELAY_URL_BYTES_MAX {
+        let most = limits::RELAY_URL_BYTES_MAX as u64;
+        return Err(Error::too_large("a URL of more than 1024 bytes", most));
+    }
+    Ok(())
 }
 
 impl Target {
@@ -40,16 +108,13 @@ impl Target {
     /// # Errors
     /// What is wrong with it; `at` counts from the beginning of `url`.
     pub fn parse(url: &str) -> Result<Self, Error> {
-        if url.len() > limits::RELAY_URL_BYTES_MAX {
-            return Err(Error::too_large(
-                "a URL of more than 1024 bytes",
-                limits::RELAY_URL_BYTES_MAX as u64,
-            ));
-        }
+        check_length(url)?;
         match url.split_once("://").map(|(scheme, _)| scheme) {
             Some("udp" | "rtp") => Outlet::parse(url).map(Target::Datagrams),
             Some("rtmp") => Remote::parse(url).map(Target::Rtmp),
-            _ => Err(Error::unsupported("udp://, rtp:// or rtmp:// is what can be pushed to", 0)),
+            #[cfg(feature = "srt")]
+            Some("srt") => srt::Target::parse(url).map(Target::Srt),
+            _ => Err(Error::unsupported("udp://, rtp://, rtmp:// or srt:// is what can be pushed to", 0)),
         }
     }
 
@@ -59,12 +124,19 @@ impl Target {
         match self {
             Target::Datagrams(outlet) => Target::Datagrams(outlet.clone()),
             Target::Rtmp(remote) => Target::Rtmp(remote.for_stream(name)),
+            #[cfg(feature = "srt")]
+            Target::Srt(target) => Target::Srt(target.for_stream(name)),
         }
     }
 
     /// Each stream has a place of its own there, because the URL has `{stream}`.
     pub fn tells_streams_apart(&self) -> bool {
-        matches!(self, Target::Rtmp(remote) if remote.names_stream())
+        match self {
+            Target::Datagrams(_) => false,
+            Target::Rtmp(remote) => remote.names_stream(),
+            #[cfg(feature = "srt")]
+            Target::Srt(target) => target.names_stream(),
+        }
     }
 }
 
@@ -76,6 +148,8 @@ impl fmt::Display for Target {
                 write!(f, "{}://{}", if outlet.wrapped { "rtp" } else { "udp" }, outlet.address)
             }
             Target::Rtmp(remote) => remote.fmt(f),
+            #[cfg(feature = "srt")]
+            Target::Srt(target) => target.fmt(f),
         }
     }
 }
@@ -100,7 +174,7 @@ pub struct Relays {
     /// Where single streams go, beside that.
     pub streams: BTreeMap<StreamName, Vec<Target>>,
     /// Where streams of here come from.
-    pub pulls: BTreeMap<StreamName, Remote>,
+    pub pulls: BTreeMap<StreamName, Origin>,
 }
 
 impl Relays {
@@ -137,7 +211,7 @@ mod tests {
     fn what_cannot_be_pushed_to_is_refused_with_its_place() {
         let why = |url: &str| Target::parse(url).unwrap_err();
         assert_eq!(why("ftp://host/live/cam").at, 0);
-        assert!(why("live/cam").why.contains("udp://, rtp:// or rtmp://"));
+        assert!(why("live/cam").why.contains("udp://, rtp://, rtmp:// or srt://"));
         assert_eq!(why("udp://127.0.0.1").at, 6);
         assert_eq!(why(&format!("rtmp://host/live/{}", "x".repeat(1024))).at, 1024);
     }
@@ -173,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_target_or_says_why_not(text in "(udp|rtp|rtmp)://.{0,80}") {
+        fn any_text_is_a_target_or_says_why_not(text in "(udp|rtp|rtmp|srt)://.{0,80}") {
             match Target::parse(&text) {
                 Ok(target) => {
                     let target = target.for_stream(&StreamName::parse("live/cam").unwrap());

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{
     PASSPHRASE_BYTES,
+    access::Wish,
     course::Course,
     decoded, derived,
     handshake::{Handshake, Hello, MAGIC, STREAM_ID_BYTES_MAX, extension, flag, kind, reason},
@@ -42,7 +43,7 @@ const REPEAT: Duration = Duration::from_millis(250);
 /// assert_eq!((&target.stream_id[..], target.latency.as_millis()), ("read:live/cam", 300));
 /// # Ok::<(), shardcast_engine::error::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     /// A name or an address.
     pub host: String,
@@ -79,6 +80,9 @@ impl Target {
     /// It is no such URL. The error says where, in bytes.
     pub fn parse(url: &str) -> Result<Target, Error> {
         let at = |part: &str| (part.as_ptr() as usize).saturating_sub(url.as_ptr() as usize) as u64;
+        if let Some(place) = url.bytes().position(|byte| !byte.is_ascii_graphic()) {
+            return Err(Error::malformed("a URL has no spaces and only ASCII", place as u64));
+        }
         let rest = url.strip_prefix("srt://").ok_or(Error::malformed("srt://HOST:PORT is wanted", 0))?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let place = place.trim_end_matches('/');
@@ -104,6 +108,23 @@ impl Target {
             target.set(key, &decoded(value)).map_err(|why| Error::malformed(why, at(pair)))?;
         }
         Ok(target)
+    }
+
+    /// The target for one of the streams that it is for: `{app}` and `{stream}` stand for the parts of its name.
+    #[must_use]
+    pub fn for_stream(&self, name: &StreamName) -> Self {
+        let stream_id = self.stream_id.replace("{app}", name.app()).replace("{stream}", name.stream());
+        Target { stream_id, ..self.clone() }
+    }
+
+    /// Each stream has a place of its own there.
+    pub fn names_stream(&self) -> bool {
+        self.stream_id.contains("{stream}")
+    }
+
+    /// The stream that it names, if it is named as streams are here.
+    pub fn name(&self) -> Option<StreamName> {
+        Wish::read(self.stream_id.as_bytes()).ok().map(|wish| wish.name)
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {

@@ -343,8 +343,8 @@ const CONTROL_BYTES: usize = size_of::<libc::cmsghdr>() + size_of::<usize>();
 const DATAGRAM_BUFFER_BYTES: u32 = 68 << 10;
 const _: () =
     assert!(DATAGRAM_BUFFER_BYTES as usize >= 16 + ADDRESS_BYTES + CONTROL_BYTES + u16::MAX as usize);
-/// Sockets for datagrams of one ring: a door each.
-pub(super) const DATAGRAM_SOCKETS_MAX: u32 = 64;
+/// Sockets for datagrams of one ring: a door each, an address that is listened to, a server that is called.
+pub(super) const DATAGRAM_SOCKETS_MAX: u32 = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -125,7 +125,7 @@ fn check_streams(config: &Config, breaches: &mut Breaches) {
         let key = format!("{key}.pull");
         // A stream may be named for the sake of where it goes, or of its passphrase.
         let named = !source.push.is_empty() || !source.passphrase.0.is_empty();
-        if source.is_rtmp() || source.pull.is_empty() && named {
+        if source.is_pulled() || source.pull.is_empty() && named {
             continue;
         }
         let intake = match Intake::parse(&source.pull) {

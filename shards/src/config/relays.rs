@@ -5,20 +5,21 @@ use std::net::{IpAddr, SocketAddr};
 use shardcast_engine::{
     limits::PUSHES_PER_STREAM_MAX,
     media::StreamName,
-    relay::{Relays, Remote, Target},
+    relay::{Origin, Relays, Remote, Target},
+    srt,
     udp::Intake,
 };
 
 use super::{Config, Source, check::Breaches};
 use crate::node::meet;
 
-/// How the URL of a stream begins that is pulled by RTMP.
-const RTMP: &str = "rtmp://";
+/// How the URL of a stream begins that is pulled from another server.
+const PULLED: [&str; 2] = ["rtmp://", "srt://"];
 
 impl Source {
-    /// It comes from another server by RTMP.
-    pub(super) fn is_rtmp(&self) -> bool {
-        self.pull.starts_with(RTMP)
+    /// It comes from another server.
+    pub(super) fn is_pulled(&self) -> bool {
+        PULLED.iter().any(|scheme| self.pull.starts_with(scheme))
     }
 
     /// It is sent to this node unasked.
@@ -39,9 +40,9 @@ impl Config {
             if !source.push.is_empty() {
                 relays.streams.insert(name.clone(), targets(&source.push));
             }
-            if let Ok(remote) = Remote::parse(&source.pull) {
-                let remote = remote.for_stream(&name);
-                relays.pulls.insert(name, remote);
+            if let Ok(origin) = Origin::parse(&source.pull) {
+                let origin = origin.for_stream(&name);
+                relays.pulls.insert(name, origin);
             }
         }
         relays
@@ -65,12 +66,21 @@ impl Config {
 
     /// Whether this is certain to be the RTMP door of this node. A name may be, and is seen when it is reached.
     fn is_own_door(&self, remote: &Remote) -> bool {
-        let loopback = remote.host == "localhost";
-        let address = remote.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        self.is_own_port(&remote.host, remote.port, self.rtmp.port)
+    }
+
+    /// The same of the SRT door.
+    fn is_own_srt(&self, target: &srt::Target) -> bool {
+        self.is_own_port(&target.host, target.port, self.srt.port)
+    }
+
+    fn is_own_port(&self, host: &str, port: u16, own_port: u16) -> bool {
+        let loopback = host == "localhost";
+        let address = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         let (own, everywhere) = (self.bind.to_canonical(), self.bind.is_unspecified());
         let here = loopback && (everywhere || own.is_loopback())
             || address.is_some_and(|ip| ip == own || everywhere && ip.is_loopback());
-        here && self.rtmp.port != 0 && remote.port == self.rtmp.port
+        here && own_port != 0 && port == own_port
     }
 }
 
@@ -104,7 +114,8 @@ pub(super) fn check(config: &Config, breaches: &mut Breaches) {
                         None => taken.push((name.to_string(), address)),
                     }
                 }
-                Target::Rtmp(remote) => check_loop(&key, &name, &remote, config, breaches),
+                Target::Rtmp(remote) => check_loop(&key, &name, &Origin::Rtmp(remote), config, breaches),
+                Target::Srt(target) => check_loop(&key, &name, &Origin::Srt(target), config, breaches),
             }
         }
         let of_app = config.stream_of(name.app()).push.len();
@@ -113,13 +124,14 @@ pub(super) fn check(config: &Config, breaches: &mut Breaches) {
                 "a stream is pushed to {PUSHES_PER_STREAM_MAX} targets at most, those of its app among them"
             )
         });
-        if source.is_rtmp() {
+        if source.is_pulled() {
             let key = format!("streams.{name}.pull");
-            match Remote::parse(&source.pull) {
-                Ok(remote) => check_loop(&key, &name, &remote.for_stream(&name), config, breaches),
+            match Origin::parse(&source.pull) {
+                Ok(origin) => check_loop(&key, &name, &origin.for_stream(&name), config, breaches),
                 Err(error) => {
+                    let shown = without_query(&source.pull);
                     breaches.unless(false, &key, || {
-                        format!("{:?}, at character {}: {}", source.pull, error.at, error.why)
+                        format!("{shown:?}, at character {}: {}", error.at, error.why)
                     });
                 }
             }
@@ -137,28 +149,41 @@ fn check_app(key: &str, app: Option<&str>, push: &[String], config: &Config, bre
         breaches.unless(target.tells_streams_apart(), key, || {
             format!(
                 "{url:?}: all streams would go to one place; write {{stream}} where the stream's name stands in the path of an \
-                 rtmp:// URL, or push single streams in [streams.\"APP/STREAM\"]"
+                 rtmp:// URL, or in the stream id of an srt:// one, or push single streams in [streams.\"APP/STREAM\"]"
             )
         });
-        if let Target::Rtmp(remote) = &target {
-            breaches.unless(!config.is_own_door(remote), key, || {
-                let whose = app.map_or_else(|| "streams".to_owned(), |app| format!("the streams of {app}"));
-                format!("{url:?} is this server: {whose} would make others without end")
-            });
-        }
+        let own = match &target {
+            Target::Rtmp(remote) => config.is_own_door(remote),
+            Target::Srt(target) => config.is_own_srt(target),
+            Target::Datagrams(_) => false,
+        };
+        breaches.unless(!own, key, || {
+            let whose = app.map_or_else(|| "streams".to_owned(), |app| format!("the streams of {app}"));
+            format!("{target} is this server: {whose} would make others without end")
+        });
     }
 }
 
-fn check_loop(key: &str, name: &StreamName, remote: &Remote, config: &Config, breaches: &mut Breaches) {
-    let leads_back = config.is_own_door(remote) && remote.name().as_ref() == Some(name);
-    breaches.unless(!leads_back, key, || format!("{remote} is this server, and {name} this stream"));
+fn check_loop(key: &str, name: &StreamName, origin: &Origin, config: &Config, breaches: &mut Breaches) {
+    let (own, named) = match origin {
+        Origin::Rtmp(remote) => (config.is_own_door(remote), remote.name()),
+        Origin::Srt(target) => (config.is_own_srt(target), target.name()),
+    };
+    let leads_back = own && named.as_ref() == Some(name);
+    breaches.unless(!leads_back, key, || format!("{origin} is this server, and {name} this stream"));
+}
+
+/// A URL for people; what may be secret stands in its query.
+fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
 }
 
 fn read(key: &str, url: &str, breaches: &mut Breaches) -> Option<Target> {
     match Target::parse(url) {
         Ok(target) => Some(target),
         Err(error) => {
-            breaches.unless(false, key, || format!("{url:?}, at character {}: {}", error.at, error.why));
+            let shown = without_query(url);
+            breaches.unless(false, key, || format!("{shown:?}, at character {}: {}", error.at, error.why));
             None
         }
     }

@@ -5,7 +5,7 @@
 //! them on, and the owner answers by its own socket of the door, which has the same address. When the owner has closed the
 //! peer it tells the home, which forgets the address then.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{collections::HashMap, io, net::SocketAddr};
 
 use shardcast_engine::{
     datagram::Greeting,
@@ -18,6 +18,7 @@ use shardcast_io::ring::Datagram;
 use super::{
     Shard,
     doors::{Peer, Receives},
+    intakes, relays,
 };
 use crate::mesh::Mail;
 
@@ -31,6 +32,23 @@ pub(super) struct Datagrams {
     pub(super) lost: u64,
 }
 
+/// What a socket is for that receives datagrams.
+enum Heard {
+    Door(usize),
+    Intake(usize),
+    Relay(u64),
+}
+
+impl Heard {
+    /// By the token that the ring was given with it.
+    fn by(token: u64) -> Heard {
+        match token.checked_sub(relays::FIRST_TOKEN) {
+            Some(id) => Heard::Relay(id),
+            None => intakes::number_of(token).map_or(Heard::Door(token as usize), Heard::Intake),
+        }
+    }
+}
+
 /// Where a peer's session is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -41,6 +59,25 @@ enum Place {
 }
 
 impl Shard {
+    /// A datagram has come, by a door or by a socket that has another use.
+    pub(super) fn datagram(&mut self, token: u64, datagram: &Datagram, lost: u32, now: Now) {
+        match Heard::by(token) {
+            Heard::Door(door) => self.came(door, datagram, lost, now),
+            Heard::Intake(number) => self.taken_in(number, datagram, lost, now),
+            Heard::Relay(id) => self.relay_heard(id, datagram, now),
+        }
+    }
+
+    /// A socket receives nothing more: because it was told to, or for an error.
+    pub(super) fn deaf(&mut self, token: u64, error: Option<&io::Error>, now: Now) {
+        let Some(error) = error else { return };
+        match Heard::by(token) {
+            Heard::Door(door) => self.accept_failed(door, error, now),
+            Heard::Intake(number) => self.intake_failed(number, error, now),
+            Heard::Relay(id) => self.relay_deaf(id, error, now),
+        }
+    }
+
     /// A datagram has come by a door, and `lost` before it that the kernel had no room for.
     pub(super) fn came(&mut self, door: usize, datagram: &Datagram, lost: u32, now: Now) {
         self.datagrams_taken += 1;

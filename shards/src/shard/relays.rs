@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
     time::Duration,
@@ -19,13 +19,19 @@ use shardcast_engine::{
     hub::{ConnectionId, Input, Level, Lost, Notice},
     media::StreamName,
     message::owner_of,
-    relay::{Backoff, Relays as Plan, Remote, Target},
+    protocol::Transport,
+    relay::{Backoff, Origin, Relays as Plan, Target},
     session::Session,
     stats::RelayStats,
     time::Now,
     udp::{Outflow, Outlet, Sender},
 };
-use shardcast_io::{clock, lane::Doorbell, ring::SocketId, tcp, udp};
+use shardcast_io::{
+    clock,
+    lane::Doorbell,
+    ring::{Datagram, SocketId},
+    tcp, udp,
+};
 
 use super::{
     Shard,
@@ -38,6 +44,8 @@ pub(super) const RELAY: usize = usize::MAX - 1;
 /// What log lines name in place of a door.
 const PUSH: &str = "push";
 const PULL: &str = "pull";
+/// Tokens of the ring from here on are those of relays over UDP.
+pub(super) const FIRST_TOKEN: u64 = 1 << 48;
 /// How soon a server is reached for when too many others are just now.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -54,8 +62,33 @@ pub(super) struct Relays {
     /// Numbers rows and what is asked of the dialer.
     last: u64,
     random: u64,
-    /// The ports at which this node takes streams by RTMP.
-    own_ports: Vec<u16>,
+    /// The ports at which this node takes streams by RTMP, and by SRT.
+    own_ports: OwnPorts,
+}
+
+/// The ports of this node's own doors that a relay could lead back to.
+#[derive(Default)]
+pub(super) struct OwnPorts {
+    pub(super) rtmp: Vec<u16>,
+    pub(super) srt: Vec<u16>,
+}
+
+impl OwnPorts {
+    /// One more of them, if the door is such a one.
+    pub(super) fn add(&mut self, door: &str, port: u16) {
+        match door {
+            "rtmp" => self.rtmp.push(port),
+            "srt" => self.srt.push(port),
+            _ => {}
+        }
+    }
+}
+
+/// Where a server is reached.
+struct Place {
+    host: String,
+    port: u16,
+    over: Transport,
 }
 
 struct Row {
@@ -77,7 +110,7 @@ struct Row {
 #[derive(Clone, PartialEq, Eq)]
 enum Way {
     Push(Target),
-    Pull(Remote),
+    Pull(Origin),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,17 +133,32 @@ impl Way {
         }
     }
 
+    /// Where its server is reached, if it has one.
+    fn place(&self) -> Option<Place> {
+        let (host, port, over) = match self {
+            Way::Push(Target::Rtmp(remote)) | Way::Pull(Origin::Rtmp(remote)) => {
+                (&remote.host, remote.port, Transport::Tcp)
+            }
+            #[cfg(feature = "srt")]
+            Way::Push(Target::Srt(target)) | Way::Pull(Origin::Srt(target)) => {
+                (&target.host, target.port, Transport::Udp)
+            }
+            Way::Push(Target::Datagrams(_)) => return None,
+        };
+        Some(Place { host: host.clone(), port, over })
+    }
+
     fn url(&self) -> String {
         match self {
             Way::Push(target) => target.to_string(),
-            Way::Pull(remote) => remote.to_string(),
+            Way::Pull(origin) => origin.to_string(),
         }
     }
 }
 
 impl Relays {
-    /// None yet. `own_ports` are the ports at which this node takes streams by RTMP.
-    pub(super) fn new(bell: Arc<Doorbell>, own_ports: Vec<u16>) -> Relays {
+    /// None yet. `own_ports` are those of this node's own doors.
+    pub(super) fn new(bell: Arc<Doorbell>, own_ports: OwnPorts) -> Relays {
         Relays {
             rows: BTreeMap::new(),
             by_name: BTreeMap::new(),
@@ -301,7 +349,11 @@ impl Shard {
                     self.relay_failed(id, &format!("cannot send: {error}"), Duration::ZERO, now);
                 }
             }
-            Way::Push(Target::Rtmp(remote)) | Way::Pull(remote) => self.reach(id, &remote, now),
+            way => {
+                if let Some(place) = way.place() {
+                    self.reach(id, &place, now);
+                }
+            }
         }
     }
 
@@ -316,13 +368,13 @@ impl Shard {
         Ok(())
     }
 
-    fn reach(&mut self, id: u64, remote: &Remote, now: Now) {
+    fn reach(&mut self, id: u64, place: &Place, now: Now) {
         if self.relays.dialer.is_busy() {
             self.relays.due.insert((now.after(BUSY_PAUSE), id));
             return;
         }
         let ticket = self.relays.number();
-        match self.relays.dialer.dial(ticket, &remote.host, remote.port) {
+        match self.relays.dialer.dial(ticket, &place.host, place.port, place.over) {
             Ok(()) => {
                 if let Some(row) = self.relays.rows.get_mut(&id) {
                     row.state = State::Dialing(ticket);
@@ -349,11 +401,18 @@ impl Shard {
                 return Err("refused: it leads back to this server and this stream".to_owned());
             }
             let session = conversation(&name, &way, self.settings.as_ref(), now)?;
-            let socket = self.ring.add(socket).map_err(|(_, error)| error.to_string())?;
-            Ok((socket, peer, session))
+            let over = way.place().map_or(Transport::Tcp, |place| place.over);
+            let socket = match over {
+                Transport::Tcp => self.ring.add(socket).map_err(|(_, error)| error.to_string())?,
+                Transport::Udp => self.hear(id, socket.into(), peer).map_err(|error| error.to_string())?,
+            };
+            Ok((socket, peer, over, session))
         });
         match opened {
-            Ok((socket, peer, session)) => {
+            Ok((socket, peer, Transport::Udp, session)) => {
+                self.seat_relay(id, socket, peer, Receives::Shared, session, now);
+            }
+            Ok((socket, peer, Transport::Tcp, session)) => {
                 self.seat_relay(id, socket, peer, Receives::Pool, session, now);
                 self.ring.receive(socket);
             }
@@ -361,20 +420,56 @@ impl Shard {
         }
     }
 
+    /// Receives by a socket that speaks with one server alone, and gives that a place to be sent to.
+    fn hear(&mut self, id: u64, socket: UdpSocket, peer: SocketAddr) -> io::Result<SocketId> {
+        let sender = socket.try_clone()?;
+        self.ring.receive_datagrams(socket, FIRST_TOKEN + id)?;
+        self.ring.add_outlet(sender, peer)
+    }
+
+    /// A datagram has come from a server.
+    pub(super) fn relay_heard(&mut self, id: u64, datagram: &Datagram, now: Now) {
+        let Some(row) = self.relays.rows.get_mut(&id) else { return };
+        let State::Up { connection, .. } = row.state else { return };
+        if matches!(row.way, Way::Pull(_)) {
+            row.bytes += datagram.len() as u64;
+        }
+        if !datagram.is_empty() {
+            self.hub.handle(Input::Received { connection, bytes: datagram }, now);
+        }
+    }
+
+    /// Nothing more comes from a server: nobody listens there.
+    pub(super) fn relay_deaf(&mut self, id: u64, error: &io::Error, now: Now) {
+        let Some(row) = self.relays.rows.get_mut(&id) else {
+            return self.ring.stop_datagrams(FIRST_TOKEN + id);
+        };
+        row.words.get_or_insert_with(|| error.to_string());
+        if let State::Up { connection, .. } = row.state {
+            self.hub.handle(Input::Closed { connection, how: Lost::Failed(word_for(error)) }, now);
+        }
+    }
+
     /// Whether a connection ends at a door of this node, where the stream would feed itself, or an app's streams one another.
     fn leads_back(&self, socket: &OwnedFd, peer: SocketAddr, name: &StreamName, way: &Way) -> bool {
         // From an address of this machine to the same one, there is no one else at the other end.
         let here = tcp::local_address(socket.as_fd()).is_ok_and(|local| local.ip() == peer.ip());
-        if !here || !self.relays.own_ports.contains(&peer.port()) {
+        let own = &self.relays.own_ports;
+        let (own, named) = match way {
+            Way::Push(Target::Rtmp(remote)) | Way::Pull(Origin::Rtmp(remote)) => (&own.rtmp, remote.name()),
+            #[cfg(feature = "srt")]
+            Way::Push(Target::Srt(target)) | Way::Pull(Origin::Srt(target)) => (&own.srt, target.name()),
+            Way::Push(Target::Datagrams(_)) => return false,
+        };
+        if !here || !own.contains(&peer.port()) {
             return false;
         }
-        let (Way::Push(Target::Rtmp(remote)) | Way::Pull(remote)) = way else { return false };
         let of_app = || {
             let own = self.settings.relays.streams.get(name).into_iter().flatten();
             let mut own = own.map(|target| target.for_stream(name));
             matches!(way, Way::Push(target) if own.all(|other| other != *target))
         };
-        remote.name().as_ref() == Some(name) || of_app()
+        named.as_ref() == Some(name) || of_app()
     }
 
     /// Gives a relay its connection, and its session the word to begin.
@@ -452,6 +547,10 @@ impl Shard {
         let State::Up { since, .. } = row.state else { return };
         row.state = State::Idle;
         row.outflow = None;
+        if row.way.place().is_some_and(|place| place.over == Transport::Udp) {
+            self.ring.stop_datagrams(FIRST_TOKEN + id);
+        }
+        let Some(row) = self.relays.rows.get_mut(&id) else { return };
         let words = row.words.take();
         if self.draining {
             return;
@@ -513,37 +612,49 @@ impl Shard {
     }
 }
 
-/// The client's half of a conversation by RTMP.
-#[cfg(feature = "rtmp")]
+/// The client's half of a conversation.
 fn conversation(
     name: &StreamName,
     way: &Way,
     settings: &shardcast_engine::settings::Settings,
     now: Now,
 ) -> Result<Box<dyn Session>, String> {
-    use shardcast_engine::rtmp::{Client, client};
+    #[cfg(feature = "srt")]
+    use shardcast_engine::srt::Caller;
+    #[cfg(feature = "rtmp")]
+    use shardcast_engine::{
+        relay::Remote,
+        rtmp::{Client, client},
+    };
 
+    #[cfg(feature = "rtmp")]
     let target = |remote: &Remote| client::Target {
         tc_url: remote.app_url(),
         app: remote.app.clone(),
         stream: remote.stream.clone(),
     };
     match way {
+        #[cfg(feature = "rtmp")]
         Way::Push(Target::Rtmp(remote)) => {
             Ok(Box::new(Client::push(target(remote), name.clone(), &settings.doors, now)))
         }
-        Way::Pull(remote) => Ok(Box::new(Client::pull(target(remote), name.clone(), &settings.doors, now))),
+        #[cfg(feature = "rtmp")]
+        Way::Pull(Origin::Rtmp(remote)) => {
+            Ok(Box::new(Client::pull(target(remote), name.clone(), &settings.doors, now)))
+        }
+        #[cfg(feature = "srt")]
+        Way::Push(Target::Srt(target)) => {
+            Ok(Box::new(Caller::push(target.clone(), name.clone(), &settings.doors, now)))
+        }
+        #[cfg(feature = "srt")]
+        Way::Pull(Origin::Srt(target)) => {
+            Ok(Box::new(Caller::pull(target.clone(), name.clone(), &settings.doors, now)))
+        }
+        #[cfg(not(feature = "rtmp"))]
+        Way::Push(Target::Rtmp(_)) | Way::Pull(Origin::Rtmp(_)) => {
+            let _ = (name, settings, now);
+            Err("this program was built without RTMP".to_owned())
+        }
         Way::Push(Target::Datagrams(_)) => Err("datagrams have no connection".to_owned()),
     }
-}
-
-/// The same of a build without RTMP.
-#[cfg(not(feature = "rtmp"))]
-fn conversation(
-    _: &StreamName,
-    _: &Way,
-    _: &shardcast_engine::settings::Settings,
-    _: Now,
-) -> Result<Box<dyn Session>, String> {
-    Err("this program was built without RTMP".to_owned())
 }
