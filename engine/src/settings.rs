@@ -1,12 +1,18 @@
 //! What an operator chose, as the hubs read it. Shared by all cores, replaced whole when the config is read again.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 #[cfg(feature = "segment")]
 use crate::segment;
 use crate::{
     access::{Authenticator, Everyone},
-    limits::{DoorLimits, StreamLimits},
+    limits::{self, DoorLimits, StreamLimits},
+    media::StreamName,
 };
 
 /// What an operator chose.
@@ -38,6 +44,9 @@ pub struct Settings {
     /// How streams are packaged that somebody asks for by segments.
     #[cfg(feature = "segment")]
     pub packaging: segment::Settings,
+    /// Streams that somebody fetches when they are wanted, as [`FirstViewer`](crate::observe::StreamEvent::FirstViewer) tells:
+    /// their viewers wait at least [`ON_DEMAND_TIME_MAX`](limits::ON_DEMAND_TIME_MAX) for them, whatever their app says.
+    pub on_demand: BTreeSet<StreamName>,
 }
 
 /// What an operator chose for one application.
@@ -54,6 +63,23 @@ impl Settings {
     pub fn of(&self, app: &str) -> &AppSettings {
         self.apps.get(app).unwrap_or(&self.default)
     }
+
+    /// How long a viewer waits for this stream when it is not here.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardcast_engine::{media::StreamName, settings::Settings};
+    ///
+    /// let (door, yard) = (StreamName::parse("cam/door")?, StreamName::parse("cam/yard")?);
+    /// let settings = Settings { on_demand: [door.clone()].into(), ..Settings::default() };
+    /// assert_eq!(settings.patience(&door), Duration::from_secs(10));
+    /// assert_eq!(settings.patience(&yard), Duration::ZERO);
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    pub fn patience(&self, name: &StreamName) -> Duration {
+        let patience = self.of(name.app()).limits.wait_for_publisher;
+        if self.on_demand.contains(name) { patience.max(limits::ON_DEMAND_TIME_MAX) } else { patience }
+    }
 }
 
 impl Default for Settings {
@@ -66,6 +92,7 @@ impl Default for Settings {
             segment: Duration::from_secs(600),
             #[cfg(feature = "segment")]
             packaging: segment::Settings::default(),
+            on_demand: BTreeSet::new(),
         }
     }
 }

@@ -26,6 +26,7 @@ pub use self::parse::Fault;
 use crate::{
     disk,
     node::SHARDS_MAX,
+    pull::Pull,
     tls::{self, Certificate, Refused, Secured},
 };
 
@@ -220,11 +221,30 @@ pub struct Stream {
 }
 
 /// Where a stream comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Source {
     /// `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`: an MPEG transport stream that is sent there, [as said](Intake::parse).
+    /// `rtsp://USER:PASSWORD@HOST/PATH`: a camera or server that is asked for it, [as said](Pull::parse).
     pub pull: String,
+    /// It is pulled while somebody watches it, and not always. Of `rtsp://` alone, as are the next two.
+    pub on_demand: bool,
+    /// How long it is still pulled when nobody watches it any more.
+    #[serde(with = "units::duration")]
+    pub linger: Duration,
+    /// How its packets come.
+    pub transport: Transport,
+}
+
+/// How packets come from who is asked for a stream by RTSP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Inside the connection: none is lost.
+    #[default]
+    Tcp,
+    /// As datagrams, for a network of one's own: what is lost or comes late is left out.
+    Udp,
 }
 
 /// Where and how recordings are written.
@@ -337,6 +357,12 @@ impl Config {
                 window: self.hls.window,
                 linger: self.hls.linger,
             },
+            on_demand: self
+                .pulls()
+                .into_iter()
+                .filter(|pull| pull.linger.is_some())
+                .map(|pull| pull.name)
+                .collect(),
         }
     }
     /// The streams that are sent to this node unasked, and where to. What [`check`] finds wrong is left out.
@@ -345,6 +371,10 @@ impl Config {
             Some((StreamName::parse(name).ok()?, Intake::parse(&source.pull).ok()?))
         };
         self.streams.iter().filter_map(parse).collect()
+    }
+    /// The streams that others are asked for. What [`check`] finds wrong is left out.
+    pub fn pulls(&self) -> Vec<Pull> {
+        self.streams.iter().filter_map(|(name, source)| Pull::parse(name, source).ok()).collect()
     }
     /// Where recordings go.
     pub fn recordings(&self) -> disk::Recordings {
@@ -542,6 +572,17 @@ impl Default for Stream {
             viewers,
             streams,
             record: false,
+        }
+    }
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source {
+            pull: String::new(),
+            on_demand: false,
+            linger: Duration::from_secs(10),
+            transport: Transport::default(),
         }
     }
 }

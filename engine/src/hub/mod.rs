@@ -465,10 +465,10 @@ impl Hub {
         }
     }
 
-    /// Nobody does any more.
+    /// Somebody watches it no more. Perhaps nobody does.
     fn unwatched(&mut self, stream_id: streams::StreamId) {
         let Some(stream) = self.streams.get(stream_id) else { return };
-        if std::mem::take(&mut stream.watched) {
+        if !stream.is_wanted() && std::mem::take(&mut stream.watched) {
             let name = stream.name.clone();
             self.happened(StreamEvent::LastViewer { name });
         }

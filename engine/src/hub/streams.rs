@@ -111,6 +111,15 @@ impl Stream {
             }
     }
 
+    /// True when somebody watches it here or waits for it, or it is cut for those who fetch it.
+    pub fn is_wanted(&self) -> bool {
+        #[cfg(feature = "segment")]
+        let cut = self.packaged.is_wanted();
+        #[cfg(not(feature = "segment"))]
+        let cut = false;
+        cut || !self.viewers.is_empty()
+    }
+
     /// True when it is live and this core owns it.
     fn is_live_here(&self) -> bool {
         matches!(self.source, Source::Owned(_)) && self.is_live()

@@ -11,6 +11,7 @@ use crate::{
         parse::Document,
         units::{about_size, show_duration},
     },
+    pull::Pull,
     tls::channel,
 };
 
@@ -42,7 +43,9 @@ pub fn report(config: &Config) -> String {
         line("door", format!("control on tcp {address}"));
     }
     for (name, source) in &config.streams {
-        line("takes in", format!("{name} from {}", source.pull));
+        // A pull shows no password.
+        let from = Pull::parse(name, source).map_or_else(|_| source.pull.clone(), |pull| pull.to_string());
+        line("takes in", format!("{name} from {from}"));
     }
     if config.tls.is_set() {
         let Tls { certificate, key } = &config.tls;

@@ -12,9 +12,10 @@ use shardcast_engine::{
     udp::Intake,
 };
 
-use super::{Config, Stream, Tls, units::show_duration};
+use super::{Config, Source, Stream, Tls, units::show_duration};
 use crate::{
     node::{SHARDS_MAX, meet},
+    pull::Pull,
     tls::certificate::Part,
 };
 
@@ -50,7 +51,9 @@ pub const PART_MIN: Duration = Duration::from_millis(50);
 pub const PART_MAX: Duration = Duration::from_secs(1);
 /// The longest window: what it lists is kept in memory.
 pub const WINDOW_MAX: Duration = Duration::from_secs(600);
-/// The longest time that a stream is cut for nobody.
+/// The shortest time that a stream is pulled for nobody: viewers that change from one form to another are none for a moment.
+pub const PULL_LINGER_MIN: Duration = Duration::from_secs(1);
+/// The longest time that a stream is cut for nobody, or pulled.
 pub const LINGER_MAX: Duration = Duration::from_secs(3600);
 /// The fewest bytes a kept group may have. A key frame that does not fit is never kept, and then nobody can join.
 pub const GROUP_BYTES_MIN: usize = 1 << 20;
@@ -80,7 +83,7 @@ pub fn check(config: &Config, host: Option<Host<'_>>) -> Vec<Breach> {
         )
     });
     check_hls(config, &mut breaches);
-    check_streams(config, &mut breaches);
+    check_streams(config, host, &mut breaches);
     breaches.unless(!config.record.dir.as_os_str().is_empty(), "record.dir", || "needs a directory".into());
     breaches.0
 }
@@ -99,13 +102,18 @@ fn check_hls(config: &Config, breaches: &mut Breaches) {
     }
 }
 
-fn check_streams(config: &Config, breaches: &mut Breaches) {
+fn check_streams(config: &Config, host: Option<Host<'_>>, breaches: &mut Breaches) {
     let mut taken: Vec<(&str, Intake)> = Vec::new();
     for (name, source) in &config.streams {
         let key = format!("streams.{name}");
         if let Err(error) = StreamName::parse(name) {
             breaches.unless(false, &key, || format!("{name:?} cannot be a stream: {}", error.why));
         }
+        if source.pull.starts_with("rtsp") {
+            check_pull(name, source, host, breaches);
+            continue;
+        }
+        breaches.unless(!source.on_demand, &format!("{key}.on_demand"), || "of rtsp:// alone".into());
         let key = format!("{key}.pull");
         let intake = match Intake::parse(&source.pull) {
             Ok(intake) => intake,
@@ -132,6 +140,20 @@ fn check_streams(config: &Config, breaches: &mut Breaches) {
             None => taken.push((name, intake)),
         }
     }
+}
+
+fn check_pull(name: &str, source: &Source, host: Option<Host<'_>>, breaches: &mut Breaches) {
+    let key = |key: &str| format!("streams.{name}.{key}");
+    // Not what it is: there may be a password in it.
+    if let Err(why) = Pull::parse(name, source) {
+        breaches.unless(false, &key("pull"), || why.into());
+    }
+    breaches.unless(host.is_none(), &key("pull"), || {
+        "rtsp:// is the binary's alone: a program with a node inside has sources of its own".into()
+    });
+    breaches.unless((PULL_LINGER_MIN..=LINGER_MAX).contains(&source.linger), &key("linger"), || {
+        format!("between \"{}\" and \"{}\"", show_duration(PULL_LINGER_MIN), show_duration(LINGER_MAX))
+    });
 }
 
 #[derive(Default)]
