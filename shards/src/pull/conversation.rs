@@ -16,7 +16,12 @@ use shardcast_engine::{
 use shardcast_io::clock;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Counters, Kind, Pull, PullState, Voice, failure::Failure, valve::Valve};
+use super::{
+    Counters, Kind, Pull, PullState, Voice,
+    failure::Failure,
+    meter::{Turns, metered},
+    valve::Valve,
+};
 use crate::{config::Transport, control::log::LogLine, host::Handle};
 
 /// How long it may take from the name's resolution until the other server plays.
@@ -28,9 +33,10 @@ const USER_AGENT: &str = concat!("shardcast/", env!("CARGO_PKG_VERSION"));
 
 /// Pulls until it cannot go on, and says why.
 pub(super) async fn run(pull: &Pull, node: &Handle, counters: &Arc<Counters>, voice: &mut Voice) -> Failure {
-    let opened = match timeout(BEGIN_TIME_MAX, open(pull, voice)).await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(failure)) => return failure,
+    let opened = match timeout(BEGIN_TIME_MAX, metered(Turns::Short, open(pull, voice))).await {
+        Ok(Ok(Ok(opened))) => opened,
+        Ok(Ok(Err(failure))) => return failure,
+        Ok(Err(flooded)) => return flooded.into(),
         Err(_) => return Failure::Silent("it did not come to play in 10 s"),
     };
     match play(pull, node, counters, voice, opened).await {
@@ -120,8 +126,8 @@ async fn play(
                 valve.give(frame)?;
             }
         }
-        let item = timeout_at(silent_at, session.next()).await;
-        let item = item.map_err(|_| Failure::Silent("no packet came for 10 s"))?;
+        let item = timeout_at(silent_at, metered(Turns::Whole, session.next())).await;
+        let item = item.map_err(|_| Failure::Silent("no packet came for 10 s"))??;
         let now = Now(clock::monotonic());
         match item {
             None => return Ok(()),

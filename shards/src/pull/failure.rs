@@ -2,6 +2,7 @@
 
 use shardcast_engine::session::Refusal;
 
+use super::meter::Flooded;
 use crate::{control::log::LogLine, host::PublishError};
 
 /// Characters of what another server or retina says that are written.
@@ -22,6 +23,8 @@ pub(super) enum Failure {
     Silent(&'static str),
     /// It has closed the connection.
     Closed,
+    /// It sends and sends, and nothing comes of it.
+    Flooded,
     /// There is nothing in the stream that can be carried.
     Nothing(String),
     /// This server does not take it.
@@ -37,6 +40,7 @@ pub(super) enum Kind {
     Broken,
     Silent,
     Closed,
+    Flooded,
     Nothing,
     Refused,
 }
@@ -50,6 +54,7 @@ impl Failure {
             Failure::Broken(_) => Kind::Broken,
             Failure::Silent(_) => Kind::Silent,
             Failure::Closed => Kind::Closed,
+            Failure::Flooded => Kind::Flooded,
             Failure::Nothing(_) => Kind::Nothing,
             Failure::Refused(_) => Kind::Refused,
         }
@@ -57,7 +62,7 @@ impl Failure {
 
     /// Whether trying again soon is of little use. Some cameras shut out who shows a wrong password too often.
     pub fn is_slow(&self) -> bool {
-        matches!(self, Failure::Credentials | Failure::Nothing(_))
+        matches!(self, Failure::Credentials | Failure::Flooded | Failure::Nothing(_))
     }
 
     pub fn line(&self) -> LogLine {
@@ -75,6 +80,9 @@ impl Failure {
             }
             Failure::Silent(what) => LogLine::warn("who is pulled from is silent, tries again").detail(*what),
             Failure::Closed => LogLine::warn("who is pulled from has closed the connection, tries again"),
+            Failure::Flooded => {
+                LogLine::warn("who is pulled from sends without end, and nothing of a stream")
+            }
             Failure::Nothing(what) => {
                 LogLine::warn("nothing that is pulled can be carried").detail(what.as_str())
             }
@@ -96,10 +104,19 @@ impl From<retina::Error> for Failure {
         // What follows the first line is where in the conversation it was, and bytes of it.
         let text = error.to_string();
         let text: String = text.lines().next().unwrap_or_default().chars().take(TEXT_CHARS_MAX).collect();
+        if text.starts_with("Error reading from RTSP peer: EOF") {
+            return Failure::Closed;
+        }
         match text.strip_prefix("Unable to connect to RTSP server: ") {
             Some(why) => Failure::Unreachable(why.to_owned()),
             None => Failure::Broken(text),
         }
+    }
+}
+
+impl From<Flooded> for Failure {
+    fn from(_: Flooded) -> Self {
+        Failure::Flooded
     }
 }
 

@@ -7,6 +7,7 @@ mod backoff;
 mod conversation;
 mod counters;
 mod failure;
+mod meter;
 mod source;
 mod valve;
 
@@ -152,6 +153,8 @@ impl Task {
             counters.set(PullState::Connecting);
             let began = Instant::now();
             let failure = tokio::select! {
+                // Its turn is counted from the beginning.
+                biased;
                 failure = conversation::run(&pull, &node, &counters, &mut voice) => failure,
                 () = over(&mut demand) => {
                     backoff = Backoff::default();
