@@ -8,8 +8,10 @@ use super::{ConnectionId, Hub, Input, Output};
 use crate::{
     codec::{Codec, Parameters, samples},
     error::Error,
+    limits,
     media::{Frame, Payload, StreamName, TrackId},
     message::CoreId,
+    observe::StreamEvent,
     session::{self, Answer, Event, Form, Opening, Session, Wire},
     settings::Settings,
     time::{MediaTime, Now},
@@ -284,4 +286,32 @@ fn what_nobody_publishes_is_not_described() {
     let (told, after) = room.told(room.now).expect("it is told");
     assert_eq!((&told[..], after), (&b"no"[..], Duration::from_secs(1)));
     room.hub.audit().unwrap();
+}
+
+#[test]
+fn a_stream_that_is_fetched_on_demand_is_waited_for_whatever_its_app_says() {
+    let mut settings = Settings::default();
+    let name = StreamName::parse("live/cam").expect("a legal name");
+    settings.on_demand.insert(name.clone());
+    for words in [&b"watch"[..], b"tell"] {
+        let hub = Hub::new(CoreId(0), 1, Arc::new(settings.clone()));
+        let mut room = Room { hub, now: Now(1_000_000_000) };
+        room.hub.observe();
+        let viewer = room.peer(9);
+        room.say(viewer, words);
+        let first = StreamEvent::FirstViewer { name: name.clone() };
+        assert!(
+            std::iter::from_fn(|| room.hub.poll(room.now))
+                .any(|output| matches!(output, Output::Event(event) if event == first))
+        );
+        let began = room.now;
+        // What does not come is not waited for without end.
+        room.now = room.now.after(limits::ON_DEMAND_TIME_MAX - Duration::from_millis(1));
+        room.hub.handle(Input::Timeout, room.now);
+        assert!(room.hub.audit().is_ok() && room.hub.stats().viewers == 1);
+        room.now = began.after(limits::ON_DEMAND_TIME_MAX);
+        room.hub.handle(Input::Timeout, room.now);
+        assert_eq!(room.told(room.now).expect("it is told").0, "no");
+        assert_eq!(room.hub.stats().viewers, 0);
+    }
 }

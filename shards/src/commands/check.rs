@@ -157,6 +157,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::config::Source;
 
     #[test]
     fn the_report_names_every_door_and_who_may_use_it() {
@@ -190,6 +191,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn the_report_says_what_is_pulled_without_its_password() {
+        let mut config = Config::default();
+        let pull = "rtsp://me:hunter2@10.0.0.9/main?key=see".to_owned();
+        config.streams.insert("cam/yard".into(), Source { pull, on_demand: true, ..Source::default() });
+        let text = report(&config);
+        assert!(text.contains("takes in   cam/yard from rtsp://10.0.0.9/main, on demand\n"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("see"), "{text}");
     }
 
     #[test]

@@ -410,6 +410,34 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "server")]
+    #[test]
+    fn each_pull_says_what_it_is_at_and_what_it_has_counted() {
+        assert_eq!(expose_pulls(&[]), "");
+        let pull = PullStats {
+            name: StreamName::parse("cam/yard").unwrap(),
+            state: PullState::Playing,
+            reconnects: 2,
+            bytes: 5000,
+            packets_lost: 3,
+            frames_broken: 1,
+            frames_dropped: 4,
+        };
+        let text = expose_pulls(&[pull]);
+        for line in [
+            "# TYPE shardcast_pull_state gauge",
+            "shardcast_pull_state{stream=\"cam/yard\",state=\"playing\"} 1",
+            "shardcast_pull_state{stream=\"cam/yard\",state=\"waiting\"} 0",
+            "shardcast_pull_reconnects_total{stream=\"cam/yard\"} 2",
+            "shardcast_pull_bytes_total{stream=\"cam/yard\"} 5000",
+            "shardcast_pull_packets_lost_total{stream=\"cam/yard\"} 3",
+            "shardcast_pull_frames_broken_total{stream=\"cam/yard\"} 1",
+            "shardcast_pull_frames_dropped_total{stream=\"cam/yard\"} 4",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+    }
+
     #[test]
     fn each_family_is_opened_once_and_before_its_samples() {
         let text = expose(&snapshot(), Phase::Draining, 0);
