@@ -252,7 +252,11 @@ pub fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 
 /// Undoes percent-encoding (RFC 3986, 2.1), which browsers apply to a key by themselves. What is no valid escape stays as
 /// it is, and so does a `+`: base64 keys hold pluses.
-fn percent_decoded(text: &str) -> Vec<u8> {
+///
+/// ```
+/// assert_eq!(shardcast_engine::access::percent_decoded("p%40ss+%zz"), b"p@ss+%zz");
+/// ```
+pub fn percent_decoded(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

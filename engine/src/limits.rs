@@ -146,6 +146,9 @@ pub const LANE_SLOTS_KEPT: usize = LANE_SLOTS / 2;
 /// Words that may wait for room in a full lane. Past it a viewer of a stream of that core is refused; what ends something
 /// always finds room, for there is one end to each beginning.
 pub const BACKLOG_MESSAGES_MAX: usize = 4096;
+/// How long a viewer waits, whatever its app says, for a stream that is fetched when somebody wants it. One that has not come by
+/// then is refused.
+pub const ON_DEMAND_TIME_MAX: Duration = Duration::from_secs(10);
 const _: () = assert!(FRAGMENT_CUT_AFTER.as_millis() < FRAGMENT_DURATION_MAX.as_millis());
 const _: () = assert!(FRAGMENT_KEY_SPACING_MIN.as_millis() < FRAGMENT_CUT_AFTER.as_millis());
 // The largest frame fits, or a stream with large key frames would never be recorded.

@@ -32,12 +32,12 @@ pub enum StreamEvent {
         /// The stream.
         name: StreamName,
     },
-    /// Somebody watches it, or waits for it to be published, and nobody did before.
+    /// Somebody watches it or fetches it by segments, or waits for it to be published, and nobody did before.
     FirstViewer {
         /// The stream.
         name: StreamName,
     },
-    /// Nobody watches it any more.
+    /// Nobody watches it any more, or fetches it.
     LastViewer {
         /// The stream.
         name: StreamName,

@@ -1,6 +1,11 @@
 //! What an operator chose, as the hubs read it. Shared by all cores, replaced whole when the config is read again.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 #[cfg(feature = "mpegts")]
 use crate::relay::Relays;
@@ -8,7 +13,8 @@ use crate::relay::Relays;
 use crate::segment;
 use crate::{
     access::{Authenticator, Everyone},
-    limits::{DoorLimits, StreamLimits},
+    limits::{self, DoorLimits, StreamLimits},
+    media::StreamName,
 };
 
 /// What an operator chose.
@@ -43,6 +49,9 @@ pub struct Settings {
     /// Where streams are pushed to, and pulled from.
     #[cfg(feature = "mpegts")]
     pub relays: Relays,
+    /// Streams that somebody fetches when they are wanted, as [`FirstViewer`](crate::observe::StreamEvent::FirstViewer) tells:
+    /// their viewers wait at least [`ON_DEMAND_TIME_MAX`](limits::ON_DEMAND_TIME_MAX) for them, whatever their app says.
+    pub on_demand: BTreeSet<StreamName>,
 }
 
 /// What an operator chose for one application.
@@ -59,6 +68,23 @@ impl Settings {
     pub fn of(&self, app: &str) -> &AppSettings {
         self.apps.get(app).unwrap_or(&self.default)
     }
+
+    /// How long a viewer waits for this stream when it is not here.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shardcast_engine::{media::StreamName, settings::Settings};
+    ///
+    /// let (door, yard) = (StreamName::parse("cam/door")?, StreamName::parse("cam/yard")?);
+    /// let settings = Settings { on_demand: [door.clone()].into(), ..Settings::default() };
+    /// assert_eq!(settings.patience(&door), Duration::from_secs(10));
+    /// assert_eq!(settings.patience(&yard), Duration::ZERO);
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    pub fn patience(&self, name: &StreamName) -> Duration {
+        let patience = self.of(name.app()).limits.wait_for_publisher;
+        if self.on_demand.contains(name) { patience.max(limits::ON_DEMAND_TIME_MAX) } else { patience }
+    }
 }
 
 impl Default for Settings {
@@ -73,6 +99,7 @@ impl Default for Settings {
             packaging: segment::Settings::default(),
             #[cfg(feature = "mpegts")]
             relays: Relays::default(),
+            on_demand: BTreeSet::new(),
         }
     }
 }

@@ -27,6 +27,7 @@ pub use self::parse::Fault;
 use crate::{
     disk,
     node::SHARDS_MAX,
+    pull::Pull,
     tls::{self, Certificate, Refused, Secured},
 };
 
@@ -251,16 +252,35 @@ pub struct Stream {
 }
 
 /// Where a stream comes from and goes to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Source {
     /// `udp://ADDRESS:PORT` or `rtp://ADDRESS:PORT`: an MPEG transport stream that is sent there, [as said](Intake::parse).
-    /// `rtmp://HOST/APP/STREAM`: a stream of another server. Without this key it comes in by a door.
+    /// `rtsp://USER:PASSWORD@HOST/PATH`: a camera or server that is asked for it, [as said](Pull::parse).
+    /// `rtmp://HOST/APP/STREAM`, `srt://HOST:PORT?streamid=...`: a stream of another server. Without this key it comes in by a door.
     pub pull: String,
     /// Where it is pushed to, beside what is said of its app.
     pub push: Vec<String>,
     /// What encrypts it by SRT, both ways; `""` leaves that to the door.
     pub passphrase: Passphrase,
+    /// It is pulled while somebody watches it, and not always. Of `rtsp://` alone, as are the next two.
+    pub on_demand: bool,
+    /// How long it is still pulled when nobody watches it any more.
+    #[serde(with = "units::duration")]
+    pub linger: Duration,
+    /// How its packets come.
+    pub transport: Transport,
+}
+
+/// How packets come from who is asked for a stream by RTSP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Inside the connection: none is lost.
+    #[default]
+    Tcp,
+    /// As datagrams, for a network of one's own: what is lost or comes late is left out.
+    Udp,
 }
 
 /// Where and how recordings are written.
@@ -374,6 +394,12 @@ impl Config {
                 linger: self.hls.linger,
             },
             relays: self.relays(),
+            on_demand: self
+                .pulls()
+                .into_iter()
+                .filter(|pull| pull.linger.is_some())
+                .map(|pull| pull.name)
+                .collect(),
         }
     }
     fn srt_settings(&self) -> srt::Settings {
@@ -394,6 +420,10 @@ impl Config {
             Some((StreamName::parse(name).ok()?, Intake::parse(&source.pull).ok()?))
         };
         self.streams.iter().filter_map(parse).collect()
+    }
+    /// The streams that others are asked for. What [`check`] finds wrong is left out.
+    pub fn pulls(&self) -> Vec<Pull> {
+        self.streams.iter().filter_map(|(name, source)| Pull::parse(name, source).ok()).collect()
     }
     /// Where recordings go.
     pub fn recordings(&self) -> disk::Recordings {
@@ -601,6 +631,19 @@ impl Default for Stream {
             streams,
             record: false,
             push: Vec::new(),
+        }
+    }
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source {
+            push: Vec::new(),
+            passphrase: Passphrase::default(),
+            pull: String::new(),
+            on_demand: false,
+            linger: Duration::from_secs(10),
+            transport: Transport::default(),
         }
     }
 }

@@ -20,6 +20,8 @@ pub mod host;
 pub mod mesh;
 pub mod node;
 pub mod profile;
+#[cfg(feature = "server")]
+pub mod pull;
 pub mod shard;
 #[cfg(feature = "server")]
 pub mod status;

@@ -608,13 +608,13 @@ impl Hub {
     pub(super) fn connection_timeout(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connection(id) else { return };
         connection.armed = NEVER;
-        if let Role::Waiting { until: Some(until), stream, awaited } = connection.role
-            && until <= now
+        if let Role::Waiting { until: Some(until), stream, awaited } = &connection.role
+            && *until <= now
         {
-            if let Awaited::Description { by } = awaited
-                && now < by
-            {
-                return self.describe(id, stream, by, now);
+            let stream = *stream;
+            if awaited.looks_until().is_some_and(|by| now < by) {
+                let awaited = awaited.clone();
+                return self.begin(id, stream, awaited, now);
             }
             self.leave_stream(id, stream, now);
             return self.answer(id, Answer::Refused(session::Refusal::NotFound), now);

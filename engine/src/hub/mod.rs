@@ -490,9 +490,13 @@ impl Hub {
 
     /// Somebody watches the stream, or waits for it. Whom the operator sends it to does not.
     fn watched(&mut self, stream_id: streams::StreamId, by: ConnectionId) {
-        if self.look(by).is_none_or(|connection| connection.trusted) {
-            return;
+        if self.look(by).is_some_and(|connection| !connection.trusted) {
+            self.wanted(stream_id);
         }
+    }
+
+    /// Somebody watches the stream, or fetches it by names.
+    fn wanted(&mut self, stream_id: streams::StreamId) {
         let Some(stream) = self.streams.get(stream_id) else { return };
         if !std::mem::replace(&mut stream.watched, true) {
             let name = stream.name.clone();
@@ -500,10 +504,17 @@ impl Hub {
         }
     }
 
-    /// Nobody does any more.
+    /// Somebody watches it no more. Perhaps nobody does.
     fn unwatched(&mut self, stream_id: streams::StreamId) {
+        let viewers = &self.connections;
+        let watches = |viewer: &ConnectionId| {
+            let found = viewers.get(viewer.slot as usize).and_then(Option::as_deref);
+            found.is_some_and(|found| found.id == *viewer && !found.trusted)
+        };
         let Some(stream) = self.streams.get(stream_id) else { return };
-        if std::mem::take(&mut stream.watched) {
+        // As a rule the first that is looked at watches.
+        let watched = stream.is_cut() || stream.viewers.iter().any(watches);
+        if !watched && std::mem::take(&mut stream.watched) {
             let name = stream.name.clone();
             self.happened(StreamEvent::LastViewer { name });
         }

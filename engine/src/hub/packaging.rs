@@ -164,6 +164,11 @@ impl Packages {
 }
 
 impl Packaged {
+    /// True when somebody asks for it in any form.
+    pub fn is_wanted(&self) -> bool {
+        self.packages().next().is_some()
+    }
+
     /// The packages that its frames go into.
     fn packages(&self) -> impl Iterator<Item = PackageId> + use<> {
         self.0.map(|form| form.package).into_iter().flatten()
@@ -215,6 +220,9 @@ impl Hub {
             return self.reply(id, Found::Text(Arc::new(time)), now);
         }
         let is_text = matches!(*item, Item::Text(_));
+        if is_text && self.must_be_awaited(&name, item.packaging(), now) {
+            return self.play_allowed(id, name, Wanted::Fetch { item, token }, now);
+        }
         let Some(package_id) = self.package_of(&name, item.packaging(), is_text, now) else {
             return self.answer(id, Answer::Refused(Refusal::NotFound), now);
         };
@@ -303,6 +311,20 @@ impl Hub {
         Some(id)
     }
 
+    /// Whether whoever asks for the lists of a stream waits for it first, as its viewers do: it is fetched when somebody wants it,
+    /// and is not here.
+    fn must_be_awaited(&mut self, name: &StreamName, packaging: Packaging, now: Now) -> bool {
+        if !self.settings.on_demand.contains(name) || self.is_live(name) {
+            return false;
+        }
+        let Some(id) = self.packages.find(name, packaging) else { return true };
+        let over = self.packages.by_id.get(&id).is_some_and(|package| package.window.ended());
+        if over {
+            self.drop_package(id, now);
+        }
+        over
+    }
+
     /// Asks the owner of a stream for what is cut of it.
     fn ask_to_follow(&mut self, name: &StreamName, packaging: Packaging, owner: CoreId) -> Option<Source> {
         if self.is_cut_off(owner) || self.draining {
@@ -357,6 +379,7 @@ impl Hub {
         }
         let id = self.packages.insert(stream.name.clone(), packaging, Source::Made(maker), now);
         form.package = Some(id);
+        self.wanted(stream_id);
         self.watch_packages(now);
         self.spread_cuts(id, now);
         Some(id)
@@ -393,6 +416,7 @@ impl Hub {
                 package.asked = now;
             }
         }
+        self.unwatched(stream_id);
     }
 
     /// Takes what was cut into the window, tells the other cores, and answers who waits.
@@ -532,10 +556,13 @@ impl Hub {
                 self.post(Message::Unfollow { name, packaging, following }, owner);
             }
             Source::Made(maker) => {
-                let stream = self.streams.find(&package.name).and_then(|id| self.streams.get(id));
-                if let Some(stream) = stream {
+                let stream_id = self.streams.find(&package.name);
+                if let Some(stream_id) = stream_id
+                    && let Some(stream) = self.streams.get(stream_id)
+                {
                     let numbering = maker.numbering();
                     stream.packaged.0[package.packaging as usize] = Form { package: None, numbering };
+                    self.unwatched(stream_id);
                 }
             }
             Source::Over => {}

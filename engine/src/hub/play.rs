@@ -49,7 +49,7 @@ impl Hub {
     /// It may; whether it can is seen here.
     pub(super) fn play_allowed(&mut self, id: ConnectionId, name: StreamName, wanted: Wanted, now: Now) {
         let limits = &self.settings.of(name.app()).limits;
-        let patience = limits.wait_for_publisher;
+        let patience = self.settings.patience(&name);
         // Looked at before a place is made for the stream: nobody would ever clear it away.
         if limits.viewers == 0 {
             return self.answer(id, Answer::Refused(Refusal::Full), now);
@@ -83,10 +83,13 @@ impl Hub {
         let until = now.after(if willing { patience } else { ANSWER_TIME_MAX });
         let awaited = match wanted {
             Wanted::Play(form) => Awaited::Play(form),
-            _ => Awaited::Description { by: until },
+            #[cfg(feature = "segment")]
+            Wanted::Fetch { item, token } => Awaited::Fetch { item, token, by: until },
+            Wanted::Describe | Wanted::Publish => Awaited::Description { by: until },
         };
         if let Some(connection) = self.connection(id) {
-            connection.role = Role::Waiting { stream: stream_id, awaited, until: Some(until) };
+            connection.role =
+                Role::Waiting { stream: stream_id, awaited: awaited.clone(), until: Some(until) };
         }
         if live {
             self.begin(id, stream_id, awaited, now);
@@ -96,30 +99,29 @@ impl Hub {
     }
 
     /// The stream is here that a peer waits for.
-    fn begin(&mut self, id: ConnectionId, stream_id: StreamId, awaited: Awaited, now: Now) {
+    pub(super) fn begin(&mut self, id: ConnectionId, stream_id: StreamId, awaited: Awaited, now: Now) {
         match awaited {
             Awaited::Play(form) => self.attach(id, stream_id, form, now),
             Awaited::Description { by } => self.describe(id, stream_id, by, now),
+            #[cfg(feature = "segment")]
+            Awaited::Fetch { item, token, by } => {
+                if self.is_described(id, stream_id, by, now)
+                    && let Some(name) = self.streams.look(stream_id).map(|stream| stream.name.clone())
+                {
+                    self.leave_stream(id, stream_id, now);
+                    self.fetch_allowed(id, name, item, token, now);
+                }
+            }
         }
     }
 
     /// Tells a peer what is in a stream, as soon as that is known: sound may come a moment after the first picture.
-    pub(super) fn describe(&mut self, id: ConnectionId, stream_id: StreamId, by: Now, now: Now) {
-        let Some(stream) = self.streams.get(stream_id) else { return };
-        let opening = stream.group.latest();
-        let begun = stream.is_live() && stream.group.last().is_some();
-        let known =
-            opening.has(true) && opening.has(false) || stream.group.is_older_than(TRACKS_TIME_MAX, now);
-        if !begun || !known || opening.parameters.is_empty() {
-            let again = now.after(DESCRIPTION_INTERVAL).min(by);
-            if let Some(connection) = self.connection(id)
-                && let Role::Waiting { until, .. } = &mut connection.role
-            {
-                *until = Some(again);
-            }
-            return self.after(id);
+    fn describe(&mut self, id: ConnectionId, stream_id: StreamId, by: Now, now: Now) {
+        if !self.is_described(id, stream_id, by, now) {
+            return;
         }
-        let opening = Box::new(opening.clone());
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        let opening = Box::new(stream.group.latest().clone());
         self.leave_stream(id, stream_id, now);
         let driven = self.is_being_driven(id);
         if let (true, Some(connection)) = (driven, self.connection(id)) {
@@ -127,6 +129,26 @@ impl Hub {
         } else {
             self.drive(id, session::Input::Described(opening), now);
         }
+    }
+
+    /// Whether it is known what is in a stream. Else whoever waits for it looks again in a moment.
+    fn is_described(&mut self, id: ConnectionId, stream_id: StreamId, by: Now, now: Now) -> bool {
+        let Some(stream) = self.streams.get(stream_id) else { return false };
+        let opening = stream.group.latest();
+        let begun = stream.is_live() && stream.group.last().is_some();
+        let known =
+            opening.has(true) && opening.has(false) || stream.group.is_older_than(TRACKS_TIME_MAX, now);
+        let described = begun && known && !opening.parameters.is_empty();
+        if !described {
+            let again = now.after(DESCRIPTION_INTERVAL).min(by);
+            if let Some(connection) = self.connection(id)
+                && let Role::Waiting { until, .. } = &mut connection.role
+            {
+                *until = Some(again);
+            }
+            self.after(id);
+        }
+        described
     }
 
     /// Makes the place where a stream that is not here yet will be. `None` when it is known that nobody publishes it.
@@ -171,7 +193,7 @@ impl Hub {
             if let Some(Role::Waiting { awaited, .. }) =
                 self.connection(id).map(|connection| &connection.role)
             {
-                let awaited = *awaited;
+                let awaited = awaited.clone();
                 self.begin(id, stream_id, awaited, now);
             }
         }
@@ -222,16 +244,8 @@ impl Hub {
         if let Some(index) = stream.viewers.iter().position(|viewer| *viewer == id) {
             stream.viewers.swap_remove(index);
         }
-        // As a rule the first that is looked at watches.
-        let viewers = &self.connections;
-        let watches = |viewer: &ConnectionId| {
-            let found = viewers.get(viewer.slot as usize).and_then(Option::as_deref);
-            found.is_some_and(|found| found.id == *viewer && !found.trusted)
-        };
-        let (any, watched) = (!stream.viewers.is_empty(), stream.viewers.iter().any(watches));
-        if !watched {
-            self.unwatched(stream_id);
-        }
+        let any = !stream.viewers.is_empty();
+        self.unwatched(stream_id);
         if any {
             return;
         }

@@ -111,6 +111,15 @@ impl Stream {
             }
     }
 
+    /// True when it is cut for those who fetch it.
+    pub fn is_cut(&self) -> bool {
+        #[cfg(feature = "segment")]
+        let cut = self.packaged.is_wanted();
+        #[cfg(not(feature = "segment"))]
+        let cut = false;
+        cut
+    }
+
     /// True when it is live and this core owns it.
     pub fn is_live_here(&self) -> bool {
         matches!(self.source, Source::Owned(_)) && self.is_live()

@@ -9,6 +9,7 @@ use crate::{
     access::{Action, Authenticator, Request, Verdict},
     codec::{Codec, Parameters, samples},
     error::Error,
+    limits,
     media::{Frame, Payload, StreamName, TrackId},
     message::CoreId,
     observe::StreamEvent,
@@ -356,4 +357,32 @@ fn the_last_who_watches_goes_though_a_target_is_still_sent_to() {
     }
     assert_eq!(said, [9]);
     assert_eq!(room.hub.streams()[0].viewers, 1, "it is a viewer all the same");
+}
+
+#[test]
+fn a_stream_that_is_fetched_on_demand_is_waited_for_whatever_its_app_says() {
+    let mut settings = Settings::default();
+    let name = StreamName::parse("live/cam").expect("a legal name");
+    settings.on_demand.insert(name.clone());
+    for words in [&b"watch"[..], b"tell"] {
+        let hub = Hub::new(CoreId(0), 1, Arc::new(settings.clone()));
+        let mut room = Room { hub, now: Now(1_000_000_000) };
+        room.hub.observe();
+        let viewer = room.peer(9);
+        room.say(viewer, words);
+        let first = StreamEvent::FirstViewer { name: name.clone() };
+        assert!(
+            std::iter::from_fn(|| room.hub.poll(room.now))
+                .any(|output| matches!(output, Output::Event(event) if event == first))
+        );
+        let began = room.now;
+        // What does not come is not waited for without end.
+        room.now = room.now.after(limits::ON_DEMAND_TIME_MAX - Duration::from_millis(1));
+        room.hub.handle(Input::Timeout, room.now);
+        assert!(room.hub.audit().is_ok() && room.hub.stats().viewers == 1);
+        room.now = began.after(limits::ON_DEMAND_TIME_MAX);
+        room.hub.handle(Input::Timeout, room.now);
+        assert_eq!(room.told(room.now).expect("it is told").0, "no");
+        assert_eq!(room.hub.stats().viewers, 0);
+    }
 }

@@ -7,6 +7,10 @@ use std::collections::VecDeque;
 const DEPTH_UNKNOWN: u8 = 2;
 /// No standard has more.
 const DEPTH_MAX: u8 = 16;
+/// Steps from one picture to the next that a clock goes on or back by when it has jumped. Back it is far more than pictures can be
+/// out of order: GStreamer's server begins its clock anew whenever another client comes.
+const JUMP_ON: u64 = 1_000;
+const JUMP_BACK: u64 = 50;
 
 /// Gives each picture its decoding time.
 ///
@@ -34,7 +38,11 @@ impl Reorder {
     /// When the next picture is decoded that is shown at `ticks`.
     pub fn decoded(&mut self, ticks: i64) -> i64 {
         // A clock that jumps has nothing to do with what came before.
-        if self.shown.back().is_some_and(|latest| latest.abs_diff(ticks) > self.step.unsigned_abs() * 1_000) {
+        let steps = |count: u64| self.step.unsigned_abs().saturating_mul(count);
+        let jumped = self.shown.back().is_some_and(|latest| latest.abs_diff(ticks) > steps(JUMP_ON));
+        if jumped
+            || self.given.is_some_and(|given| given.saturating_sub(ticks).max(0) as u64 > steps(JUMP_BACK))
+        {
             self.shown.clear();
             (self.given, self.last) = (None, None);
         }
@@ -98,6 +106,12 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_begins_anew() {
         assert_eq!(decoded(Some(1), &[0, 40, 9_000_000, 9_000_040, 0]), [-40, 0, 8_999_960, 9_000_000, -40]);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_by_seconds_begins_anew() {
+        assert_eq!(decoded(Some(0), &[4_000, 4_040, 0, 40, 80]), [4_000, 4_040, 0, 40, 80]);
+        assert_eq!(decoded(Some(1), &[4_040, 4_080, 40, 80, 120]), [4_000, 4_040, 0, 40, 80]);
     }
 
     proptest! {

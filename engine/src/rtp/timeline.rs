@@ -15,6 +15,8 @@ const BEGINNING: Duration = Duration::from_secs(1);
 const SLOWNESS: i64 = 20;
 /// What is further off did not drift: its clock was set anew, or the sender is wrong.
 const DRIFT_MAX: Duration = Duration::from_secs(5);
+/// A clock that goes back by more was set anew, and what was reported of before says nothing of after.
+const STEP_BACK_MAX: Duration = Duration::from_secs(2);
 
 /// The line of time of a sender's tracks.
 #[derive(Debug)]
@@ -72,6 +74,12 @@ impl Timeline {
                 self.reported(track).unwrap_or_else(|| self.arrived(track, first, ticks, now))
             }
         };
+        let Some(found) = self.tracks.get_mut(track) else { return 0 };
+        let back = MediaTime { ticks: STEP_BACK_MAX.as_secs() as i64, rate: 1 }.ticks_at(rate);
+        if found.offset.is_some() && ticks.saturating_add(offset) < found.last.0.saturating_sub(back) {
+            found.last.0 = ticks.saturating_add(offset);
+            self.tracks.iter_mut().for_each(|track| (track.report, track.error) = (None, 0));
+        }
         let Some(found) = self.tracks.get_mut(track) else { return 0 };
         // No step is so large that times would go backwards.
         let passed = ticks.saturating_add(offset).saturating_sub(found.last.0).max(0);
@@ -177,6 +185,16 @@ mod tests {
         }
         assert_eq!(before, 48_000 + 7_680 + i64::from(frames) * 960);
         assert!((59..=64).contains(&frames), "60 ms, a twentieth of 20 ms each: {frames}");
+        // A clock that begins anew: what was reported before says nothing of it.
+        let place = |count: u32| before + (i64::from(count) - i64::from(frames)) * 960;
+        assert_eq!(sound(&mut line, 9_600 + 400 * 960, 8_000), place(400));
+        line.report(0, &report(4_000, 7_000));
+        assert_eq!(sound(&mut line, 9_600, 8_020), place(0));
+        line.report(1, &report(4_000, 9_600));
+        assert_eq!(sound(&mut line, 9_600 + 50 * 960, 9_000), place(50));
+        line.report(0, &report(0, 7_000));
+        line.report(1, &report(160, 9_600));
+        assert_eq!(sound(&mut line, 9_600 + frames * 960, 9_300), before);
         // Nobody believes a sender whose clock was set anew for one track alone.
         line.report(1, &report(60_000, 9_600));
         assert_eq!(sound(&mut line, 9_600 + (frames + 1) * 960, 0) - before, 960);

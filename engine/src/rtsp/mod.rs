@@ -5,7 +5,7 @@
 
 mod address;
 mod inbox;
-mod sdp;
+pub mod sdp;
 mod session;
 mod transport;
 mod wire;

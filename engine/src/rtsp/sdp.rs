@@ -22,6 +22,10 @@ pub fn payload_type(track: TrackId) -> u8 {
 /// A track that is announced.
 #[derive(Debug)]
 pub struct Announced {
+    /// What it is: `video`, `audio`, `application`.
+    pub kind: String,
+    /// The number that stands first of those that its packets may bear, if that is one.
+    pub payload_type: Option<u8>,
     /// What names it in the URL that sets it up. May be empty.
     pub control: String,
     /// Its packets; `None` when they are not understood.
@@ -54,7 +58,17 @@ pub fn write(name: &StreamName, opening: &Opening, url: &str) -> (String, Vec<Tr
     (text, tracks)
 }
 
-/// Reads the description of a stream that is announced.
+/// Reads the description of a stream: one that is announced here, or one that another server gives.
+///
+/// ```
+/// use shardcast_engine::{rtp::format::Coding, rtsp::sdp};
+///
+/// let text = "v=0\r\no=- 0 0 IN IP4 10.0.0.9\r\ns=yard\r\nt=0 0\r\nm=audio 0 RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\n";
+/// let tracks = sdp::read(text.as_bytes())?;
+/// let format = tracks[0].format.as_ref().expect("it is Opus");
+/// assert_eq!((tracks[0].kind.as_str(), &format.coding), ("audio", &Coding::Opus { stereo: false }));
+/// # Ok::<(), &'static str>(())
+/// ```
 ///
 /// # Errors
 /// A sentence for the peer.
@@ -87,7 +101,9 @@ fn announced(media: &Media) -> Announced {
         let (mapping, parameters) = (of_it(values("rtpmap")), of_it(values("fmtp")));
         Format::read(payload_type, mapping.as_deref(), &parameters.unwrap_or_default())
     });
-    Announced { control, format }
+    let first = media.fmt.split_ascii_whitespace().next();
+    let payload_type = first.and_then(|number| number.parse().ok());
+    Announced { kind: media.media.clone(), payload_type, control, format }
 }
 
 #[cfg(test)]

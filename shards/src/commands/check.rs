@@ -44,6 +44,10 @@ pub fn report(config: &Config) -> String {
     for (name, source) in config.streams.iter().filter(|(_, source)| source.is_sent_here()) {
         line("takes in", format!("{name} from {}", source.pull));
     }
+    for pull in config.pulls() {
+        // Without its password.
+        line("takes in", format!("{} from {pull}", pull.name));
+    }
     config.relay_lines().into_iter().for_each(|(verb, text)| line(verb, text));
     if config.tls.is_set() {
         let Tls { certificate, key } = &config.tls;
@@ -217,6 +221,16 @@ mod tests {
         }
         assert_eq!(text.matches("pushes").count(), 3, "{text}");
         assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn the_report_says_what_is_pulled_without_its_password() {
+        let mut config = Config::default();
+        let pull = "rtsp://me:hunter2@10.0.0.9/main?key=see".to_owned();
+        config.streams.insert("cam/yard".into(), Source { pull, on_demand: true, ..Source::default() });
+        let text = report(&config);
+        assert!(text.contains("takes in   cam/yard from rtsp://10.0.0.9/main, on demand\n"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("see"), "{text}");
     }
 
     #[test]

@@ -124,6 +124,7 @@ fn options(args: &ServeArgs, config: &Config, log: &Log) -> io::Result<NodeOptio
         notices: Arc::new(move |core, notice| log.write(LogLine::notice(core, notice))),
         intakes: config.intakes(),
         demo,
-        hosted: false,
+        // What is pulled comes in as a host's frames do.
+        hosted: !config.pulls().is_empty(),
     })
 }

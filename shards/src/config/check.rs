@@ -13,9 +13,10 @@ use shardcast_engine::{
     udp::Intake,
 };
 
-use super::{Config, Passphrase, Stream, Tls, relays, units::show_duration};
+use super::{Config, Passphrase, Source, Stream, Tls, relays, units::show_duration};
 use crate::{
     node::{SHARDS_MAX, meet},
+    pull::Pull,
     tls::certificate::Part,
 };
 
@@ -51,7 +52,9 @@ pub const PART_MIN: Duration = Duration::from_millis(50);
 pub const PART_MAX: Duration = Duration::from_secs(1);
 /// The longest window: what it lists is kept in memory.
 pub const WINDOW_MAX: Duration = Duration::from_secs(600);
-/// The longest time that a stream is cut for nobody.
+/// The shortest time that a stream is pulled for nobody: viewers that change from one form to another are none for a moment.
+pub const PULL_LINGER_MIN: Duration = Duration::from_secs(1);
+/// The longest time that a stream is cut for nobody, or pulled.
 pub const LINGER_MAX: Duration = Duration::from_secs(3600);
 /// The longest that packets by SRT may be held back: the field that says it counts milliseconds up to a minute.
 pub const SRT_LATENCY_MAX: Duration = Duration::from_secs(60);
@@ -87,7 +90,7 @@ pub fn check(config: &Config, host: Option<Host<'_>>) -> Vec<Breach> {
     breaches.unless(config.srt.latency <= SRT_LATENCY_MAX, "srt.latency", || {
         format!("at most \"{}\"", show_duration(SRT_LATENCY_MAX))
     });
-    check_streams(config, &mut breaches);
+    check_streams(config, host, &mut breaches);
     relays::check(config, &mut breaches);
     breaches.unless(!config.record.dir.as_os_str().is_empty(), "record.dir", || "needs a directory".into());
     breaches.0
@@ -114,7 +117,7 @@ fn check_passphrase(key: &str, passphrase: &Passphrase, breaches: &mut Breaches)
     });
 }
 
-fn check_streams(config: &Config, breaches: &mut Breaches) {
+fn check_streams(config: &Config, host: Option<Host<'_>>, breaches: &mut Breaches) {
     let mut taken: Vec<(&str, Intake)> = Vec::new();
     for (name, source) in &config.streams {
         let key = format!("streams.{name}");
@@ -122,6 +125,11 @@ fn check_streams(config: &Config, breaches: &mut Breaches) {
             breaches.unless(false, &key, || format!("{name:?} cannot be a stream: {}", error.why));
         }
         check_passphrase(&format!("{key}.passphrase"), &source.passphrase, breaches);
+        if source.pull.starts_with("rtsp") {
+            check_pull(name, source, host, breaches);
+            continue;
+        }
+        breaches.unless(!source.on_demand, &format!("{key}.on_demand"), || "of rtsp:// alone".into());
         let key = format!("{key}.pull");
         // A stream may be named for the sake of where it goes, or of its passphrase.
         let named = !source.push.is_empty() || !source.passphrase.0.is_empty();
@@ -153,6 +161,20 @@ fn check_streams(config: &Config, breaches: &mut Breaches) {
             None => taken.push((name, intake)),
         }
     }
+}
+
+fn check_pull(name: &str, source: &Source, host: Option<Host<'_>>, breaches: &mut Breaches) {
+    let key = |key: &str| format!("streams.{name}.{key}");
+    // Not what it is: there may be a password in it.
+    if let Err(why) = Pull::parse(name, source) {
+        breaches.unless(false, &key("pull"), || why.into());
+    }
+    breaches.unless(host.is_none(), &key("pull"), || {
+        "rtsp:// is the binary's alone: a program with a node inside has sources of its own".into()
+    });
+    breaches.unless((PULL_LINGER_MIN..=LINGER_MAX).contains(&source.linger), &key("linger"), || {
+        format!("between \"{}\" and \"{}\"", show_duration(PULL_LINGER_MIN), show_duration(LINGER_MAX))
+    });
 }
 
 #[derive(Default)]

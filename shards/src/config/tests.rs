@@ -62,6 +62,7 @@ fn the_streams_of_the_example_are_legal_once_they_are_uncommented() {
     let text = format!("{head}[streams.\"live/news\"]{}\n\n{tail}", stream.replace("\n# ", "\n"));
     let document = read(&text).unwrap();
     assert_eq!(document.check(), []);
+    assert_eq!(document.config.pulls()[0].to_string(), "rtsp://10.0.0.9:554/main");
     let [(name, intake)] = &document.config.intakes()[..] else { panic!("there is one") };
     assert_eq!((name.as_str(), intake.address), ("live/news", "239.1.1.1:5000".parse().unwrap()));
     assert!(intake.interface.is_some() && intake.source.is_some() && intake.program.is_some());
@@ -347,6 +348,39 @@ fn keys_that_depend_on_each_other_are_held_against_each_other() {
     }
     let why = refusal("[apps.\"a/b\"]\n");
     assert!(why.starts_with("test.toml:1: apps.a/b: "), "{why}");
+}
+
+#[test]
+fn a_pull_by_rtsp_is_held_against_its_rules_and_its_password_is_not_shown() {
+    let table = "[streams.\"cam/yard\"]\n";
+    let read = |lines: &str| read(&format!("{table}{lines}"));
+    let config = read("pull = \"rtsp://me:hunter2@10.0.0.9/main\"\non_demand = true\ntransport = \"udp\"\n")
+        .unwrap()
+        .config;
+    let pulls = config.pulls();
+    assert_eq!(pulls[0].to_string(), "rtsp://10.0.0.9/main, by UDP, on demand");
+    assert_eq!(pulls[0].linger, Some(std::time::Duration::from_secs(10)));
+    assert!(config.settings().on_demand.contains(&pulls[0].name) && config.intakes().is_empty());
+    for (lines, key, why) in [
+        ("pull = \"rtsps://me:hunter2@10.0.0.9/main\"\n", "pull", "inside TLS"),
+        ("pull = \"rtsp://me:hunter2@/main\"\n", "pull", "rtsp://"),
+        ("pull = \"rtsp://h/main\"\nlinger = \"10ms\"\n", "linger", "between \"1s\" and \"1h\""),
+        ("pull = \"udp://127.0.0.1:5000\"\non_demand = true\n", "on_demand", "of rtsp:// alone"),
+        ("pull = \"rtsp://h/main\"\ntransport = \"tls\"\n", "", "unknown variant `tls`"),
+    ] {
+        let refused = refusal(&format!("{table}{lines}"));
+        assert!(
+            refused.starts_with("test.toml:") && refused.contains(key) && refused.contains(why),
+            "{refused}"
+        );
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+    let host = Host { rows: &[], authenticates: false };
+    let refused = refusal_to_host(&format!("{table}pull = \"rtsp://h/main\"\n"), host);
+    assert!(refused.contains("the binary's alone"), "{refused}");
+    // What is pulled is decided at the start.
+    let changes = super::reload::Changes::between(&Config::default(), &config);
+    assert_eq!((changes.now.len(), changes.restart), (0, vec!["streams.cam/yard".to_owned()]));
 }
 
 #[test]

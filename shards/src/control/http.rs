@@ -31,6 +31,7 @@ use tokio::{
 };
 
 use super::{link::Phase, log::Log, metrics, shards::Shards};
+use crate::pull::Counters;
 
 /// Connections to the control door at once. The next one waits in the kernel's queue.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
@@ -50,13 +51,19 @@ impl Door {
     ///
     /// # Errors
     /// The address cannot be had, most likely because another program holds it.
-    pub async fn open(address: SocketAddr, shards: Arc<Shards>, log: Log) -> io::Result<Door> {
+    pub async fn open(
+        address: SocketAddr,
+        shards: Arc<Shards>,
+        log: Log,
+        pulls: Vec<Arc<Counters>>,
+    ) -> io::Result<Door> {
         let listener = TcpListener::bind(address).await.map_err(|error| {
             io::Error::new(error.kind(), format!("the control door cannot listen on {address}: {error}"))
         })?;
         let address = listener.local_addr()?;
         let room = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
-        let server = tokio::spawn(axum::serve(Bounded { listener, room }, routes(shards, log)).into_future());
+        let server =
+            tokio::spawn(axum::serve(Bounded { listener, room }, routes(shards, log, pulls)).into_future());
         Ok(Door { address, server })
     }
 }
@@ -71,19 +78,22 @@ impl Drop for Door {
 struct Known {
     shards: Arc<Shards>,
     log: Log,
+    pulls: Arc<[Arc<Counters>]>,
 }
 
-fn routes(shards: Arc<Shards>, log: Log) -> Router {
+fn routes(shards: Arc<Shards>, log: Log, pulls: Vec<Arc<Counters>>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(Known { shards, log })
+        .with_state(Known { shards, log, pulls: pulls.into() })
 }
 
 async fn metrics(State(known): State<Known>) -> impl IntoResponse {
     let snapshot = known.shards.snapshot().await;
-    let text = metrics::expose(&snapshot, known.shards.phase(), known.log.lost());
+    let mut text = metrics::expose(&snapshot, known.shards.phase(), known.log.lost());
+    let pulls: Vec<_> = known.pulls.iter().map(|pull| pull.read()).collect();
+    text.push_str(&metrics::expose_pulls(&pulls));
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 

@@ -8,6 +8,8 @@ use shardcast_engine::{
 };
 
 use super::link::{Phase, Report, Snapshot};
+#[cfg(feature = "server")]
+use crate::pull::{PullState, PullStats};
 
 /// What a reply of [`expose`] is called in HTTP.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -248,6 +250,55 @@ fn expose_streams<'a>(streams: impl Iterator<Item = &'a StreamStats> + Clone, pa
     }
 }
 
+/// What the streams that are pulled say of themselves, in the same format: to stand behind [`expose`]'s. Nothing without any.
+#[cfg(feature = "server")]
+pub fn expose_pulls(pulls: &[PullStats]) -> String {
+    type Number = fn(&PullStats) -> u64;
+    let mut page = Page::default();
+    if pulls.is_empty() {
+        return page.text;
+    }
+    page.family(
+        "shardcast_pull_state",
+        "gauge",
+        "1 for what a pull is at, of a stream that another server is asked for.",
+    );
+    for pull in pulls {
+        for state in PullState::ALL {
+            let labels = [("stream", pull.name.as_str()), ("state", state.word())];
+            page.sample("shardcast_pull_state", &labels, u64::from(pull.state == state));
+        }
+    }
+    let families: [(&str, &str, Number); 5] = [
+        ("shardcast_pull_reconnects_total", "Times that the other server was tried again.", |pull| {
+            pull.reconnects
+        }),
+        ("shardcast_pull_bytes_total", "Bytes of packets that came.", |pull| pull.bytes),
+        (
+            "shardcast_pull_packets_lost_total",
+            "Packets that did not come, as far as their numbers tell.",
+            |pull| pull.packets_lost,
+        ),
+        (
+            "shardcast_pull_frames_broken_total",
+            "Frames that were left out, because a part of them or of what they need did not come.",
+            |pull| pull.frames_broken,
+        ),
+        (
+            "shardcast_pull_frames_dropped_total",
+            "Frames that were left out, because the shard of their stream was too busy to take them.",
+            |pull| pull.frames_dropped,
+        ),
+    ];
+    for (name, help, number) in families {
+        page.family(name, "counter", help);
+        for pull in pulls {
+            page.sample(name, &[("stream", pull.name.as_str())], number(pull));
+        }
+    }
+    page.text
+}
+
 fn shape(parameters: &Parameters) -> String {
     match parameters.shape {
         Shape::Video { width: 0, .. } | Shape::Video { height: 0, .. } => String::new(),
@@ -399,6 +450,34 @@ mod tests {
             "shardcast_relay_failures_total{stream=\"live/cam\",way=\"push\",number=\"1\",url=\"udp://127.0.0.1:5000\"} 2",
             "shardcast_stream_bytes_total{stream=\"live/cam\"} 1000",
             "shardcast_stream_track_info{stream=\"live/cam\",track=\"0\",codec=\"avc1.640028\",shape=\"1920x1080\"} 1",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn each_pull_says_what_it_is_at_and_what_it_has_counted() {
+        assert_eq!(expose_pulls(&[]), "");
+        let pull = PullStats {
+            name: StreamName::parse("cam/yard").unwrap(),
+            state: PullState::Playing,
+            reconnects: 2,
+            bytes: 5000,
+            packets_lost: 3,
+            frames_broken: 1,
+            frames_dropped: 4,
+        };
+        let text = expose_pulls(&[pull]);
+        for line in [
+            "# TYPE shardcast_pull_state gauge",
+            "shardcast_pull_state{stream=\"cam/yard\",state=\"playing\"} 1",
+            "shardcast_pull_state{stream=\"cam/yard\",state=\"waiting\"} 0",
+            "shardcast_pull_reconnects_total{stream=\"cam/yard\"} 2",
+            "shardcast_pull_bytes_total{stream=\"cam/yard\"} 5000",
+            "shardcast_pull_packets_lost_total{stream=\"cam/yard\"} 3",
+            "shardcast_pull_frames_broken_total{stream=\"cam/yard\"} 1",
+            "shardcast_pull_frames_dropped_total{stream=\"cam/yard\"} 4",
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }

@@ -18,6 +18,8 @@ use super::{
 use crate::{
     chance,
     config::{Fault, parse::Document, reload::Changes},
+    host::Beside,
+    pull::Pulls,
     status::Meter,
 };
 use shardcast_io::ktls;
@@ -58,8 +60,17 @@ impl Control<'_> {
     pub async fn run(mut self) -> std::io::Result<End> {
         let mut signals = Signals::open()?;
         let shards = Arc::new(Shards::new(std::mem::take(&mut self.node.links)));
+        let settings = Arc::new(self.document.config.settings());
+        let beside =
+            self.node.host.take().map(|(mesh, doors)| Beside::start(mesh, doors, settings)).transpose()?;
+        let mut pulls = beside
+            .as_ref()
+            .map(|beside| Pulls::start(self.document.config.pulls(), beside.handle(), &shards, &self.log));
         let _door = match self.document.config.control_door() {
-            Some(address) => Some(Door::open(address, shards.clone(), self.log.clone()).await?),
+            Some(address) => {
+                let pulls = pulls.as_ref().map(Pulls::counters).unwrap_or_default();
+                Some(Door::open(address, shards.clone(), self.log.clone(), pulls).await?)
+            }
             None => None,
         };
         (self.opened)(&self.document);
@@ -77,6 +88,8 @@ impl Control<'_> {
                     Command::Drain => {
                         drained_by = Some(Instant::now() + self.document.config.drain_timeout);
                         shards.set_phase(Phase::Draining);
+                        // Who is pulled from is told while there is time.
+                        drop(pulls.take());
                         self.tell(&shards, || Request::Drain).await;
                         self.log.write(LogLine::info("draining: no new peers, players are told, recordings are closed"));
                     }
@@ -84,7 +97,7 @@ impl Control<'_> {
                         self.log.write(LogLine::warn("stopped at once by a second signal"));
                         return Ok(End::Failed);
                     }
-                    Command::Reload => self.reload(&shards).await,
+                    Command::Reload => self.reload(&shards, beside.as_ref()).await,
                 },
                 ended = self.node.ended.recv() => match ended {
                     Some(Ended { result: Ok(()), .. }) if drained_by.is_some() => {
@@ -123,7 +136,7 @@ impl Control<'_> {
 
     /// Reads the config again and gives the shards what can change while they run. A config that is wrong changes
     /// nothing.
-    async fn reload(&mut self, shards: &Shards) {
+    async fn reload(&mut self, shards: &Shards, beside: Option<&Beside>) {
         let read = match (self.read_again)() {
             Ok(read) => read,
             Err(faults) => {
@@ -146,6 +159,9 @@ impl Control<'_> {
         let config = &self.document.config;
         self.log.set(config.log.format, config.log.level);
         let settings = chance::with_secret(Arc::new(config.settings()));
+        if let Some(beside) = beside {
+            beside.set_settings(settings.clone());
+        }
         self.tell(shards, || Request::Settings(settings.clone())).await;
         // The files may have changed though their names have not; that is what renewing a certificate looks like.
         match config.secured() {
@@ -181,6 +197,10 @@ pub fn announce(log: &Log, document: &Document, file: Option<&Path>) {
     }
     for (verb, text) in config.relay_lines() {
         log.write(LogLine::info(verb).detail(text));
+    }
+    for pull in config.pulls() {
+        let line = LogLine::info("pulling").detail(pull.to_string());
+        log.write(LogLine { protocol: Some("rtsp"), stream: Some(pull.name), ..line });
     }
     if config.tls.is_set() {
         log.write(match ktls::refusal() {

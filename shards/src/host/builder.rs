@@ -9,7 +9,7 @@ use std::{
 use shardcast_engine::{hub::Notice, message::CoreId, protocol::Protocol, settings::Settings};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Handle, Node, bridge::Bridge, handle::Shared};
+use super::{Handle, Node, handle::meet};
 #[cfg(feature = "server")]
 use crate::config::{check::Host, parse::Document};
 use crate::{
@@ -199,10 +199,8 @@ impl NodeBuilder {
         let settings = self.options.settings.clone();
         let mut started = node::start(self.options)?;
         let (mesh, doors) = started.host.take().expect("the options say that the node has a host");
-        let shared = Arc::new(Shared::new(doors, mesh.bell().clone(), settings));
-        let bridge = Bridge::new(mesh, shared.clone());
+        let (handle, bridge) = meet(mesh, doors, settings);
         let (links, shards) = (Mutex::new(started.links), started.threads);
-        let handle = Handle(shared);
         let told = handle.clone();
         let checks = Mutex::default();
         let mut node = Node { handle, links, shards, bridge: None, ends: None, checks };

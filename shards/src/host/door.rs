@@ -20,6 +20,8 @@ pub enum Word {
         number: u64,
         /// Its conversation.
         session: Box<dyn Session>,
+        /// The operator has named it: no authenticator is asked.
+        trusted: bool,
     },
     /// There are frames of this one.
     Look(u64),

@@ -23,13 +23,14 @@ use shardcast_io::lane::{self, Doorbell};
 
 use super::{
     Events, Publisher, Subscriber, WireSubscriber,
-    bridge::Inbox,
+    bridge::{Bridge, Inbox},
     door::{Door, Word},
     events::Queue,
     feed::{Feed, SubscribeError},
     lock,
     way::{FRAMES_MAX, Guest, Way},
 };
+use crate::mesh::Mesh;
 
 /// A way to a running node, for any thread. When the node has stopped, publishers are closed and subscribers have had all.
 ///
@@ -71,13 +72,23 @@ impl Handle {
     /// Publishes a stream. Never waits: what became of the wish is told by [`Publisher::granted`], and by the first frame
     /// that cannot be sent. The authenticator of the settings is asked, with the door `host` and no query.
     pub fn publish(&self, name: &StreamName) -> Publisher {
+        self.enter(name, false)
+    }
+
+    /// As [`publish`](Self::publish), for what the operator has named: no authenticator is asked.
+    #[cfg(feature = "server")]
+    pub(crate) fn publish_trusted(&self, name: &StreamName) -> Publisher {
+        self.enter(name, true)
+    }
+
+    fn enter(&self, name: &StreamName, trusted: bool) -> Publisher {
         let shared = &self.0;
         let number = shared.publishers.fetch_add(1, Ordering::Relaxed);
         let way = Arc::new(Way::new(number));
         let (sender, receiver) = lane::lane(FRAMES_MAX);
         let guest = Guest::new(way.clone(), receiver, shared.inbox.clone(), name.clone());
         let door = shared.door_of(name).clone();
-        door.say(Word::Enter { number, session: Box::new(guest) });
+        door.say(Word::Enter { number, session: Box::new(guest), trusted });
         Publisher::new(name.clone(), way, sender, door)
     }
 
@@ -121,7 +132,7 @@ impl Handle {
         wake_all(&mut wake);
     }
 
-    pub(super) fn listen(&self, wanted: fn(&StreamEvent) -> bool) -> Events {
+    pub(crate) fn listen(&self, wanted: fn(&StreamEvent) -> bool) -> Events {
         let (events, queue) = Events::new(wanted);
         match &mut *lock(&self.0.listeners) {
             Some(listeners) => listeners.push(queue),
@@ -129,6 +140,12 @@ impl Handle {
         }
         events
     }
+}
+
+/// The host's two sides of a node whose end of the lanes this is: what its threads have, and what a thread is to run.
+pub(super) fn meet(mesh: Mesh, doors: Vec<Arc<Door>>, settings: Arc<Settings>) -> (Handle, Bridge) {
+    let shared = Arc::new(Shared::new(doors, mesh.bell().clone(), settings));
+    (Handle(shared.clone()), Bridge::new(mesh, shared))
 }
 
 impl fmt::Debug for Handle {

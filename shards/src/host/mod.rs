@@ -25,6 +25,8 @@
 
 mod attach;
 mod audit;
+#[cfg(feature = "server")]
+mod beside;
 mod bridge;
 mod builder;
 mod door;
@@ -53,6 +55,8 @@ use std::{
 use shardcast_engine::{media::StreamName, session::Form, settings::Settings};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+#[cfg(feature = "server")]
+pub(crate) use self::beside::Beside;
 pub(crate) use self::door::{Door, Guests, Word};
 use self::{attach::words_of, health::Check};
 pub use self::{

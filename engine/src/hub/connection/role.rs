@@ -28,12 +28,32 @@ pub enum Role {
 }
 
 /// What somebody waits for who waits for a stream.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Awaited {
     /// To play it.
     Play(&'static Form),
     /// To be told what is in it, by this time. It is looked at again and again until that is known.
     Description { by: Now },
+    /// To be given something of it that is cut, by this time. Likewise.
+    #[cfg(feature = "segment")]
+    Fetch {
+        item: Box<Item>,
+        /// Stands for stream and credentials.
+        token: u64,
+        by: Now,
+    },
+}
+
+impl Awaited {
+    /// Until when it is looked at again and again, if it is.
+    pub fn looks_until(&self) -> Option<Now> {
+        match self {
+            Awaited::Play(_) => None,
+            Awaited::Description { by } => Some(*by),
+            #[cfg(feature = "segment")]
+            Awaited::Fetch { by, .. } => Some(*by),
+        }
+    }
 }
 
 /// A wish that waits for a verdict.

@@ -374,3 +374,34 @@ fn thousands_that_wait_may_all_leave_at_once() {
     let told = held.iter().filter(|held| world.heard.contains_key(&(0, **held))).count();
     assert_eq!(told, 10, "whoever stayed is answered");
 }
+
+#[test]
+fn the_list_of_a_stream_on_demand_is_waited_for_on_every_core_and_again_after_its_end() {
+    for core in 0..2 {
+        let name = {
+            let mut world = World::new(2, LINGER);
+            world.publish(0, "h264", 0).0
+        };
+        let packaging = segment::Settings { linger: LINGER, ..segment::Settings::default() };
+        let mut settings = Settings { packaging, ..Settings::default() };
+        settings.default.limits.reconnect_window = Duration::ZERO;
+        settings.on_demand.insert(StreamName::parse(&name).expect("a legal name"));
+        let settings = Arc::new(settings);
+        let mut world = World::new(0, LINGER);
+        world.hubs = (0..2).map(|core| Hub::new(CoreId(core), 2, settings.clone())).collect();
+        // Twice: what the first time has left is over, and says nothing of the second.
+        for _ in 0..2 {
+            let early = world.peer(core);
+            world.tell(early, &format!("list {name} video"));
+            assert_eq!(world.heard(early), None, "it waits, though nobody publishes");
+            let viewers: u64 = world.hubs.iter().map(|hub| hub.stats().viewers).sum();
+            assert_eq!(viewers, 1, "and is counted as one who does");
+            let (found, publisher) = world.publish(0, "h264", 12_000);
+            assert_eq!(found, name);
+            let list = world.heard(early).expect("it is answered");
+            assert!(list.ends_with(" 0"), "a list that goes on: {list}");
+            world.tell(publisher, "done");
+            world.pass(Duration::from_millis(1));
+        }
+    }
+}

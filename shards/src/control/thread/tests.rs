@@ -179,6 +179,6 @@ async fn a_control_port_that_is_taken_is_an_error_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let (log, _writer) = Log::start(LogFormat::Text, LogLevel::Info, false, std::io::sink()).unwrap();
-    let error = Door::open(address, Arc::new(Shards::new(Vec::new())), log).await.err().unwrap();
+    let error = Door::open(address, Arc::new(Shards::new(Vec::new())), log, Vec::new()).await.err().unwrap();
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
