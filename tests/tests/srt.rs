@@ -228,9 +228,7 @@ fn libsrts_own_tool_publishes_and_plays() {
     let clip = Clip::of(Kind::H264, 6);
     let server = server(&format!("passphrase = {PASSPHRASE:?}\n"), "");
     let port = server.ports().srt;
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-    let source = socket.local_addr().expect("it is bound").port();
-    drop(socket);
+    let source = free_port();
     let folder = Folder::new("srt");
     let kept = folder.path().join("kept.ts");
     let url = |mode: &str| {
@@ -393,4 +391,93 @@ fn a_publisher_that_vanishes_comes_back_to_its_stream_and_viewers_stay() {
     viewer.succeed(PATIENCE);
     let pictures = Packets::of_filtered_file("ffmpeg", &path, &clip.kind.of_transport()).video.len();
     assert!(pictures > clip.packets.video.len() + 30, "{pictures}: of both");
+}
+
+/// A port of UDP that nobody listens on.
+fn free_port() -> u16 {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
+    socket.local_addr().expect("it is bound").port()
+}
+
+#[test]
+fn a_stream_is_pushed_to_who_listens_and_pulled_from_another_server() {
+    let clip = Clip::of(Kind::H264, 6);
+    let listens = free_port();
+    let mut origin = Setup::new().stream("wait_for_publisher = \"20s\"\nreconnect_window = \"1s\"\n");
+    origin.srt = format!("passphrase = {PASSPHRASE:?}\n");
+    origin.tables = format!(
+        "[streams.\"live/cam\"]\npush = [\"srt://127.0.0.1:{listens}?streamid=publish:x/y&passphrase={PASSPHRASE}&pbkeylen=24\"]\n"
+    );
+    let origin = origin.start();
+    let mut edge = Setup::new().stream("wait_for_publisher = \"20s\"\nreconnect_window = \"1s\"\n");
+    let from = origin.srt_url("read", "live/cam");
+    edge.tables =
+        format!("[streams.\"far/cam\"]\npull = \"{from}&latency=200&passphrase={PASSPHRASE}&pbkeylen=32\"\n");
+    let edge = edge.start();
+    // It is ffmpeg that listens here, and is called.
+    let player = Player::of(Form::Srt, &clip);
+    let listener =
+        player.start(&format!("srt://127.0.0.1:{listens}?mode=listener&passphrase={PASSPHRASE}&pbkeylen=24"));
+    wait_for(PATIENCE, || origin.metric("shardcast_viewers").filter(|count| *count >= 1.0))
+        .expect("the edge waits");
+    let readings = follow(&edge, "far/cam", &[Player::of(Form::Ts, &clip)], || {
+        wait_for_viewers(&edge, 1.0);
+        clip.publish(&origin.rtmp_url("live/cam")).succeed(PATIENCE);
+    });
+    assert_whole(&clip, &readings[0]);
+    let heard = listener.succeed(PATIENCE);
+    let (got, source) = (Packets::parse(&heard.output), clip.transport());
+    let (video, audio) = got.assert_run(&source, ROUNDING);
+    println!("pushed: {video:?} {audio:?}");
+    // It begins with the newest key frame there is when its call is taken.
+    assert!(
+        video.is_some_and(|run| run.first + run.count == source.video.len() && run.count > 100),
+        "{video:?}"
+    );
+    assert!(audio.is_some_and(|run| run.first + run.count == source.audio.len()), "{audio:?}");
+    for (server, way) in [(&origin, "push"), (&edge, "pull")] {
+        let bytes = server.metric("shardcast_relay_bytes_total");
+        assert!(bytes.is_some_and(|bytes| bytes > 100_000.0), "{way}: {bytes:?}");
+        assert!(!server.log().contains(PASSPHRASE), "nothing shows a passphrase");
+    }
+}
+
+#[test]
+fn a_source_that_listens_is_called_again_when_it_comes_back() {
+    let clip = Clip::of(Kind::H264, 4);
+    let (listens, source) = (free_port(), free_port());
+    let mut setup = Setup::new().stream("wait_for_publisher = \"20s\"\nreconnect_window = \"20s\"\n");
+    setup.tables =
+        format!("[streams.\"live/cam\"]\npull = \"srt://127.0.0.1:{listens}?passphrase={PASSPHRASE}\"\n");
+    let server = setup.start();
+    let carrier = || {
+        transmit(
+            &format!("udp://127.0.0.1:{source}"),
+            &format!("srt://127.0.0.1:{listens}?mode=listener&passphrase={PASSPHRASE}"),
+        )
+    };
+    let send = || {
+        let mut command = Command::new(program(clip.ffmpeg));
+        command.args(["-nostdin", "-v", "warning", "-re", "-i"]).arg(&clip.path);
+        command.args(["-c", "copy", "-f", "mpegts", &format!("udp://127.0.0.1:{source}?pkt_size=1316")]);
+        Process::start("ffmpeg-sender", &mut command)
+    };
+    let connected =
+        |server: &Server| server.metric("shardcast_relay_connected").filter(|count| *count >= 1.0);
+    let kept = Folder::new("srt");
+    let path = kept.path().join("kept.ts");
+    let mut viewer = Player::keeping(Form::Ts, &path).start(&Form::Ts.url(&server, "live/cam"));
+    for round in 0..2 {
+        let mut carrier = carrier();
+        wait_for(PATIENCE, || connected(&server)).expect("it is called");
+        send().succeed(PATIENCE);
+        thread::sleep(Duration::from_millis(500));
+        carrier.kill();
+        let gone = || server.metric("shardcast_relay_connected").filter(|count| *count < 1.0);
+        wait_for(PATIENCE, gone).unwrap_or_else(|| panic!("its end is seen, round {round}"));
+    }
+    viewer.terminate();
+    viewer.finish(PATIENCE);
+    let pictures = Packets::of_filtered_file("ffmpeg", &path, &clip.kind.of_transport()).video.len();
+    assert!(pictures > clip.packets.video.len() * 3 / 2, "{pictures}: of both rounds");
 }
