@@ -56,6 +56,15 @@ pub const UNREAD_VIEWER_BYTES_MAX: usize = 64 << 10;
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Bytes of datagrams that cross to another core in one message; the datagram that reaches it is the last.
 pub const DATAGRAM_BATCH_BYTES: usize = 64 << 10;
+/// Bytes of a datagram of RTP beside a connection: what a network with large frames carries. A larger one is left out, so that what waits for
+/// its turn is bounded.
+pub const RTP_DATAGRAM_BYTES_MAX: usize = 9_000;
+/// How many bytes of a stream go to a viewer's ports at once, and how soon more may: a socket for datagrams holds some 200 KB as
+/// clients open it, and whatever is sent faster than they read is lost. A viewer that comes in is sent a whole group, at 26 Mbit/s.
+/// Where more comes between two flushes, as much goes as came.
+pub const PACE_BYTES: usize = 32 << 10;
+/// See [`PACE_BYTES`].
+pub const PACE_TIME: Duration = Duration::from_millis(10);
 /// Longest part of a recording that a crash may lose, and so the longest fragment.
 pub const FRAGMENT_DURATION_MAX: Duration = Duration::from_secs(1);
 /// When an open fragment is cut. The rest up to [`FRAGMENT_DURATION_MAX`] is the time its write may take, so that what a
@@ -221,6 +230,25 @@ pub struct DoorLimits {
     pub streams: usize,
     /// How long an authenticator that asks elsewhere may take. A wish without an answer by then is refused.
     pub verdict: Duration,
+    /// What nobody else knows, for what must not be guessed: cookies, nonces, keys. The engine has no chance of its own; without
+    /// one from the driver all of it can be guessed.
+    pub secret: Secret,
+}
+
+/// Random bytes that stay inside the process.
+///
+/// ```
+/// use shardcast_engine::limits::Secret;
+///
+/// assert_eq!(format!("{:?}", Secret([7; 32])), "Secret");
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Secret(pub [u8; 32]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl Default for DoorLimits {
@@ -232,6 +260,7 @@ impl Default for DoorLimits {
             idle: Duration::from_secs(60),
             streams: 10_000,
             verdict: Duration::from_secs(5),
+            secret: Secret::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! has.
 #![forbid(unsafe_code)]
 
+mod chance;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]

@@ -9,6 +9,7 @@ mod doors;
 mod guests;
 mod harvest;
 mod intakes;
+mod media;
 mod secure;
 #[cfg(not(feature = "http"))]
 mod single;
@@ -33,6 +34,7 @@ use shardcast_engine::{
     media::StreamName,
     observe::StreamEvent,
     protocol::Protocol,
+    session::PortOffer,
     settings::Settings,
     stats::{DoorStats, ShardStats},
     time::{Now, Wall},
@@ -48,6 +50,7 @@ use self::{
     guests::next_look,
     harvest::{HARVEST_COMPLETIONS, Harvest, shortest_flush},
     intakes::Intakes,
+    media::MediaPorts,
 };
 use crate::{
     control::link::{Port, Report, Request},
@@ -106,6 +109,8 @@ pub struct ShardParts {
     pub secured: Option<Secured>,
     /// Streams of this core that are sent to it unasked, and the socket of each.
     pub intakes: Vec<(StreamName, Intake, UdpSocket)>,
+    /// Its two ports for media beside connections, the even one first, and what sessions are told of them.
+    pub media_ports: Option<(PortOffer, [UdpSocket; 2])>,
 }
 
 /// One core's loop.
@@ -116,6 +121,7 @@ pub struct Shard {
     disk: Option<Disk>,
     doors: Vec<Door>,
     intakes: Intakes,
+    media: MediaPorts,
     port: Port,
     settings: Arc<Settings>,
     shortest_flush: Duration,
@@ -159,7 +165,7 @@ impl Shard {
     /// The ring could not be made.
     pub fn new(parts: ShardParts) -> io::Result<Shard> {
         let ShardParts { mesh, doors, port, settings, recordings, notices, .. } = parts;
-        let ShardParts { cores, demo, guests, secured, intakes, .. } = parts;
+        let ShardParts { cores, demo, guests, secured, intakes, media_ports, .. } = parts;
         let mut ring = Ring::new(&RingConfig::default())?;
         let mut rows = Vec::new();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
@@ -175,6 +181,7 @@ impl Shard {
             rows.push(row);
         }
         let intakes = Intakes::open(intakes, &mut ring)?;
+        let media = MediaPorts::open(media_ports, &mut ring)?;
         let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
         let mut hub = Hub::new(mesh.core(), cores, settings.clone());
         if guests.is_some() {
@@ -187,6 +194,7 @@ impl Shard {
             mesh,
             doors: rows,
             intakes,
+            media,
             port,
             shortest_flush: shortest_flush(&settings),
             settings,
@@ -330,8 +338,9 @@ impl Shard {
                 Mail::Word(message) => self.hub.handle(Input::Mail(message, from), now),
                 // Nobody sends a shard one.
                 Mail::Event(_) => {}
-                Mail::Connection(parcel, socket, seal) => match self.ring.add(socket) {
+                Mail::Connection(mut parcel, socket, seal) => match self.ring.add(socket) {
                     Ok(id) => {
+                        self.offer_ports(&mut *parcel.session, matches!(seal, Seal::Nobody));
                         let door = self.doors.iter().position(|door| door.protocol.name == parcel.door);
                         let connection = self.enter(id, door.unwrap_or(0), parcel.peer.ip());
                         if let Some(peer) = self.peer(connection) {
@@ -373,6 +382,7 @@ impl Shard {
                         self.ring.stop_datagrams(door as u64);
                     }
                     self.intakes.stop(&mut self.ring);
+                    self.media.stop(&mut self.ring);
                     self.resting_doors.clear();
                     self.hub.handle(Input::Drain, now);
                     #[cfg(feature = "http")]
@@ -413,7 +423,10 @@ impl Shard {
         Report {
             stats,
             profile: self.profile.clone(),
-            doors: doors.chain(self.intakes.stats(|held| self.is_here(held))).collect(),
+            doors: doors
+                .chain(self.intakes.stats(|held| self.is_here(held)))
+                .chain(self.media.stats())
+                .collect(),
             lanes: self.mesh.depths().collect(),
             streams: self.hub.streams(),
         }
@@ -493,7 +506,7 @@ impl Shard {
             let mut sends = 0;
             while sends < self.sends_per_enter {
                 let Some(output) = self.hub.poll(now) else { break };
-                sends += usize::from(matches!(output, Output::Send { .. }));
+                sends += usize::from(matches!(output, Output::Send { .. } | Output::SendPackets { .. }));
                 self.fetch(self.hub.in_line(FETCH_AHEAD));
                 self.act(output, now);
             }
@@ -567,6 +580,12 @@ impl Shard {
                     self.ring.send(id, bytes);
                 }
             }
+            Output::SendPackets { connection, bytes } => {
+                if let Some(id) = self.peer(connection).map(|peer| peer.id) {
+                    self.ring.send_packets(id, bytes);
+                }
+            }
+            Output::Ports { connection, ports } => self.name_ports(connection, ports, now),
             Output::Close { connection } => self.close(connection, now),
             Output::Quiet { connection } => {
                 if let Some(peer) = self.peer(connection) {
@@ -621,15 +640,8 @@ impl Shard {
                     self.accept_failed(token as usize, &error, now);
                 }
             }
-            Completion::Datagram { token, datagram, lost } => match intakes::number_of(token) {
-                Some(number) => self.taken_in(number, &datagram, lost, now),
-                None => self.came(token as usize, &datagram, lost, now),
-            },
-            Completion::DatagramsStopped { token, error: Some(error) } => match intakes::number_of(token) {
-                Some(number) => self.intake_failed(number, &error, now),
-                None => self.accept_failed(token as usize, &error, now),
-            },
-            Completion::DatagramsStopped { error: None, .. } => {}
+            Completion::Datagram { token, datagram, lost } => self.datagram(token, &datagram, lost, now),
+            Completion::DatagramsStopped { token, error } => self.datagrams_stopped(token, error, now),
             Completion::Received { socket, bytes } => {
                 let connection = connection_of(socket);
                 let Some(peer) = self.peer(connection).filter(|peer| peer.stage != Stage::Lingering) else {

@@ -204,7 +204,8 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "http2" => [&media[..], &["http", "session"]].concat(),
         // A protocol never names another.
         "rtmp" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),
-        "rtsp" => [&media[..], &["rtp", "session"]].concat(),
+        // What a peer proves is read where it is said, and judged by whoever has the keys.
+        "rtsp" => [&media[..], &["access", "rtp", "session"]].concat(),
         "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
         "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "rtsp", "session"]].concat(),
         "lib" => Vec::new(),

@@ -1,6 +1,7 @@
 //! What one peer is to the hub: its session, what it is doing, what waits to be sent to it.
 
 mod leaving;
+mod pace;
 mod role;
 mod sending;
 mod talk;
@@ -40,6 +41,8 @@ pub struct Connection {
     pub stream: Option<StreamName>,
     /// What is said beside the stream. A viewer of a running stream says nothing for hours, and there are thousands of them.
     talk: Option<Box<Talk>>,
+    /// How fast packets go to its ports, while media goes beside the connection.
+    pace: Option<Box<pace::Pace>>,
     /// The send that is under way, and since when.
     sending: Option<(Sending, Now)>,
     /// Close as soon as the outbox is empty.
@@ -221,6 +224,7 @@ impl Hub {
             role: Role::Talking,
             stream: None,
             talk: None,
+            pace: None,
             sending: None,
             closing: false,
             armed: NEVER,
@@ -378,14 +382,25 @@ impl Hub {
         match output {
             session::Output::Send(bytes) => {
                 let Some(connection) = self.connection(id) else { return };
-                connection.push(Piece { bytes, shared: false });
+                connection.push(Piece::own(bytes));
                 if connection.outbox_bytes() > limits::OUTBOX_BYTES_MAX {
                     self.fail(id, Error::too_large("asks for more answers than it reads", received), now);
                 }
             }
             session::Output::Share(bytes) => {
                 if let Some(connection) = self.connection(id) {
-                    connection.push(Piece { bytes, shared: true });
+                    connection.push(Piece { shared: true, ..Piece::own(bytes) });
+                }
+            }
+            session::Output::Packets(bytes) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.push(Piece { packets: true, ..Piece::own(bytes) });
+                }
+            }
+            session::Output::Ports(ports) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.pace = ports.is_some().then(Box::default);
+                    self.outputs.push_back(Output::Ports { connection: id, ports });
                 }
             }
             session::Output::Close => {
@@ -407,6 +422,11 @@ impl Hub {
                 }
             }
             Event::Frame(frame) => self.frame(id, frame, now),
+            Event::Prove(proof) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.talk().proof = Some(proof);
+                }
+            }
             Event::Publish { name, query } => self.wish_to_publish(id, name, &query, now),
             Event::Play { name, query, form } => self.wish_to_play(id, name, &query, Wanted::Play(form), now),
             Event::Describe { name, query } => self.wish_to_play(id, name, &query, Wanted::Describe, now),

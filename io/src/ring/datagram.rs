@@ -200,16 +200,8 @@ impl Ring {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "its socket receives no more"));
         };
         let raw = RawAddress::for_socket(&address, &shared.bound);
-        let peer = Peer {
-            shared,
-            address,
-            raw,
-            message: Message::new(),
-            most: 0,
-            done: 0,
-            flying: 0,
-            uncut: false,
-        };
+        let peer =
+            Peer { shared, address, raw, message: Message::new(), most: 0, done: 0, flying: 0, uncut: false };
         self.insert_peer(Box::new(peer))
     }
 

@@ -16,6 +16,7 @@ use super::{
     signals::{Command, Signals},
 };
 use crate::{
+    chance,
     config::{Fault, parse::Document, reload::Changes},
     status::Meter,
 };
@@ -144,7 +145,7 @@ impl Control<'_> {
         self.document.config = self.document.config.reloaded(&read.config);
         let config = &self.document.config;
         self.log.set(config.log.format, config.log.level);
-        let settings = Arc::new(config.settings());
+        let settings = chance::with_secret(Arc::new(config.settings()));
         self.tell(shards, || Request::Settings(settings.clone())).await;
         // The files may have changed though their names have not; that is what renewing a certificate looks like.
         match config.secured() {

@@ -70,6 +70,7 @@ pub use self::{
     way::{BYTES_MAX, FRAMES_MAX},
     wire::WireSubscriber,
 };
+use crate::chance;
 use crate::control::{
     link::{Link, Phase, Report, Request, ShardThread, Snapshot},
     metrics,
@@ -285,7 +286,7 @@ impl Node {
     /// # }
     /// ```
     pub fn set_settings(&self, settings: Settings) {
-        let settings = Arc::new(settings);
+        let settings = chance::with_secret(Arc::new(settings));
         self.handle.0.set_settings(settings.clone());
         self.tell(|| Request::Settings(settings.clone()));
     }

@@ -1,5 +1,7 @@
 //! What a peer is sent next, and what follows when that is done.
 
+use bytes::Bytes;
+
 use super::{Leaving, NEVER, Piece, Role, Sending};
 use crate::{
     hub::{ConnectionId, Hub, Lost, Output, timers::Timer},
@@ -24,9 +26,9 @@ impl Hub {
                 _ => true,
             };
             if between && let Some(piece) = connection.pop() {
-                let bytes = piece.bytes.clone();
+                let (bytes, packets) = (piece.bytes.clone(), piece.packets);
                 connection.sending = Some((Sending::Own(piece), now));
-                return Some(Output::Send { connection: id, bytes });
+                return Some(send(id, bytes, packets));
             }
             if connection.closing && between {
                 self.remove(id, now);
@@ -38,7 +40,19 @@ impl Hub {
                     let stream = self.streams.get(stream_id)?;
                     let jumps = viewer.jumps();
                     let log = stream.logs.iter().find(|log| log.form() == *form)?;
-                    let next = viewer.next(log, &stream.limits, now);
+                    let mut most = usize::MAX;
+                    if let Some(pace) = &mut connection.pace {
+                        most = pace.room(log.newest_bytes(), now);
+                        if let (0, Some(until)) = (most, pace.pause(now)) {
+                            // Others may have had it out of the queue meanwhile; this brings it back.
+                            if until < connection.armed {
+                                connection.armed = until;
+                                self.timers.set(Timer::Connection(id), Some(until));
+                            }
+                            return None;
+                        }
+                    }
+                    let next = viewer.next_of(log, &stream.limits, now, most);
                     let jumps = viewer.jumps() - jumps;
                     self.stats.viewer_jumps += jumps;
                     if jumps > 0 && self.observed {
@@ -48,10 +62,12 @@ impl Hub {
                     match next {
                         Next::Stream(bytes) => {
                             connection.sending = Some((Sending::Stream, now));
-                            return Some(Output::Send { connection: id, bytes });
+                            let pace = connection.pace.as_mut().map(|pace| pace.took(bytes.len()));
+                            return Some(send(id, bytes, pace.is_some()));
                         }
                         Next::Ahead(bytes) | Next::Jumped(bytes) => {
-                            connection.push_front(Piece { bytes, shared: false });
+                            let packets = connection.pace.is_some();
+                            connection.push_front(Piece { packets, ..Piece::own(bytes) });
                         }
                         Next::Nothing => {
                             return match leaving {
@@ -89,9 +105,9 @@ impl Hub {
             Err(how) => return self.lost(id, how, now),
         };
         match sending {
-            Sending::Own(Piece { mut bytes, shared }) => {
+            Sending::Own(Piece { mut bytes, shared, packets }) => {
                 let rest = bytes.split_off(count.min(bytes.len()));
-                connection.push_front(Piece { bytes: rest, shared });
+                connection.push_front(Piece { bytes: rest, shared, packets });
             }
             Sending::Stream => {
                 if let Role::Viewing { viewer, .. } = &mut connection.role {
@@ -103,4 +119,9 @@ impl Hub {
         self.stats.sent_bytes += count as u64;
         self.enqueue(id);
     }
+}
+
+/// What goes inside a connection, or beside it.
+fn send(connection: ConnectionId, bytes: Bytes, packets: bool) -> Output {
+    if packets { Output::SendPackets { connection, bytes } } else { Output::Send { connection, bytes } }
 }

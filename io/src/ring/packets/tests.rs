@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 
 use crate::ring::tests::{pattern, settle, small, wait, watched};
 use crate::ring::{Completion, Ring, RingConfig, SocketId};
+use crate::system::set_option;
 use crate::udp;
 
 /// A ring with two sockets for datagrams and a connection, whose other end has two ports.
@@ -28,10 +30,16 @@ fn port() -> UdpSocket {
 }
 
 fn room() -> Room {
+    room_of(|_| {})
+}
+
+/// The same, of sockets that were prepared.
+fn room_of(prepare: impl Fn(&UdpSocket)) -> Room {
     let mut ring = Ring::new(&RingConfig { datagram_buffers: 4, ..small() }).unwrap();
     let ours = [1, 2].map(|token| {
         let socket = udp::bind_feed((Ipv4Addr::LOCALHOST, 0).into(), None, None).unwrap();
         let address = socket.local_addr().unwrap();
+        prepare(&socket);
         ring.receive_datagrams(socket, token).unwrap();
         address
     });
@@ -78,7 +86,8 @@ fn runs_of_one_size_go_together_and_each_packet_arrives_whole_and_in_order() {
     let mut room = room();
     // Two runs with a last one that is shorter, one that is larger than what came before, what nobody asked for, an empty one,
     // more than one message holds, and control information in between.
-    let mut packets = vec![(4, 1400), (4, 1400), (4, 300), (4, 1400), (5, 28), (5, 28), (7, 99), (4, 0), (4, 17)];
+    let mut packets =
+        vec![(4, 1400), (4, 1400), (4, 300), (4, 1400), (5, 28), (5, 28), (7, 99), (4, 0), (4, 17)];
     packets.extend([(4, 70); 70]);
     packets.extend([(5, 1), (9, 3)]);
     let enters = room.ring.stats().sends;
@@ -141,4 +150,25 @@ fn what_is_forgotten_or_closed_on_the_way_is_kept_until_the_kernel_lets_go() {
     room.ring.send_packets(room.id, Bytes::from_static(b"$\x04\0\x01x"));
     room.ring.forget_ports(room.id);
     assert!(room.ring.next().is_none());
+}
+
+#[test]
+fn where_the_kernel_does_not_cut_datagrams_go_one_by_one() {
+    // Without checksums it refuses to.
+    let mut room = room_of(|socket| {
+        set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1 as libc::c_int).unwrap();
+    });
+    let packets = [(4, 500), (4, 500), (4, 20), (5, 28), (4, 300), (4, 300)];
+    for _ in 0..2 {
+        room.sent(framed(&packets));
+        for (number, (channel, length)) in packets.iter().enumerate() {
+            assert_eq!(room.heard(usize::from(*channel - 4)), pattern(*length, number as u32), "{number}");
+        }
+    }
+    let peer = room.ring.add_peer(1, room.theirs[0].local_addr().unwrap()).unwrap();
+    let sent = pattern(3 * 1316 + 188, 9);
+    room.ring.send_datagrams(peer, Bytes::from(sent.clone()), 1316);
+    assert!(matches!(wait(&mut room.ring), Completion::Sent { result: Ok(4136), .. }));
+    let came: Vec<Vec<u8>> = (0..4).map(|_| room.heard(0)).collect();
+    assert!(came.iter().map(Vec::len).eq([1316, 1316, 1316, 188]) && came.concat() == sent);
 }
