@@ -1,7 +1,10 @@
 //! Who may publish and who may play. Every door asks, through the hub; no protocol can forget to.
 
+mod proof;
+
 use std::{fmt, net::SocketAddr};
 
+pub use self::proof::{Algorithm, Proof};
 use crate::media::StreamName;
 
 /// What somebody wants to do with a stream.
@@ -26,6 +29,8 @@ pub struct Request<'a> {
     pub peer: SocketAddr,
     /// By which door.
     pub door: &'static str,
+    /// That it knows its password, where it shows so in place of a key.
+    pub proof: Option<&'a Proof>,
 }
 
 /// Says who may do what. Asked once per wish, before anything is given or kept.
@@ -93,7 +98,7 @@ impl From<bool> for Verdict {
 /// # use shardcast_engine::media::StreamName;
 ///
 /// # let (action, name, peer) = (Action::Publish, StreamName::parse("live/cam")?, ([127, 0, 0, 1], 1).into());
-/// # let wish = Wish { action, name, query: String::new(), peer, door: "rtmp" };
+/// # let wish = Wish { action, name, query: String::new(), peer, door: "rtmp", proof: None };
 /// let (told, answers) = mpsc::channel();
 /// let question = |told: mpsc::Sender<bool>| Question::new(wish.clone(), move |allowed| drop(told.send(allowed)));
 /// question(told.clone()).answer(true);
@@ -114,14 +119,16 @@ pub struct Question {
     pub peer: SocketAddr,
     /// By which door.
     pub door: &'static str,
+    /// As in [`Request`].
+    pub proof: Option<Box<Proof>>,
     answer: Option<Box<dyn FnOnce(bool) + Send>>,
 }
 
 impl Question {
     /// The question of `wish`; `answer` is told the answer, once.
     pub fn new(wish: Wish, answer: impl FnOnce(bool) + Send + 'static) -> Self {
-        let Wish { action, name, query, peer, door } = wish;
-        Question { action, name, query, peer, door, answer: Some(Box::new(answer)) }
+        let Wish { action, name, query, peer, door, proof } = wish;
+        Question { action, name, query, peer, door, proof, answer: Some(Box::new(answer)) }
     }
 
     /// Answers it. Never blocks.
@@ -160,6 +167,8 @@ pub struct Wish {
     pub peer: SocketAddr,
     /// By which door.
     pub door: &'static str,
+    /// As in [`Request`].
+    pub proof: Option<Box<Proof>>,
 }
 
 impl fmt::Debug for Wish {
@@ -177,7 +186,7 @@ impl fmt::Debug for Wish {
 /// # let name = StreamName::parse("live/cam")?;
 /// // Nobody shows a key, and nobody needs one.
 /// let peer = ([192, 0, 2, 7], 4000).into();
-/// let request = Request { action: Action::Publish, name: &name, query: "", peer, door: "rtmp" };
+/// let request = Request { action: Action::Publish, name: &name, query: "", peer, door: "rtmp", proof: None };
 /// assert_eq!(Everyone.allows(&request), Verdict::Allowed);
 /// # Ok::<(), shardcast_engine::error::Error>(())
 /// ```
@@ -190,7 +199,7 @@ impl Authenticator for Everyone {
     }
 }
 
-/// Keys that peers show as `?key=SECRET` in the URL of a stream. A list without keys leaves its side open.
+/// Keys that peers show as `?key=SECRET` in the URL of a stream, or prove that they know ([`Proof`]). A list without keys leaves its side open.
 ///
 /// ```
 /// use shardcast_engine::access::{Action, Authenticator as _, Keys, Request, Verdict};
@@ -199,7 +208,8 @@ impl Authenticator for Everyone {
 /// # let name = StreamName::parse("live/cam")?;
 /// let keys = Keys { publish: vec!["secret".into()], play: vec![] };
 /// let ask = |action, query| {
-///     keys.allows(&Request { action, name: &name, query, peer: ([192, 0, 2, 7], 4000).into(), door: "rtmp" })
+///     let peer = ([192, 0, 2, 7], 4000).into();
+///     keys.allows(&Request { action, name: &name, query, peer, door: "rtmp", proof: None })
 /// };
 /// assert_eq!(ask(Action::Publish, "key=secret"), Verdict::Allowed);
 /// assert_eq!(ask(Action::Publish, "key=guess"), Verdict::Refused);
@@ -221,9 +231,11 @@ impl Authenticator for Keys {
             Action::Play => &self.play,
         };
         let shown = percent_decoded(query_value(request.query, "key").unwrap_or_default());
+        let is_it = |key: &String| {
+            same(key.as_bytes(), &shown) | request.proof.is_some_and(|proof| proof.proves(key))
+        };
         // Every key is compared whole, so that the time tells nothing about how much of one was right.
-        let allowed =
-            keys.is_empty() || keys.iter().fold(false, |found, key| found | same(key.as_bytes(), &shown));
+        let allowed = keys.is_empty() || keys.iter().fold(false, |found, key| found | is_it(key));
         allowed.into()
     }
 }
@@ -291,6 +303,7 @@ mod tests {
                 query,
                 peer: ([127, 0, 0, 1], 1).into(),
                 door: "rtmp",
+                proof: None,
             }) == Verdict::Allowed
         };
         assert!(ask(Action::Publish, "a=b&key=secret"));
@@ -305,7 +318,8 @@ mod tests {
                 name: &name,
                 query: "",
                 peer: ([127, 0, 0, 1], 1).into(),
-                door: "rtmp"
+                door: "rtmp",
+                proof: None,
             }) == Verdict::Allowed
         );
     }
@@ -316,8 +330,14 @@ mod tests {
         let name = StreamName::parse("live/cam").unwrap();
         let ask = |query| {
             let peer = ([127, 0, 0, 1], 1).into();
-            keys.allows(&Request { action: Action::Publish, name: &name, query, peer, door: "http" })
-                == Verdict::Allowed
+            keys.allows(&Request {
+                action: Action::Publish,
+                name: &name,
+                query,
+                peer,
+                door: "http",
+                proof: None,
+            }) == Verdict::Allowed
         };
         for query in ["key=a+b/c=%", "key=a%2Bb%2fc%3D%25", "key=a%2Bb/c=%"] {
             assert!(ask(query), "{query}");

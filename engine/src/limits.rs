@@ -77,6 +77,15 @@ pub const RELAY_RETRY_MAX: Duration = Duration::from_secs(30);
 pub const RELAY_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Servers that one core reaches for at once. What is to be reached beyond that waits a moment.
 pub const RELAY_CONNECTS_MAX: usize = 8;
+/// Bytes of a datagram of RTP beside a connection: what a network with large frames carries. A larger one is left out, so that what waits for
+/// its turn is bounded.
+pub const RTP_DATAGRAM_BYTES_MAX: usize = 9_000;
+/// How many bytes of a stream go to a viewer's ports at once, and how soon more may: a socket for datagrams holds some 200 KB as
+/// clients open it, and whatever is sent faster than they read is lost. A viewer that comes in is sent a whole group, at 26 Mbit/s.
+/// Where more comes between two flushes, as much goes as came.
+pub const PACE_BYTES: usize = 32 << 10;
+/// See [`PACE_BYTES`].
+pub const PACE_TIME: Duration = Duration::from_millis(10);
 /// Longest part of a recording that a crash may lose, and so the longest fragment.
 pub const FRAGMENT_DURATION_MAX: Duration = Duration::from_secs(1);
 /// When an open fragment is cut. The rest up to [`FRAGMENT_DURATION_MAX`] is the time its write may take, so that what a

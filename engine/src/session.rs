@@ -4,16 +4,21 @@
 //! does not pass through its session: the hub sends it the shared blocks of the [`Form`] it asked for, and the session
 //! only hears what the viewer still says.
 
+mod ports;
+
 use bytes::{Bytes, BytesMut};
 
 #[cfg(feature = "segment")]
 use crate::segment::{Found, Item};
 use crate::{
+    access::Proof,
     error::Error,
     media::{Frame, StreamName},
     stats::PathStats,
     time::{MediaTime, Now, Wall},
 };
+
+pub use self::ports::{PortOffer, Ports};
 
 /// One peer's conversation, without its socket. A plain value that can move to another core between two calls.
 ///
@@ -86,6 +91,11 @@ pub trait Session: Send {
     fn path(&self) -> Option<PathStats> {
         None
     }
+    /// Datagrams may go beside the connection, by these ports. Said before the first input, and again when the session has moved
+    /// to another core; not at all where they cannot, or where the connection hides what it carries and they would not.
+    fn offer_ports(&mut self, offer: PortOffer) {
+        let _ = offer;
+    }
 }
 
 /// What a session is told.
@@ -93,6 +103,13 @@ pub trait Session: Send {
 pub enum Input<'a> {
     /// Bytes from the peer, cut anywhere; over UDP exactly one datagram.
     Received(&'a [u8]),
+    /// A datagram from one of the ports of [`Output::Ports`].
+    Datagram {
+        /// The channel of the port.
+        channel: u8,
+        /// What came; not empty.
+        bytes: &'a [u8],
+    },
     /// What [`Session::lend`] gave is back, with more bytes from the peer at its end.
     Filled {
         /// The memory.
@@ -217,6 +234,12 @@ pub enum Output {
         /// Bytes of each.
         size: u16,
     },
+    /// From here on media goes beside the connection, between these ports of the peer and those that were
+    /// [offered](Session::offer_ports): what it is sent of a stream, and [`Output::Packets`]. `None` ends that. The ports of another
+    /// connection are not taken from it; whoever names them is closed.
+    Ports(Option<Ports>),
+    /// Packets for the peer's ports, each behind four bytes: a mark, the channel, the length.
+    Packets(Bytes),
     /// Something for the hub.
     Event(Event),
     /// Send what waits, then close; over UDP, forget the address.
@@ -270,6 +293,8 @@ pub enum Event {
         /// What of it.
         item: Box<Item>,
     },
+    /// What the peer proves for the wish that follows.
+    Prove(Box<Proof>),
     /// A frame of the stream that this peer publishes.
     Frame(Frame),
     /// The publisher says that it is done. The connection may go on.

@@ -105,6 +105,10 @@ fn open(address: SocketAddr) -> io::Result<OwnedFd> {
     if set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES).is_err() {
         set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_BYTES)?;
     }
+    // All peers of a door share it; with what there is by default three runs of datagrams fill it.
+    if set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER_BYTES).is_err() {
+        set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER_BYTES)?;
+    }
     Ok(socket)
 }
 
@@ -171,6 +175,8 @@ const ON: libc::c_int = 1;
 const RECEIVE_BUFFER_BYTES: libc::c_int = 4 << 20;
 /// What a socket holds that nobody reads: the kernel makes it the least that it allows.
 const UNREAD_BUFFER_BYTES: libc::c_int = 0;
+/// What may wait for the device. The kernel doubles it and takes as much of it as of the other.
+const SEND_BUFFER_BYTES: libc::c_int = 4 << 20;
 
 #[cfg(test)]
 mod tests {

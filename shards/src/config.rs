@@ -106,6 +106,9 @@ pub struct Rtsp {
     pub port: u16,
     /// TCP port of RTSPS, which is open where `[tls]` has a certificate. 0 keeps the door shut.
     pub tls_port: u16,
+    /// UDP port of the first shard for media beside connections; each shard has this one, which is even, and the next, the
+    /// second shard the two behind them. 0 is none: media goes inside the connections alone.
+    pub udp_port: u16,
 }
 
 /// The SRT door.
@@ -425,6 +428,11 @@ impl Config {
     pub fn pulls(&self) -> Vec<Pull> {
         self.streams.iter().filter_map(|(name, source)| Pull::parse(name, source).ok()).collect()
     }
+    /// Where media goes beside connections of RTSP, if it may: the first port of the first shard.
+    pub fn media_ports(&self) -> Option<SocketAddr> {
+        let open = self.rtsp.port != 0 && self.rtsp.udp_port != 0;
+        open.then(|| SocketAddr::new(self.bind, self.rtsp.udp_port))
+    }
     /// Where recordings go.
     pub fn recordings(&self) -> disk::Recordings {
         disk::Recordings { directory: self.record.dir.clone(), sync: self.record.sync.into() }
@@ -561,7 +569,7 @@ impl Default for Rtmp {
 
 impl Default for Rtsp {
     fn default() -> Self {
-        Rtsp { port: 8554, tls_port: 8322 }
+        Rtsp { port: 8554, tls_port: 8322, udp_port: 8000 }
     }
 }
 

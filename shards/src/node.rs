@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
 };
 
@@ -12,6 +12,7 @@ use shardcast_engine::{
     message::{CoreId, owner_of},
     protocol::{Protocol, Transport},
     record::Fault,
+    session::PortOffer,
     settings::Settings,
     udp::Intake,
 };
@@ -56,6 +57,8 @@ pub struct NodeOptions {
     pub notices: Arc<dyn Fn(CoreId, Notice) + Send + Sync>,
     /// Streams that are sent to this node unasked, and where to.
     pub intakes: Vec<(StreamName, Intake)>,
+    /// Where media goes beside connections: the even port of the first shard, if there are such ports. Each shard has two of its own, in a row.
+    pub media_ports: Option<SocketAddr>,
     /// A built-in publisher: its stream, and how its conversation is opened.
     pub demo: Option<(StreamName, Protocol)>,
     /// Another program lives with the node, and has frames for it or wants some.
@@ -109,6 +112,8 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
                 .map_err(|error| about(&format!("what is sent to {} as {name}", intake.address), &error))?;
             intakes.push((name.clone(), intake.clone(), socket));
         }
+        let media_ports =
+            options.media_ports.map(|first| bind_ports(first, id.0, options.shards)).transpose()?;
         let notices = options.notices.clone();
         let parts = ShardParts {
             mesh,
@@ -122,6 +127,7 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
             guests: host_door.map(Guests::new),
             demo: options.demo.as_ref().filter(|_| demo_owner == Some(id)).map(|(_, protocol)| *protocol),
             intakes,
+            media_ports,
         };
         shards.push((parts, core));
     }
@@ -139,6 +145,18 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
         return Err(error);
     }
     Ok(Started { links, ended: ends, threads, host: host.map(|mesh| (mesh, host_doors)) })
+}
+
+/// The two ports of a shard for media beside connections, and what its sessions are told of them. Nobody shares them: what comes for one
+/// shard would else come to another.
+fn bind_ports(first: SocketAddr, shard: u16, shards: u16) -> io::Result<(PortOffer, [UdpSocket; 2])> {
+    let owner = |name: &StreamName, shards| owner_of(name, shards).0;
+    let offer = PortOffer { first: first.port(), shard, shards, owner };
+    let open = |port| {
+        let address = SocketAddr::new(first.ip(), port);
+        udp::bind_feed(address, None, None).map_err(|error| about("media beside connections of RTSP", &error))
+    };
+    Ok((offer, [open(offer.here())?, open(offer.here().saturating_add(1))?]))
 }
 
 /// Looks whether every door can have its address for itself.
@@ -170,6 +188,7 @@ fn ensure_free(doors: &[(Protocol, SocketAddr)]) -> io::Result<()> {
 fn ensure_descriptors(options: &NodeOptions) -> io::Result<()> {
     let each = SHARD_DESCRIPTORS + options.doors.len() as u64;
     // An intake has a socket, and so has its session.
+    let each = each + 2 * u64::from(options.media_ports.is_some());
     let needed = u64::from(options.shards) * each + 2 * options.intakes.len() as u64;
     let left = probe::nofile_left()?;
     if left >= needed {

@@ -9,6 +9,7 @@ mod doors;
 mod guests;
 mod harvest;
 mod intakes;
+mod media;
 mod relays;
 mod secure;
 #[cfg(not(feature = "http"))]
@@ -34,6 +35,7 @@ use shardcast_engine::{
     media::StreamName,
     observe::StreamEvent,
     protocol::Protocol,
+    session::PortOffer,
     settings::Settings,
     stats::{DoorStats, ShardStats},
     time::{Now, Wall},
@@ -49,6 +51,7 @@ use self::{
     guests::next_look,
     harvest::{HARVEST_COMPLETIONS, Harvest, shortest_flush},
     intakes::Intakes,
+    media::MediaPorts,
     relays::{OwnPorts, RELAY, Relays},
 };
 use crate::{
@@ -57,7 +60,7 @@ use crate::{
     host::Guests,
     mesh::{Mail, Mesh},
     profile::{LoopStats, Woken},
-    tls::{Certificate, Secured},
+    tls::{Certificate, Seal, Secured},
 };
 
 /// Sends that are queued before the ring is entered and other tasks get their turn: 1000 viewers in one go would be six
@@ -108,6 +111,8 @@ pub struct ShardParts {
     pub secured: Option<Secured>,
     /// Streams of this core that are sent to it unasked, and the socket of each.
     pub intakes: Vec<(StreamName, Intake, UdpSocket)>,
+    /// Its two ports for media beside connections, the even one first, and what sessions are told of them.
+    pub media_ports: Option<(PortOffer, [UdpSocket; 2])>,
 }
 
 /// One core's loop.
@@ -118,6 +123,7 @@ pub struct Shard {
     disk: Option<Disk>,
     doors: Vec<Door>,
     intakes: Intakes,
+    media: MediaPorts,
     port: Port,
     settings: Arc<Settings>,
     shortest_flush: Duration,
@@ -163,7 +169,7 @@ impl Shard {
     /// The ring could not be made.
     pub fn new(parts: ShardParts) -> io::Result<Shard> {
         let ShardParts { mesh, doors, port, settings, recordings, notices, .. } = parts;
-        let ShardParts { cores, demo, guests, secured, intakes, .. } = parts;
+        let ShardParts { cores, demo, guests, secured, intakes, media_ports, .. } = parts;
         let mut ring = Ring::new(&RingConfig::default())?;
         let (mut rows, mut own_ports) = (Vec::new(), OwnPorts::default());
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
@@ -184,6 +190,7 @@ impl Shard {
         }
         let intakes = Intakes::open(intakes, &mut ring)?;
         let relays = Relays::new(mesh.bell().clone(), own_ports);
+        let media = MediaPorts::open(media_ports, &mut ring)?;
         let disk = recordings.map(|recordings| Disk::new(recordings, mesh.bell().clone())).transpose()?;
         let mut hub = Hub::new(mesh.core(), cores, settings.clone());
         if guests.is_some() {
@@ -196,6 +203,7 @@ impl Shard {
             mesh,
             doors: rows,
             intakes,
+            media,
             port,
             shortest_flush: shortest_flush(&settings),
             settings,
@@ -343,8 +351,9 @@ impl Shard {
                 Mail::Word(message) => self.hub.handle(Input::Mail(message, from), now),
                 // Nobody sends a shard one.
                 Mail::Event(_) => {}
-                Mail::Connection(parcel, socket, seal) => match self.ring.add(socket) {
+                Mail::Connection(mut parcel, socket, seal) => match self.ring.add(socket) {
                     Ok(id) => {
+                        self.offer_ports(&mut *parcel.session, matches!(seal, Seal::Nobody));
                         let door = self.doors.iter().position(|door| door.protocol.name == parcel.door);
                         let connection = self.enter(id, door.unwrap_or(0), parcel.peer.ip());
                         if let Some(peer) = self.peer(connection) {
@@ -388,6 +397,7 @@ impl Shard {
                     }
                     self.intakes.stop(&mut self.ring);
                     self.stop_relays();
+                    self.media.stop(&mut self.ring);
                     self.resting_doors.clear();
                     self.hub.handle(Input::Drain, now);
                     #[cfg(feature = "http")]
@@ -428,7 +438,10 @@ impl Shard {
         Report {
             stats,
             profile: self.profile.clone(),
-            doors: doors.chain(self.intakes.stats(|held| self.is_here(held))).collect(),
+            doors: doors
+                .chain(self.intakes.stats(|held| self.is_here(held)))
+                .chain(self.media.stats())
+                .collect(),
             relays: self.relays.stats(),
             lanes: self.mesh.depths().collect(),
             streams: self.hub.streams(),
@@ -513,7 +526,7 @@ impl Shard {
             let mut sends = 0;
             while sends < self.sends_per_enter {
                 let Some(output) = self.hub.poll(now) else { break };
-                sends += usize::from(matches!(output, Output::Send { .. }));
+                sends += usize::from(matches!(output, Output::Send { .. } | Output::SendPackets { .. }));
                 self.fetch(self.hub.in_line(FETCH_AHEAD));
                 self.act(output, now);
             }
@@ -589,6 +602,12 @@ impl Shard {
                     self.ring.send(id, bytes);
                 }
             }
+            Output::SendPackets { connection, bytes } => {
+                if let Some(id) = self.peer(connection).map(|peer| peer.id) {
+                    self.ring.send_packets(id, bytes);
+                }
+            }
+            Output::Ports { connection, ports } => self.name_ports(connection, ports, now),
             Output::Close { connection } => self.close(connection, now),
             Output::Quiet { connection } => {
                 if let Some(peer) = self.peer(connection) {

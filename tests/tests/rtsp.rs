@@ -10,103 +10,17 @@ use std::{
 
 use shardcast_tests::clients::{
     Folder,
-    forms::{Form, Player, Reading, follow},
+    forms::{Form, Player, follow},
     media::{Clip, Kind},
-    packets::{Packet, Packets, Run},
+    packets::{Packet, Packets},
     process::Process,
     program,
-    server::{Server, Setup},
-    wait_for,
+    rtsp::{PATIENCE, ROUNDING, assert_played, assert_read, play, publish, wait_for_viewers},
+    server::Setup,
 };
 
-/// How long a client may take for a clip of a few seconds.
-const PATIENCE: Duration = Duration::from_secs(40);
-/// Sound that stands before the first picture, with which a viewer begins.
-const SOUND_BEFORE_MAX: usize = 24;
-/// Microseconds: FLV has milliseconds where packets have ticks of 90 kHz and samples.
-const ROUNDING: i64 = 1_000;
-/// Packets of sound that ffmpeg gathers for its next packet of RTP, and keeps when it ends.
-const SOUND_KEPT_MAX: usize = 8;
 /// Publishes inside the connection.
 const INSIDE: [&str; 4] = ["-f", "rtsp", "-rtsp_transport", "tcp"];
-
-/// An ffmpeg that publishes the clip at the pace of its clock.
-fn publish(clip: &Clip, ffmpeg: &'static str, arguments: &[&str], url: &str) -> Process {
-    let mut command = Command::new(program(ffmpeg));
-    command.args(["-nostdin", "-v", "warning", "-re", "-i"]).arg(&clip.path);
-    Process::start("ffmpeg-publisher", command.args(["-c", "copy"]).args(arguments).arg(url))
-}
-
-/// An ffmpeg that lists the packets of a stream, without the parameter sets that stand before key frames.
-fn play(clip: &Clip, ffmpeg: &'static str, arguments: &[&str], url: &str) -> Process {
-    let mut command = Command::new(program(ffmpeg));
-    command.args(["-nostdin", "-v", "repeat+warning", "-copyts"]).args(arguments).args(["-i", url]);
-    command.args(["-map", "0:v?", "-map", "0:a?"]);
-    // The sound has no headers here that would have to be taken away.
-    command.args(clip.kind.of_transport().into_iter().take(2));
-    command.args(["-c", "copy", "-copyinkf", "-f", "framehash", "-hash", "md5", "-"]);
-    Process::start("ffmpeg-player", &mut command)
-}
-
-/// RTP says when a picture is shown; when it is decoded, each client reckons for itself.
-fn by_showing(packets: &Packets) -> Packets {
-    let shown = |packets: &[Packet]| {
-        packets.iter().map(|packet| Packet { dts: packet.pts, ..packet.clone() }).collect()
-    };
-    Packets { video: shown(&packets.video), audio: shown(&packets.audio) }
-}
-
-/// What stands for a time that is not known.
-const NO_TIME: &str = "-9223372036854775808";
-/// What ffmpeg says of itself.
-const HARMLESS: [&str; 2] = [
-    "Timestamps are unset in a packet for stream 0",
-    // What it says when it goes on to the next transport.
-    "method SETUP failed: 461 Unsupported Transport",
-];
-
-/// Of what ffmpeg has to find the packets of in a stream that it reads by RTSP, whoever sends it, the first has no time, or a wrong
-/// one.
-fn give_first_its_time(got: &mut [Packet], source: &[Packet]) {
-    if let [first, second, ..] = got {
-        let place = |hash: &str| source.iter().find(|packet| packet.hash == hash).map(|packet| packet.pts);
-        let (its, next) = (place(&first.hash), place(&second.hash));
-        first.pts = second.pts - its.zip(next).map_or(0, |(its, next)| next - its);
-    }
-}
-
-/// Demands that a player of RTSP had all of the clip but the sound before its first picture, and complained of nothing.
-fn assert_played(clip: &Clip, player: Process) {
-    let ended = player.succeed(PATIENCE);
-    let is_complaint =
-        |line: &&str| !line.trim().is_empty() && !HARMLESS.iter().any(|harmless| line.contains(harmless));
-    let complaints: Vec<&str> = ended.errors.lines().filter(is_complaint).collect();
-    assert_eq!(complaints, [""; 0]);
-    assert!(ended.output.matches(NO_TIME).count() <= 1, "{}", ended.output);
-    let (mut got, source) = (Packets::parse(&ended.output.replace(NO_TIME, "0")), clip.transport());
-    give_first_its_time(&mut got.video, &source.video);
-    if clip.kind == Kind::Mp3 {
-        give_first_its_time(&mut got.audio, &source.audio);
-    }
-    assert_whole(clip, &by_showing(&got), &by_showing(&source));
-}
-
-fn assert_whole(clip: &Clip, got: &Packets, source: &Packets) {
-    let (video, audio) = got.assert_run(source, ROUNDING);
-    println!("{:?}: pictures {video:?}, sound {audio:?}", clip.kind);
-    assert_eq!(video, Some(Run { first: 0, count: source.video.len() }), "pictures");
-    let audio = audio.expect("there is sound");
-    assert!(audio.first <= SOUND_BEFORE_MAX, "{audio:?}");
-    assert!(
-        audio.first + audio.count + SOUND_KEPT_MAX >= source.audio.len(),
-        "sound up to its end: {audio:?}"
-    );
-}
-
-fn wait_for_viewers(server: &Server, count: f64) {
-    let are_there = || server.metric("shardcast_viewers").filter(|viewers| *viewers >= count);
-    wait_for(PATIENCE, are_there).expect("viewers come");
-}
 
 #[test]
 fn what_is_published_by_rtmp_is_played_by_each_ffmpeg() {
@@ -139,18 +53,6 @@ fn what_each_ffmpeg_publishes_comes_out_by_every_door() {
             assert_read(&clip, reading);
         }
     }
-}
-
-/// Demands that all of the clip was read, decoding times too: the encoder's own are found again.
-fn assert_read(clip: &Clip, reading: &Reading) {
-    let got = reading.packets.as_ref().expect("it lists packets");
-    let harmless = |line: &&String| !line.contains("Error during demuxing: Input/output error");
-    let complaints: Vec<_> = reading.complaints.iter().filter(harmless).collect();
-    assert!(complaints.is_empty(), "{:?}: {complaints:?}", reading.form);
-    // FLV has the sets in its configuration, and MPEG-TS before key frames.
-    let source = if reading.form.is_transport() { clip.transport() } else { clip.packets.clone() };
-    println!("{:?}: {got}", reading.form);
-    assert_whole(clip, got, &source);
 }
 
 #[test]
@@ -197,9 +99,9 @@ fn inside_tls_it_is_the_same() {
 }
 
 #[test]
-fn who_asks_for_datagrams_is_told_and_comes_inside_the_connection() {
+fn who_asks_for_datagrams_where_there_are_none_is_told_and_comes_inside_the_connection() {
     let clip = Clip::of(Kind::H264, 4);
-    let server = Setup::new().start();
+    let server = Setup::new().rtsp("udp_port = 0\n").start();
     let url = server.rtsp_url("live/cam");
     let player = play(&clip, "ffmpeg", &[], &url);
     wait_for_viewers(&server, 1.0);

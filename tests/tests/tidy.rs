@@ -203,7 +203,8 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "http2" => [&media[..], &["http", "session"]].concat(),
         // A protocol never names another.
         "rtmp" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),
-        "rtsp" => [&media[..], &["rtp", "session"]].concat(),
+        // What a peer proves is read where it is said, and judged by whoever has the keys.
+        "rtsp" => [&media[..], &["access", "rtp", "session"]].concat(),
         "srt" => [&media[..], &["datagram", "mpegts", "session", "slab", "stats"]].concat(),
         "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
         // Where streams go to and come from. Who goes there is for the driver to open.

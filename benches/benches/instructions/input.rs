@@ -153,6 +153,7 @@ fn drain(session: &mut dyn Session) -> (Vec<u8>, Vec<Event>) {
                 bytes.extend_from_slice(&piece)
             }
             Output::Event(event) => events.push(event),
+            Output::Ports(_) | Output::Packets(_) => panic!("nothing goes beside its connection"),
             Output::Close => panic!("nobody has a reason to close"),
         }
     }

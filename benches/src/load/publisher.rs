@@ -154,7 +154,7 @@ impl Publisher {
                     client.handle(Input::Answer(Answer::Playing), now).map_err(|error| error.to_string())?;
                     granted = true;
                 }
-                Output::Event(_) => {}
+                Output::Event(_) | Output::Ports(_) | Output::Packets(_) => {}
                 Output::Close => return Err("the server has ended the stream".to_owned()),
             }
         }

@@ -147,7 +147,10 @@ impl session::Session for Session {
             Input::Fetched(found) => self.fetched(&found, now),
             Input::Answer(Answer::Refused(refusal)) => self.refuse(refusal, now),
             // What only publishers are told, and what FLV has no word for.
-            Input::Answer(Answer::Publishing) | Input::KeyframeWanted | Input::Described(_) => Ok(()),
+            Input::Answer(Answer::Publishing)
+            | Input::KeyframeWanted
+            | Input::Described(_)
+            | Input::Datagram { .. } => Ok(()),
             Input::Ended => {
                 self.end(Code::Normal);
                 Ok(())

@@ -1,6 +1,7 @@
 //! What one peer is to the hub: its session, what it is doing, what waits to be sent to it.
 
 mod leaving;
+mod pace;
 mod role;
 mod sending;
 mod talk;
@@ -41,6 +42,8 @@ pub struct Connection {
     pub stream: Option<StreamName>,
     /// What is said beside the stream. A viewer of a running stream says nothing for hours, and there are thousands of them.
     talk: Option<Box<Talk>>,
+    /// How fast packets go to its ports, while media goes beside the connection.
+    pace: Option<Box<pace::Pace>>,
     /// The send that is under way, and since when.
     sending: Option<(Sending, Now)>,
     /// Close as soon as the outbox is empty.
@@ -233,6 +236,7 @@ impl Hub {
             role: Role::Talking,
             stream: None,
             talk: None,
+            pace: None,
             sending: None,
             closing: false,
             armed: NEVER,
@@ -405,6 +409,17 @@ impl Hub {
                     connection.push(Piece::shared(bytes));
                 }
             }
+            session::Output::Packets(bytes) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.push(Piece { packets: true, ..Piece::own(bytes) });
+                }
+            }
+            session::Output::Ports(ports) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.pace = ports.is_some().then(Box::default);
+                    self.outputs.push_back(Output::Ports { connection: id, ports });
+                }
+            }
             session::Output::Close => {
                 if let Some(connection) = self.connection(id) {
                     connection.closing = true;
@@ -431,6 +446,11 @@ impl Hub {
                 }
             }
             Event::Frame(frame) => self.frame(id, frame, now),
+            Event::Prove(proof) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.talk().proof = Some(proof);
+                }
+            }
             Event::Publish { name, query } => self.wish_to_publish(id, name, &query, now),
             Event::Play { name, query, form } => self.wish_to_play(id, name, &query, Wanted::Play(form), now),
             Event::Describe { name, query } => self.wish_to_play(id, name, &query, Wanted::Describe, now),

@@ -40,7 +40,7 @@ use crate::{
     media::StreamName,
     message::{CoreId, Message, Parcel},
     observe::StreamEvent,
-    session::Session,
+    session::{Ports, Session},
     settings::Settings,
     stats::{PathStats, ShardStats, StreamStats},
     time::{Now, Wall},
@@ -94,6 +94,15 @@ pub enum Input<'a> {
         /// The bytes.
         bytes: &'a [u8],
     },
+    /// A datagram came from a port that [`Output::Ports`] named.
+    Datagram {
+        /// Whose port it is.
+        connection: ConnectionId,
+        /// The port's channel.
+        channel: u8,
+        /// The datagram, not empty.
+        bytes: &'a [u8],
+    },
     /// What [`Hub::lend`] gave is back, with the bytes that came.
     Filled {
         /// From whom.
@@ -103,7 +112,7 @@ pub enum Input<'a> {
         /// How many bytes came, perhaps none.
         received: usize,
     },
-    /// What [`Output::Send`] asked for is done.
+    /// What [`Output::Send`] or [`Output::SendPackets`] asked for is done.
     Sent {
         /// To whom.
         connection: ConnectionId,
@@ -169,6 +178,21 @@ pub enum Output {
         connection: ConnectionId,
         /// What, never empty.
         bytes: Bytes,
+    },
+    /// Send these packets, each behind its head of four bytes, to the ports of the peer, by their channels; answered like
+    /// [`Output::Send`], of which it has the place.
+    SendPackets {
+        /// To whom.
+        connection: ConnectionId,
+        /// What, never empty.
+        bytes: Bytes,
+    },
+    /// The ports of the peer's address that datagrams come from and packets go to, from here on; `None` when there are none any more.
+    Ports {
+        /// Whose.
+        connection: ConnectionId,
+        /// Which.
+        ports: Option<Ports>,
     },
     /// Close the connection. It is not mentioned again.
     Close {
@@ -340,6 +364,9 @@ impl Hub {
             }
             Input::Adopted { connection, parcel } => self.adopted(connection, parcel, now),
             Input::Received { connection, bytes } => self.received(connection, bytes, now),
+            Input::Datagram { connection, channel, bytes } => {
+                self.datagram_came(connection, channel, bytes, now)
+            }
             Input::Filled { connection, memory, received } => {
                 self.filled(connection, memory, received, now);
             }

@@ -13,7 +13,8 @@ use crate::{
 impl Hub {
     /// Asks the authenticator. Gives the wish back when it is allowed; else it is refused by now, or waits.
     pub(super) fn judge(&mut self, id: ConnectionId, wish: Judged, query: &str, now: Now) -> Option<Judged> {
-        let connection = self.look(id)?;
+        let connection = self.connection(id)?;
+        let proof = connection.take_proof();
         let (peer, door) = (connection.peer, connection.door);
         if connection.trusted {
             return Some(wish);
@@ -22,13 +23,15 @@ impl Hub {
             Wanted::Publish => Action::Publish,
             _ => Action::Play,
         };
-        match self.settings.access.allows(&Request { action, name: &wish.name, query, peer, door }) {
+        let request = Request { action, name: &wish.name, query, peer, door, proof: proof.as_deref() };
+        match self.settings.access.allows(&request) {
             Verdict::Allowed => return Some(wish),
             Verdict::Refused => self.answer(id, Answer::Refused(Refusal::Forbidden), now),
             Verdict::Later => {
                 self.tickets += 1;
                 let (ticket, until) = (self.tickets, now.after(self.settings.doors.verdict));
-                let asked = Wish { action, name: wish.name.clone(), query: query.to_owned(), peer, door };
+                let asked =
+                    Wish { action, name: wish.name.clone(), query: query.to_owned(), peer, door, proof };
                 self.outputs.push_back(Output::Ask { connection: id, ticket, wish: asked });
                 if let Some(connection) = self.connection(id) {
                     connection.role = Role::Judged { wish: Box::new(Judged { ticket, ..wish }), until };

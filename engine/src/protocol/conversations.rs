@@ -10,7 +10,7 @@ const PLAY: &str = "rtsp://127.0.0.1:8554/live/cam";
 const ANNOUNCED: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=No Name\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=tool:libavformat\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=control:streamid=0\r\nm=audio 0 RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\na=fmtp:97 sprop-stereo=1\r\na=control:streamid=1\r\n";
 
 /// Whole conversations, for whoever changes a few bytes of them.
-fn conversations() -> [Vec<u8>; 2] {
+fn conversations() -> [Vec<u8>; 4] {
     let ask = |number: u32, method: &str, url: &str, rest: &str| {
         format!("{method} {url} RTSP/1.0\r\nCSeq: {number}\r\n{rest}")
     };
@@ -37,13 +37,21 @@ fn conversations() -> [Vec<u8>; 2] {
         ask(3, "RECORD", PLAY, "\r\n"),
         "$\x02\0\x0f\0\x61\0\x07\0\0\0\x5a\x01\x02\x03\x04\x7c\x11\x12".to_owned(),
     ];
-    [play.concat().into_bytes(), record.concat().into_bytes()]
+    // The same by ports of the peer's, where every other piece is a datagram.
+    let by_ports = |parts: &[String]| {
+        let text = parts
+            .concat()
+            .replace("RTP/AVP/TCP;unicast;interleaved=0-1", "RTP/AVP;unicast;client_port=5000-5001");
+        text.replace("RTP/AVP/TCP;interleaved=2-3", "RTP/AVP/UDP;client_port=6000").into_bytes()
+    };
+    let inside = |parts: &[String]| parts.concat().into_bytes();
+    [inside(&play), inside(&record), by_ports(&play), by_ports(&record)]
 }
 
 proptest! {
     #[test]
     fn damaged_conversations_end_in_order(
-        which in 0usize..2,
+        which in 0usize..4,
         plan: [u8; 3],
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
     ) {

@@ -143,8 +143,8 @@ impl session::Session for Client {
             }
             Input::Timeout => self.timeout(now),
             Input::KeyframeWanted => Ok(()),
-            // Nobody has asked for either.
-            Input::Described(_) => Ok(()),
+            // Nobody has asked for any of these.
+            Input::Described(_) | Input::Datagram { .. } => Ok(()),
             #[cfg(feature = "segment")]
             Input::Fetched(_) => Ok(()),
             Input::Ended | Input::Shutdown => {

@@ -99,8 +99,8 @@ impl session::Session for Session {
             Input::Timeout => self.timeout(now),
             // RTMP has no word to ask an encoder for a key frame.
             Input::KeyframeWanted => Ok(()),
-            // Nobody has asked for either.
-            Input::Described(_) => Ok(()),
+            // Nobody has asked for any of these.
+            Input::Described(_) | Input::Datagram { .. } => Ok(()),
             #[cfg(feature = "segment")]
             Input::Fetched(_) => Ok(()),
             Input::Ended => {

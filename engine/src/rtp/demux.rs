@@ -145,6 +145,11 @@ impl Demuxer {
         self.tracks.get(track).is_some_and(Option::is_some)
     }
 
+    /// True when packets of this payload type are the track's.
+    pub fn takes(&self, track: usize, payload_type: u8) -> bool {
+        matches!(self.tracks.get(track), Some(Some(found)) if found.payload_type == payload_type)
+    }
+
     /// Takes a packet of media, and emits what it makes whole as [`Event::Frame`].
     pub fn packet(&mut self, track: usize, bytes: &[u8], now: Now, emit: &mut dyn FnMut(Event)) {
         let Demuxer { tracks, timeline, memory, counters } = self;

@@ -105,6 +105,11 @@ pub fn goodbye(ssrc: u32) -> [u8; 16] {
     [0x80, RECEIVER_REPORT, 0, 1, a, b, c, d, 0x81, GOODBYE, 0, 1, a, b, c, d]
 }
 
+/// Whether a datagram is a report of somebody who sends or receives, which stands first in whatever is said by RTCP. (RFC 3550, 6.1)
+pub fn is_report(bytes: &[u8]) -> bool {
+    matches!(bytes, [first, SENDER_REPORT | RECEIVER_REPORT, _, _, ..] if first >> 6 == 2)
+}
+
 /// The sender reports in a compound packet; whatever else is in it, and what follows the first thing that is broken, is passed
 /// over.
 pub fn sender_reports(bytes: &[u8]) -> impl Iterator<Item = SenderReport> {

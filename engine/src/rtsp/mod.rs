@@ -4,6 +4,7 @@
 //! channels that the server chooses.
 
 mod address;
+mod auth;
 mod inbox;
 pub mod sdp;
 mod session;

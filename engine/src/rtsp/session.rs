@@ -3,33 +3,40 @@
 //! A connection carries one stream at a time. What a viewer is sent once it plays are the shared bytes of [`FORMS`]; this
 //! session only listens then, and answers between packets.
 
+mod publishing;
 mod reply;
+mod setup;
 
 use std::{collections::VecDeque, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use rtsp_types::{Method, Request, StatusCode, Version, headers};
 
-use self::reply::{Reply, credentials};
+use self::{
+    publishing::Publishing,
+    reply::Reply,
+    setup::{Setup, Stream},
+};
 use super::{
     address::Address,
+    auth::{Nonce, Shown},
     inbox::{self, Inbox, Item},
-    sdp, transport,
+    sdp,
     wire::{channel_of, form_of, ssrc_of},
 };
 use crate::{
+    access::Proof,
     error::Error,
     limits::{DoorLimits, RTSP_REFUSALS_MAX},
     media::{StreamName, TrackId},
-    rtp::{Demuxer, rtcp},
-    session::{self, Answer, Event, Input, Opening, Output, Refusal},
+    rtp::rtcp,
+    session::{self, Answer, Event, Input, Opening, Output, PortOffer, Refusal},
     time::Now,
 };
 
-/// How long a peer that says nothing is told that its session lasts. Inside a connection nothing hangs on it.
+/// How long the session of a peer lasts that gives no sign of life. Inside a connection nothing hangs on it; a viewer that is sent to
+/// beside it may long be gone otherwise.
 const SESSION_TIME: Duration = Duration::from_secs(60);
-/// How often a publisher hears what has come of its packets.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One peer of the RTSP door.
 #[derive(Debug)]
@@ -49,6 +56,11 @@ pub struct Session {
     idle: Duration,
     /// When the last byte came.
     heard: Now,
+    /// Where datagrams may go.
+    offer: Option<PortOffer>,
+    nonce: Nonce,
+    /// What the request that is answered proves.
+    proof: Option<Box<Proof>>,
 }
 
 #[derive(Debug)]
@@ -58,35 +70,14 @@ enum State {
     /// The hub has not answered yet.
     Asking(Box<Asked>),
     Publishing(Box<Publishing>),
-    /// Whether it is held.
+    /// Whether it is held, of which tracks, whether they go beside the connection, and when it is closed if its stream has ended.
     Playing {
         paused: bool,
         tracks: [bool; 2],
+        beside: bool,
+        ended: Option<Now>,
     },
     Closed,
-}
-
-/// What has been arranged for the next stream.
-#[derive(Debug, Default)]
-struct Setup {
-    stream: Option<Stream>,
-    channels: Vec<Channel>,
-}
-
-/// The stream that is arranged.
-#[derive(Debug)]
-enum Stream {
-    /// Its description was given, with these tracks.
-    Described(StreamName, Vec<TrackId>),
-    Announced(StreamName, String, Vec<sdp::Announced>),
-}
-
-/// A track that was set up: its place in the description, and the channel of its media.
-#[derive(Clone, Copy, Debug)]
-struct Channel {
-    track: usize,
-    media: u8,
-    control: u8,
 }
 
 /// A wish and what is needed when it is answered.
@@ -95,14 +86,6 @@ struct Asked {
     reply: Reply,
     setup: Setup,
     name: StreamName,
-}
-
-/// A stream that comes in.
-#[derive(Debug)]
-struct Publishing {
-    channels: Vec<Channel>,
-    demuxer: Demuxer,
-    report_at: Now,
 }
 
 impl Session {
@@ -121,6 +104,9 @@ impl Session {
             handshake: limits.handshake,
             idle: limits.idle,
             heard: now,
+            offer: None,
+            nonce: Nonce::new(limits.secret),
+            proof: None,
         }
     }
 }
@@ -141,7 +127,15 @@ impl session::Session for Session {
                 self.heard = now;
                 self.described(&opening, now)
             }
+            Input::Datagram { channel, bytes } => {
+                self.datagram(channel, bytes, now);
+                Ok(())
+            }
             Input::Timeout => self.timeout(now),
+            Input::Ended if matches!(self.state, State::Playing { beside: true, .. }) => {
+                self.end_beside(now);
+                Ok(())
+            }
             Input::Ended | Input::Shutdown => {
                 self.say_goodbye();
                 self.close();
@@ -168,7 +162,11 @@ impl session::Session for Session {
     fn deadline(&self) -> Option<Now> {
         match (&self.state, self.wish_by) {
             (State::Closed | State::Asking(_), _) => None,
-            (State::Publishing(publishing), _) => Some(publishing.report_at.min(self.heard.after(self.idle))),
+            (State::Publishing(publishing), _) => {
+                Some(publishing.deadline().min(self.heard.after(self.idle)))
+            }
+            (State::Playing { ended: Some(until), .. }, _) => Some(*until),
+            (State::Playing { beside: true, .. }, _) => Some(self.heard.after(SESSION_TIME)),
             // A viewer need not say anything: one that takes nothing is closed by the hub.
             (State::Playing { .. }, _) => None,
             (State::Talking(_), wish_by) => wish_by,
@@ -177,6 +175,10 @@ impl session::Session for Session {
 
     fn received(&self) -> u64 {
         self.received
+    }
+
+    fn offer_ports(&mut self, offer: PortOffer) {
+        self.offer = Some(offer);
     }
 }
 
@@ -227,14 +229,19 @@ impl Session {
     /// A packet on a channel. One of a track that was not set up says nothing, as does a viewer's report.
     fn packet(&mut self, channel: u8, bytes: &[u8], now: Now) {
         let State::Publishing(publishing) = &mut self.state else { return };
-        let Publishing { channels, demuxer, .. } = &mut **publishing;
-        let outbox = &mut self.outbox;
-        for found in channels.iter() {
-            if found.media == channel {
-                demuxer.packet(found.track, bytes, now, &mut |event| outbox.push_back(Output::Event(event)));
-            } else if found.control == channel {
-                demuxer.control(found.track, bytes, now);
+        publishing.packet(channel, bytes, now, &mut self.outbox);
+    }
+
+    /// A datagram from a port of the peer's: of its stream, or a viewer's sign of life. To open the way through routers clients
+    /// send others, which say nothing.
+    fn datagram(&mut self, channel: u8, bytes: &[u8], now: Now) {
+        match &mut self.state {
+            State::Publishing(publishing) => {
+                self.heard = now;
+                publishing.datagram(channel, bytes, now, &mut self.outbox);
             }
+            State::Playing { .. } if channel % 2 == 1 && rtcp::is_report(bytes) => self.heard = now,
+            _ => {}
         }
     }
 
@@ -262,11 +269,11 @@ impl Session {
         }
         match request.method() {
             Method::Options => self.say(reply.header(headers::PUBLIC, METHODS)),
-            Method::Describe => self.describe(request, reply),
-            Method::Announce => self.announce(request, reply),
+            Method::Describe => self.describe(request, reply, now),
+            Method::Announce => self.announce(request, reply, now),
             Method::Setup => self.set_up(request, reply),
-            Method::Play => self.play(request, reply),
-            Method::Record => self.record(request, reply),
+            Method::Play => self.play(request, reply, now),
+            Method::Record => self.record(request, reply, now),
             Method::Pause => self.pause(reply),
             Method::Teardown => self.tear_down(reply, now),
             // Either serves as a sign of life. There are no parameters.
@@ -280,36 +287,50 @@ impl Session {
     }
 
     /// The stream that a request is about, with whatever the peer shows that it may. `None` when it was refused.
-    fn address(&mut self, request: &Request<Vec<u8>>, reply: &Reply) -> Option<Address> {
+    fn address(&mut self, request: &Request<Vec<u8>>, reply: &Reply, now: Now) -> Option<Address> {
         let url = request.request_uri().map_or("", |url| url.as_str());
-        match Address::read(url) {
-            Ok(mut address) => {
-                let header = request.header(&headers::AUTHORIZATION).map(|header| header.as_str());
-                if let Some(shown) = header.and_then(credentials) {
-                    if !address.query.is_empty() {
-                        address.query.push('&');
-                    }
-                    address.query.push_str(&shown);
-                }
-                Some(address)
-            }
+        let mut address = match Address::read(url) {
+            Ok(address) => address,
             Err(why) => {
                 self.say(reply.clone().status(StatusCode::BadRequest).reason(why));
-                None
+                return None;
+            }
+        };
+        let header = request.header(&headers::AUTHORIZATION).map_or("", |header| header.as_str());
+        let method: &str = request.method().into();
+        self.proof = None;
+        match self.nonce.shown(header, method, &address.name, now) {
+            Shown::Nothing => {}
+            Shown::Query(shown) => {
+                if !address.query.is_empty() {
+                    address.query.push('&');
+                }
+                address.query.push_str(&shown);
+            }
+            Shown::Proof(proof) => self.proof = Some(proof),
+            Shown::Stale => {
+                self.refusals += 1;
+                let challenges = self.nonce.challenges(true, now);
+                self.say(reply.clone().challenges(challenges));
+                if self.refusals >= RTSP_REFUSALS_MAX {
+                    self.close();
+                }
+                return None;
             }
         }
+        Some(address)
     }
 
-    fn describe(&mut self, request: &Request<Vec<u8>>, reply: Reply) {
+    fn describe(&mut self, request: &Request<Vec<u8>>, reply: Reply, now: Now) {
         let State::Talking(_) = self.state else { return self.say(reply.status(WRONG_STATE)) };
-        let Some(Address { name, query, .. }) = self.address(request, &reply) else { return };
+        let Some(Address { name, query, .. }) = self.address(request, &reply, now) else { return };
         let event = Event::Describe { name: name.clone(), query };
         self.ask(reply, Setup::default(), name, event);
     }
 
-    fn announce(&mut self, request: &Request<Vec<u8>>, reply: Reply) {
+    fn announce(&mut self, request: &Request<Vec<u8>>, reply: Reply, now: Now) {
         let State::Talking(_) = self.state else { return self.say(reply.status(WRONG_STATE)) };
-        let Some(Address { name, query, .. }) = self.address(request, &reply) else { return };
+        let Some(Address { name, query, .. }) = self.address(request, &reply, now) else { return };
         let medias = match sdp::read(request.body()) {
             Ok(medias) => medias,
             Err(why) => return self.say(reply.status(StatusCode::BadRequest).reason(why)),
@@ -322,69 +343,8 @@ impl Session {
         self.say(reply);
     }
 
-    fn set_up(&mut self, request: &Request<Vec<u8>>, reply: Reply) {
-        let State::Talking(_) = self.state else { return self.say(reply.status(WRONG_STATE)) };
-        let url = request.request_uri().map_or("", |url| url.as_str()).to_owned();
-        let header = request.header(&headers::TRANSPORT).map_or("", |header| header.as_str());
-        let offers = transport::read(header);
-        let Some(offer) = offers.iter().find(|offer| offer.tcp && offer.unicast) else {
-            return self.say(reply.status(StatusCode::UnsupportedTransport));
-        };
-        // Some players set a stream up that they have not asked about.
-        let State::Talking(setup) = &mut self.state else { return };
-        let (channel, mode) = match &setup.stream {
-            None => return self.say(reply.status(WRONG_STATE)),
-            Some(Stream::Described(name, tracks)) => {
-                let address = Address::read(&url).ok().filter(|address| address.name == *name);
-                let number = address.and_then(|address| match (address.track, &tracks[..]) {
-                    (None, [only]) => Some(usize::from(only.0)),
-                    (number, _) => number,
-                });
-                let Some(track) = tracks.iter().find(|track| Some(usize::from(track.0)) == number) else {
-                    return self.say(reply.status(StatusCode::NotFound).reason("no such track"));
-                };
-                let media = channel_of(*track);
-                (Channel { track: track.0.into(), media, control: media + 1 }, "")
-            }
-            Some(Stream::Announced(_, _, medias)) => {
-                let named =
-                    |media: &sdp::Announced| !media.control.is_empty() && url.ends_with(&media.control);
-                let Some(track) = medias
-                    .iter()
-                    .position(named)
-                    .or((setup.channels.len() < medias.len()).then_some(setup.channels.len()))
-                else {
-                    return self.say(reply.status(StatusCode::NotFound).reason("no such track"));
-                };
-                let free = |channel: u8| {
-                    setup.channels.iter().all(|held| held.media != channel && held.control != channel)
-                };
-                let pair = offer
-                    .interleaved
-                    .filter(|(media, control)| media != control && free(*media) && free(*control));
-                let place = u8::try_from(2 * track).unwrap_or(0);
-                let (media, control) = pair.unwrap_or((place, place + 1));
-                if !free(media) || !free(control) {
-                    return self.say(reply.status(StatusCode::BadRequest).reason("these channels are taken"));
-                }
-                (Channel { track, media, control }, ";mode=record")
-            }
-        };
-        setup.channels.retain(|held| held.track != channel.track);
-        setup.channels.push(channel);
-        let transport =
-            format!("RTP/AVP/TCP;unicast;interleaved={}-{}{mode}", channel.media, channel.control);
-        let transport = if mode.is_empty() {
-            format!("{transport};ssrc={:08X}", ssrc_of(TrackId(channel.track as u8)))
-        } else {
-            transport
-        };
-        let reply = reply.header(headers::TRANSPORT, &transport).session(&self.id, SESSION_TIME);
-        self.say(reply);
-    }
-
-    fn play(&mut self, request: &Request<Vec<u8>>, reply: Reply) {
-        if let State::Playing { paused, .. } = &mut self.state {
+    fn play(&mut self, request: &Request<Vec<u8>>, reply: Reply, now: Now) {
+        if let State::Playing { paused, ended: None, .. } = &mut self.state {
             // Without a pause before it, it is a sign of life.
             if std::mem::take(paused) {
                 self.outbox.push_back(Output::Event(Event::Pause(false)));
@@ -395,12 +355,12 @@ impl Session {
         let State::Talking(Setup { stream: Some(Stream::Described(name, _)), channels }) = &self.state else {
             return self.say(reply.status(WRONG_STATE));
         };
-        let has = |track: TrackId| channels.iter().any(|channel| channel.track == usize::from(track.0));
-        let Some(form) = form_of(has(TrackId::VIDEO), has(TrackId::AUDIO)) else {
+        let [video, audio] = setup::tracks(channels);
+        let Some(form) = form_of(video, audio) else {
             return self.say(reply.status(WRONG_STATE));
         };
         let name = name.clone();
-        let Some(address) = self.address(request, &reply) else { return };
+        let Some(address) = self.address(request, &reply, now) else { return };
         if address.name != name {
             return self.say(reply.status(StatusCode::NotFound).reason("another stream was set up"));
         }
@@ -409,7 +369,7 @@ impl Session {
         self.ask(reply, setup, name, event);
     }
 
-    fn record(&mut self, request: &Request<Vec<u8>>, reply: Reply) {
+    fn record(&mut self, request: &Request<Vec<u8>>, reply: Reply, now: Now) {
         if matches!(self.state, State::Publishing(_)) {
             let reply = reply.session(&self.id, SESSION_TIME);
             return self.say(reply);
@@ -422,7 +382,7 @@ impl Session {
             return self.say(reply.status(WRONG_STATE));
         }
         let (name, announced) = (name.clone(), query.clone());
-        let Some(address) = self.address(request, &reply) else { return };
+        let Some(address) = self.address(request, &reply, now) else { return };
         if address.name != name {
             return self.say(reply.status(StatusCode::NotFound).reason("another stream was announced"));
         }
@@ -448,8 +408,9 @@ impl Session {
 
     fn tear_down(&mut self, reply: Reply, now: Now) {
         self.stop_publishing(now);
-        if matches!(self.state, State::Playing { .. }) {
+        if let State::Playing { beside, .. } = self.state {
             self.outbox.push_back(Output::Event(Event::Stop));
+            self.outbox.extend(beside.then_some(Output::Ports(None)));
         }
         self.state = State::Talking(Setup::default());
         self.wish_by = Some(now.after(self.handshake));
@@ -460,14 +421,15 @@ impl Session {
     /// Gives what is left, and ends the stream that comes in.
     fn stop_publishing(&mut self, now: Now) {
         let State::Publishing(publishing) = &mut self.state else { return };
-        let outbox = &mut self.outbox;
-        publishing.demuxer.finish(now, &mut |event| outbox.push_back(Output::Event(event)));
+        publishing.finish(now, &mut self.outbox);
         self.outbox.push_back(Output::Event(Event::Unpublish));
+        self.outbox.extend(publishing.is_beside().then_some(Output::Ports(None)));
     }
 
     fn ask(&mut self, reply: Reply, setup: Setup, name: StreamName, event: Event) {
         self.wish_by = None;
         self.state = State::Asking(Box::new(Asked { reply, setup, name }));
+        self.outbox.extend(self.proof.take().map(|proof| Output::Event(Event::Prove(proof))));
         self.outbox.push_back(Output::Event(event));
     }
 
@@ -483,25 +445,18 @@ impl Session {
                 self.refuse(reply, setup, refusal, now);
             }
             Answer::Publishing => {
-                let Setup { stream, channels } = setup;
-                let formats = match stream {
-                    Some(Stream::Announced(_, _, medias)) => medias,
-                    _ => Vec::new(),
-                };
-                let mut demuxer = Demuxer::new(formats.into_iter().map(|media| media.format));
-                let outbox = &mut self.outbox;
-                demuxer.begin(&mut |event| outbox.push_back(Output::Event(event)));
-                let report_at = now.after(REPORT_INTERVAL);
-                self.state = State::Publishing(Box::new(Publishing { channels, demuxer, report_at }));
+                self.outbox.extend(setup.ports().map(|ports| Output::Ports(Some(ports))));
+                let mut publishing = Publishing::new(setup, now);
+                publishing.begin(&mut self.outbox);
+                self.state = State::Publishing(Box::new(publishing));
                 let reply = reply.session(&self.id, SESSION_TIME);
                 self.say(reply);
             }
             Answer::Playing => {
-                let has = |track: TrackId| {
-                    setup.channels.iter().any(|channel| channel.track == usize::from(track.0))
-                };
-                let tracks = [has(TrackId::VIDEO), has(TrackId::AUDIO)];
-                self.state = State::Playing { paused: false, tracks };
+                let ports = setup.ports();
+                let (tracks, beside) = (setup::tracks(&setup.channels), ports.is_some());
+                self.outbox.extend(ports.map(|ports| Output::Ports(Some(ports))));
+                self.state = State::Playing { paused: false, tracks, beside, ended: None };
                 let reply = reply.session(&self.id, SESSION_TIME).header(headers::RANGE, NOW);
                 self.say(reply);
             }
@@ -534,9 +489,7 @@ impl Session {
         self.refusals += 1;
         let again = refusal == Refusal::Forbidden && self.refusals < RTSP_REFUSALS_MAX;
         let reply = match refusal {
-            Refusal::Forbidden => {
-                reply.status(StatusCode::Unauthorized).header(headers::WWW_AUTHENTICATE, CHALLENGE)
-            }
+            Refusal::Forbidden => reply.challenges(self.nonce.challenges(false, now)),
             Refusal::NotFound => reply.status(StatusCode::NotFound),
             Refusal::AlreadyLive => reply.status(StatusCode::Forbidden),
             Refusal::Full | Refusal::ShuttingDown => reply.status(StatusCode::ServiceUnavailable),
@@ -560,24 +513,16 @@ impl Session {
             State::Publishing(_) if self.heard.after(self.idle) <= now => {
                 Err(Error::timed_out("the peer sends nothing", self.received))
             }
-            State::Publishing(publishing) if publishing.report_at <= now => {
-                publishing.report_at = now.after(REPORT_INTERVAL);
-                let mut report = BytesMut::new();
-                let mut bytes = BytesMut::new();
-                for channel in &publishing.channels {
-                    report.clear();
-                    publishing.demuxer.report(
-                        channel.track,
-                        ssrc_of(TrackId(channel.track as u8)),
-                        now,
-                        &mut report,
-                    );
-                    if !report.is_empty() {
-                        put_packet(channel.control, &report, &mut bytes);
-                    }
-                }
-                self.send(bytes.freeze());
+            State::Publishing(publishing) => {
+                publishing.timeout(now, &mut self.outbox);
                 Ok(())
+            }
+            State::Playing { ended: Some(until), .. } if *until <= now => {
+                self.close();
+                Ok(())
+            }
+            State::Playing { beside: true, .. } if self.heard.after(SESSION_TIME) <= now => {
+                Err(Error::timed_out("a viewer by UDP gives no sign of life", self.received))
             }
             _ => Ok(()),
         }
@@ -585,14 +530,23 @@ impl Session {
 
     /// A viewer hears that the sources of its tracks have gone; RTSP itself has no word for it. (RFC 3550, 6.6)
     fn say_goodbye(&mut self) {
-        let State::Playing { tracks, .. } = self.state else { return };
+        let State::Playing { tracks, beside, .. } = self.state else { return };
         let mut bytes = BytesMut::new();
         for (track, _) in
             [TrackId::VIDEO, TrackId::AUDIO].into_iter().zip(tracks).filter(|(_, set_up)| *set_up)
         {
             put_packet(channel_of(track) + 1, &rtcp::goodbye(ssrc_of(track)), &mut bytes);
         }
-        self.send(bytes.freeze());
+        self.outbox.push_back(packets(bytes.freeze(), beside));
+    }
+
+    /// A viewer by ports is told that its stream has ended, and closes by itself. GStreamer takes an end of the connection for a fault of the
+    /// network then, comes again by another, and complains that nothing is known of it there.
+    fn end_beside(&mut self, now: Now) {
+        self.say_goodbye();
+        if let State::Playing { ended, .. } = &mut self.state {
+            *ended = Some(now.after(self.handshake));
+        }
     }
 
     /// Whoever broke a rule before it had a stream is told so; inside one there is no place for it.
@@ -629,17 +583,20 @@ const METHODS: &str =
     "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, RECORD, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
 /// Not now.
 const WRONG_STATE: StatusCode = StatusCode::MethodNotValidInThisState;
-/// How a peer may show that it may: the password of any user is a key.
-const CHALLENGE: &str = "Basic realm=\"shardcast\"";
 /// All that a live stream has.
 const NOW: &str = "npt=now-";
 
-/// A packet inside the connection.
+/// A packet behind its head.
 fn put_packet(channel: u8, packet: &[u8], out: &mut BytesMut) {
     let Ok(len) = u16::try_from(packet.len()) else { return };
-    out.extend_from_slice(&[b'$', channel]);
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(packet);
+    out.put_slice(&[b'$', channel]);
+    out.put_u16(len);
+    out.put_slice(packet);
+}
+
+/// Packets that go inside the connection, or beside it.
+fn packets(bytes: Bytes, beside: bool) -> Output {
+    if beside { Output::Packets(bytes) } else { Output::Send(bytes) }
 }
 
 #[cfg(test)]

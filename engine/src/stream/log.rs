@@ -56,6 +56,12 @@ impl Block {
     pub fn is_boundary(&self, offset: usize) -> bool {
         offset == 0 || self.ends.binary_search_by(|end| (*end as usize).cmp(&offset)).is_ok()
     }
+    /// The end of as many whole frames from `offset` on as `most` bytes hold, and of the one that it is in at least.
+    pub fn end_of(&self, offset: usize, most: usize) -> usize {
+        let index = self.ends.partition_point(|end| *end as usize <= offset.saturating_add(most));
+        let within = index.checked_sub(1).and_then(|index| self.ends.get(index));
+        within.map_or(0, |end| *end as usize).max(self.frame_end(offset))
+    }
     /// The end of the frame that `offset` is in.
     pub fn frame_end(&self, offset: usize) -> usize {
         let index = self.ends.partition_point(|end| (*end as usize) <= offset);
@@ -261,6 +267,11 @@ impl Log {
         }
         let first = self.blocks.front()?.number;
         self.blocks.get(usize::try_from(number.checked_sub(first)?).ok()?)
+    }
+
+    /// Bytes of the newest block that is shown: about what comes between two flushes.
+    pub fn newest_bytes(&self) -> usize {
+        self.shown.checked_sub(1).and_then(|newest| self.block(newest)).map_or(0, |block| block.bytes.len())
     }
 
     /// The first number not shown yet: a cursor that stands here has seen everything.

@@ -95,6 +95,11 @@ impl Viewer {
     /// The next bytes for this viewer out of `log`, under the policy for slow viewers: one that lags finishes the frame
     /// it is in and goes on at the newest entrance.
     pub fn next(&mut self, log: &Log, limits: &StreamLimits, now: Now) -> Next {
+        self.next_of(log, limits, now, usize::MAX)
+    }
+
+    /// The same, of the stream `most` bytes at once; more where a single frame has more.
+    pub fn next_of(&mut self, log: &Log, limits: &StreamLimits, now: Now, most: usize) -> Next {
         loop {
             match &self.place {
                 At::Inside { block, offset } => {
@@ -115,7 +120,9 @@ impl Viewer {
                     if !jump {
                         self.resumed = false;
                     }
-                    let end = if jump || self.paused { block.frame_end(offset) } else { block.bytes.len() };
+                    let most = if jump || self.paused { 0 } else { most };
+                    let end =
+                        if most < block.bytes.len() { block.end_of(offset, most) } else { block.bytes.len() };
                     return Next::Stream(block.bytes.slice(offset..end));
                 }
                 At::Behind { .. } | At::Outside { .. } if self.paused => return Next::Nothing,

@@ -8,7 +8,6 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::ptr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use io_uring::types::RecvMsgOut;
 use io_uring::{opcode, squeue, types};
 
 use super::completion::{Completion, Kind, Operation};
+use super::message::{self, MESSAGE_BYTES_MAX, Message, SEGMENTS_MAX};
 use super::socket::SocketId;
 use super::{DATAGRAM_GROUP, Ring};
 use crate::address::{self, ADDRESS_BYTES, RawAddress};
@@ -56,9 +56,15 @@ pub(super) struct DatagramSocket {
 }
 
 /// What a socket and its peers share.
-struct Shared {
+pub(super) struct Shared {
     socket: UdpSocket,
-    bound: SocketAddr,
+    pub bound: SocketAddr,
+}
+
+impl Shared {
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -79,12 +85,14 @@ pub(super) struct Peer {
     shared: Rc<Shared>,
     pub address: SocketAddr,
     raw: RawAddress,
-    header: libc::msghdr,
-    part: libc::iovec,
+    message: Message,
     /// Bytes of a datagram at most, in the send that is under way.
     most: usize,
-    /// Bytes of that send in datagrams that have gone.
+    /// Bytes of that send in datagrams that have gone, and those behind them that the kernel has.
     done: usize,
+    flying: usize,
+    /// The kernel does not cut messages that go here.
+    uncut: bool,
 }
 
 impl DatagramSocket {
@@ -100,10 +108,11 @@ impl Peer {
             address,
             raw: RawAddress::for_socket(&address, &shared.bound),
             shared,
-            header: empty_header(),
-            part: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
+            message: Message::new(),
             most: 0,
             done: 0,
+            flying: 0,
+            uncut: false,
         }
     }
 
@@ -113,29 +122,28 @@ impl Peer {
 
     /// A send begins: each datagram of it has `most` bytes, but for the last.
     pub fn begin(&mut self, most: usize) {
-        (self.most, self.done) = (most, 0);
+        (self.most, self.done, self.flying) = (most, 0, 0);
     }
 
-    /// The next datagram of the send under way, whose bytes are `bytes`.
+    /// The next message of the send under way, whose bytes are `bytes`: a run of its datagrams, which the kernel cuts.
     pub fn entry(&mut self, bytes: &Bytes) -> squeue::Entry {
         let rest = &bytes[self.done..];
-        let piece = &rest[..rest.len().min(self.most)];
-        let address = self.raw.as_bytes();
-        // The kernel only reads what these point to; the types say otherwise because receives have the same structure.
-        self.part = libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
-        self.header.msg_name = address.as_ptr().cast_mut().cast();
-        self.header.msg_namelen = address.len() as libc::socklen_t;
-        self.header.msg_iov = &raw mut self.part;
-        self.header.msg_iovlen = 1;
-        let socket = types::Fd(self.shared.socket.as_raw_fd());
-        opcode::SendMsg::new(socket, &raw const self.header).flags(libc::MSG_NOSIGNAL as u32).build()
+        let segment = u16::try_from(self.most).ok().filter(|_| !self.uncut);
+        let count = segment.map_or(1, |_| SEGMENTS_MAX.min((MESSAGE_BYTES_MAX / self.most).max(1)));
+        let piece = &rest[..rest.len().min(self.most.saturating_mul(count))];
+        self.flying = piece.len();
+        self.message.clear();
+        self.message.push(piece);
+        let segment = segment.filter(|_| piece.len() > self.most);
+        self.message.entry(self.shared.descriptor(), &self.raw, segment)
     }
 
-    /// The datagram in flight has ended, of a send of `length` bytes. The whole send's result when it was the last.
+    /// The message in flight has ended, of a send of `length` bytes. The whole send's result when it was the last.
     pub fn went(&mut self, result: io::Result<usize>, length: usize) -> Option<io::Result<usize>> {
         match result {
-            Err(error) if !is_of_one_datagram(&error) => return Some(Err(error)),
-            _ => self.done += self.most.min(length - self.done),
+            Err(error) if self.flying > self.most && message::is_uncuttable(&error) => self.uncut = true,
+            Err(error) if !message::is_of_one_message(&error) => return Some(Err(error)),
+            _ => self.done += self.flying,
         }
         (self.done == length).then_some(Ok(length))
     }
@@ -201,11 +209,9 @@ impl Ring {
     /// # Errors
     /// The table is full, or there is no such socket.
     pub fn add_peer(&mut self, token: u64, address: SocketAddr) -> io::Result<SocketId> {
-        let found = self.datagrams.find(|held| held.token == token);
-        let Some(held) = found.and_then(|key| self.datagrams.get(key)) else {
+        let Some(shared) = self.shared_of(token) else {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "its socket receives no more"));
         };
-        let shared = held.shared.clone();
         self.insert_peer(Box::new(Peer::new(shared, address)))
     }
 
@@ -222,10 +228,15 @@ impl Ring {
     /// Sends one datagram to whoever has no place here, by the socket with this token. It is gone or lost when this returns: such
     /// an answer is not waited for.
     pub fn answer(&self, token: u64, address: SocketAddr, datagram: &[u8]) {
-        let found = self.datagrams.find(|held| held.token == token);
-        let Some(held) = found.and_then(|key| self.datagrams.get(key)) else { return };
-        let raw = RawAddress::for_socket(&address, &held.shared.bound);
-        address::send_now(held.shared.socket.as_fd(), &raw, datagram);
+        let Some(shared) = self.shared_of(token) else { return };
+        let raw = RawAddress::for_socket(&address, &shared.bound);
+        address::send_now(shared.descriptor(), &raw, datagram);
+    }
+
+    /// What a datagram socket shares with those who send by it, while it receives.
+    pub(super) fn shared_of(&self, token: u64) -> Option<Rc<Shared>> {
+        let found = self.datagrams.find(|held| held.token == token)?;
+        self.datagrams.get(found).map(|held| held.shared.clone())
     }
 
     /// Arms the receives that ended for want of buffers, if there are some.
@@ -329,12 +340,6 @@ fn lost(control: &[u8]) -> Option<u32> {
 fn empty_header() -> libc::msghdr {
     // SAFETY: the structure is integers and raw pointers, for which zeros are valid.
     unsafe { MaybeUninit::zeroed().assume_init() }
-}
-
-/// Errors that took one datagram with them and say nothing of the next: what is between us and the wire was full. UDP loses
-/// it like any other.
-fn is_of_one_datagram(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Room for what SO_RXQ_OVFL says, in the alignment of control data.

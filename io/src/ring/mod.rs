@@ -11,6 +11,8 @@ mod completion;
 mod datagram;
 mod file;
 mod listener;
+mod message;
+mod packets;
 mod socket;
 mod wait;
 

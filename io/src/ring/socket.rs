@@ -10,6 +10,7 @@ use io_uring::opcode;
 
 use super::completion::{Completion, End, Kind, Operation};
 use super::datagram::Peer;
+use super::packets::Packets;
 use super::{RECEIVE_GROUP, Ring};
 use crate::slots::Key;
 
@@ -27,11 +28,13 @@ impl SocketId {
 /// A socket, and what the kernel has of it.
 pub(super) struct Socket {
     way: Way,
+    /// Where packets go that are sent beside a connection.
+    pub beside: Option<Box<Packets>>,
     receive: Receive,
     /// The memory of a receive that is not multishot; the kernel writes behind its length until the completion.
     memory: Option<BytesMut>,
     /// The payload of the send in flight; the kernel reads it until its completion.
-    send: Option<Bytes>,
+    pub send: Option<Bytes>,
     /// The caller has closed it; it goes when nothing is in flight any more.
     closing: bool,
 }
@@ -65,7 +68,7 @@ impl SocketId {
 
 impl Socket {
     fn new(way: Way, receive: Receive) -> Socket {
-        Socket { way, receive, memory: None, send: None, closing: false }
+        Socket { way, beside: None, receive, memory: None, send: None, closing: false }
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {
@@ -73,6 +76,11 @@ impl Socket {
             Way::Connection(descriptor) => descriptor.as_fd(),
             Way::Peer(peer) => peer.descriptor(),
         }
+    }
+
+    /// Whether the send under way goes beside the connection.
+    fn is_beside(&self) -> bool {
+        self.beside.as_ref().is_some_and(|packets| packets.sending)
     }
 
     fn in_flight(&self) -> bool {
@@ -184,8 +192,9 @@ impl Ring {
         self.push_send(id.0);
     }
 
-    /// Sends bytes to a peer of a socket for datagrams, one datagram after the other of at most `most` bytes each, and keeps
-    /// them until [`Completion::Sent`] says that all are gone. One such send per peer at a time, which keeps their order.
+    /// Sends bytes to a peer of a socket for datagrams, cut into datagrams of `most` bytes each, the last one shorter, and keeps
+    /// them until [`Completion::Sent`] says that all are gone. One such send per peer at a time, which keeps their order. The
+    /// kernel does the cutting where it can.
     /// Does nothing for a connection.
     pub fn send_datagrams(&mut self, id: SocketId, bytes: Bytes, most: usize) {
         assert!(!bytes.is_empty() && most > 0, "a datagram has something in it");
@@ -194,7 +203,7 @@ impl Ring {
         let Way::Peer(peer) = &mut socket.way else { return };
         peer.begin(most);
         socket.send = Some(bytes);
-        self.push_datagram(id.0);
+        self.push_datagrams(id.0);
     }
 
     /// Whether a send is in flight.
@@ -403,7 +412,10 @@ impl Ring {
         let bytes = socket.send.as_ref().expect("the caller has just stored it");
         // The kernel takes lengths of 32 bits. A longer payload ends as a short send, which callers handle anyway.
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let Way::Connection(descriptor) = &socket.way else { return self.push_datagram(key) };
+        let Way::Connection(descriptor) = &socket.way else { return self.push_datagrams(key) };
+        if socket.is_beside() {
+            return self.push_datagrams(key);
+        }
         let (target, flags) = self.address(key.index, descriptor.as_fd());
         // The payload's heap memory stays where it is while the `Bytes` is moved or cloned, and `socket.send` keeps
         // it until the completion.
@@ -412,15 +424,23 @@ impl Ring {
         self.push(entry, Operation { kind: Kind::Send, key });
     }
 
-    /// The next datagram of a peer's send.
-    fn push_datagram(&mut self, key: Key) {
+    /// The next message of a send that goes by datagrams.
+    fn push_datagrams(&mut self, key: Key) {
         let socket = self.sockets.get_mut(key).expect("the caller has just looked it up");
         let bytes = socket.send.as_ref().expect("the caller has stored it");
-        let Way::Peer(peer) = &mut socket.way else { return };
-        // What the entry points to is in the peer's box, which stays where it is until its last completion, and in the
-        // payload, which `socket.send` keeps as long.
-        let entry = peer.entry(bytes);
-        self.push(entry, Operation { kind: Kind::Send, key });
+        // What the entry points to is in a box, which stays where it is until its last completion, and in the payload, which
+        // `socket.send` keeps as long.
+        let entry = match (&mut socket.way, &mut socket.beside) {
+            (Way::Peer(peer), _) => Some(peer.entry(bytes)),
+            (Way::Connection(_), Some(packets)) => packets.entry(bytes),
+            (Way::Connection(_), None) => None,
+        };
+        let entry = entry.expect("there is more of it, or it would have ended");
+        self.push_entry(entry, SocketId(key));
+    }
+
+    pub(super) fn push_entry(&mut self, entry: io_uring::squeue::Entry, id: SocketId) {
+        self.push(entry, Operation { kind: Kind::Send, key: id.0 });
     }
 
     pub(super) fn sent(&mut self, key: Key, result: io::Result<usize>) -> Option<Completion> {
@@ -431,15 +451,19 @@ impl Ring {
             return None;
         }
         let mut result = result;
-        if let (Way::Peer(peer), false) = (&mut socket.way, socket.closing) {
-            let length = socket.send.as_ref().map_or(0, Bytes::len);
-            match peer.went(result, length) {
-                Some(whole) => result = whole,
-                None => {
-                    self.push_datagram(key);
-                    return None;
-                }
-            }
+        let payload = socket.send.as_ref().expect("a send keeps its payload until its completion");
+        if !socket.closing {
+            let whole = match (&mut socket.way, &mut socket.beside) {
+                (Way::Peer(peer), _) => peer.went(result, payload.len()),
+                (_, Some(packets)) if packets.sending => packets.went(result, payload),
+                _ => Some(result),
+            };
+            let Some(whole) = whole else {
+                self.push_datagrams(key);
+                return None;
+            };
+            result = whole;
+            socket.beside.take_if(|packets| packets.sending && packets.end());
         }
         let bytes = socket.send.take().expect("a send keeps its payload until its completion");
         if socket.closing {
@@ -454,7 +478,13 @@ impl Ring {
         Some(Completion::Sent { socket: SocketId(key), result })
     }
 
-    fn open_socket(&mut self, id: SocketId) -> Option<&mut Socket> {
+    /// Where a connection's packets go.
+    pub(super) fn beside_of(&mut self, id: SocketId) -> Option<&mut Option<Box<Packets>>> {
+        let socket = self.open_socket(id)?;
+        matches!(socket.way, Way::Connection(_)).then_some(&mut socket.beside)
+    }
+
+    pub(super) fn open_socket(&mut self, id: SocketId) -> Option<&mut Socket> {
         self.sockets.get_mut(id.0).filter(|socket| !socket.closing)
     }
 

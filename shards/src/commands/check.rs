@@ -38,6 +38,10 @@ pub fn report(config: &Config) -> String {
     for (name, address) in config.doors() {
         line("door", format!("{name} on tcp {address}"));
     }
+    if let Some(first) = config.media_ports() {
+        let last = usize::from(first.port()) + 2 * config.shard_count() - 1;
+        line("door", format!("rtsp's media on udp {first} to {last}"));
+    }
     if let Some(address) = config.control_door() {
         line("door", format!("control on tcp {address}"));
     }
@@ -167,6 +171,7 @@ mod tests {
         for part in [
             "rtmp on tcp 127.0.0.1:1935",
             "http on tcp 127.0.0.1:8080",
+            "rtsp's media on udp 127.0.0.1:8000 to 8003",
             "control on tcp 127.0.0.1:9090",
             "anyone on this machine",
             "a stream at most ",

@@ -123,6 +123,7 @@ fn options(args: &ServeArgs, config: &Config, log: &Log) -> io::Result<NodeOptio
         recordings: Some(config.recordings()),
         notices: Arc::new(move |core, notice| log.write(LogLine::notice(core, notice))),
         intakes: config.intakes(),
+        media_ports: config.media_ports(),
         demo,
         // What is pulled comes in as a host's frames do.
         hosted: !config.pulls().is_empty(),

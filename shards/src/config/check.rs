@@ -199,6 +199,12 @@ fn check_doors(config: &Config, host: Option<Host<'_>>, breaches: &mut Breaches)
         let known = rows.iter().any(|row| row.name == name);
         breaches.unless(known, &format!("doors.{name}"), || unknown_door(name, rows));
     }
+    // RTP has the even one of two ports. (RFC 3550, 11)
+    let (first, shards) = (usize::from(config.rtsp.udp_port), config.shard_count());
+    let fits = first.is_multiple_of(2) && first + 2 * shards <= 1 + usize::from(u16::MAX);
+    breaches.unless(config.media_ports().is_none() || fits, "rtsp.udp_port", || {
+        format!("an even port, with room behind it for two of each shard ({})", 2 * shards)
+    });
     let keyed = |table: &'static str| {
         move |(row, address): (Protocol, SocketAddr)| {
             let key = match (table, row.name) {

@@ -60,6 +60,7 @@ impl NodeBuilder {
                 recordings: None,
                 notices: Arc::new(|_, _| {}),
                 intakes: Vec::new(),
+                media_ports: None,
                 demo: None,
                 hosted: true,
             },
@@ -137,8 +138,23 @@ impl NodeBuilder {
         self.options.settings = Arc::new(document.config.settings());
         self.options.recordings = Some(document.config.recordings());
         self.options.intakes = document.config.intakes();
+        self.options.media_ports = document.config.media_ports();
         self.config = Some(document);
         self.own_settings = false;
+        self
+    }
+
+    /// Lets media of RTSP go by UDP, beside its connections: from the port of `first`, which is even, on two ports for each shard.
+    ///
+    /// ```
+    /// use shardcast_shards::Node;
+    ///
+    /// let node = Node::builder().media_ports(([127, 0, 0, 1], 8000).into());
+    /// # drop(node);
+    /// ```
+    #[must_use]
+    pub fn media_ports(mut self, first: SocketAddr) -> Self {
+        self.options.media_ports = Some(first);
         self
     }
 

@@ -271,7 +271,7 @@ impl Session for Guest {
                 self.bridge.news_of(&self.way);
             }
             // It asks for neither.
-            Input::Described(_) | Input::Fetched(_) => {}
+            Input::Described(_) | Input::Fetched(_) | Input::Datagram { .. } => {}
             Input::Ended | Input::Shutdown => self.end(),
         }
         if self.state == State::Publishing {

@@ -18,7 +18,7 @@ use shardcast_io::ring::Datagram;
 use super::{
     Shard,
     doors::{Peer, Receives},
-    intakes, relays,
+    intakes, media, relays,
 };
 use crate::mesh::Mail;
 
@@ -36,12 +36,17 @@ pub(super) struct Datagrams {
 enum Heard {
     Door(usize),
     Intake(usize),
+    /// One of the two for media beside connections of RTSP.
+    Media(usize),
     Relay(u64),
 }
 
 impl Heard {
     /// By the token that the ring was given with it.
     fn by(token: u64) -> Heard {
+        if let Some(side) = media::side_of(token) {
+            return Heard::Media(side);
+        }
         match token.checked_sub(relays::FIRST_TOKEN) {
             Some(id) => Heard::Relay(id),
             None => intakes::number_of(token).map_or(Heard::Door(token as usize), Heard::Intake),
@@ -64,6 +69,7 @@ impl Shard {
         match Heard::by(token) {
             Heard::Door(door) => self.came(door, datagram, lost, now),
             Heard::Intake(number) => self.taken_in(number, datagram, lost, now),
+            Heard::Media(side) => self.media_came(side, datagram, lost, now),
             Heard::Relay(id) => self.relay_heard(id, datagram, now),
         }
     }
@@ -74,6 +80,8 @@ impl Shard {
         match Heard::by(token) {
             Heard::Door(door) => self.accept_failed(door, error, now),
             Heard::Intake(number) => self.intake_failed(number, error, now),
+            // It is tried again in a moment. Who has packets there is closed for silence where that does not help.
+            Heard::Media(_) => self.rest(token as usize, now),
             Heard::Relay(id) => self.relay_deaf(id, error, now),
         }
     }

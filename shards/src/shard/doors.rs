@@ -163,7 +163,8 @@ impl Shard {
                     #[cfg(feature = "http")]
                     (peer.speech = speech);
                 }
-                let session = protocol.begin(&self.settings.doors, now);
+                let mut session = protocol.begin(&self.settings.doors, now);
+                self.offer_ports(&mut *session, !speaks_tls);
                 let door = protocol.name;
                 self.hub.handle(Input::Connected { connection, door, peer, session }, now);
                 self.ring.receive(id);
@@ -321,6 +322,7 @@ impl Shard {
     pub(super) fn leave(&mut self, connection: ConnectionId) -> Option<Peer> {
         let slot = self.peers.get_mut(connection.slot as usize)?;
         let peer = slot.take_if(|peer| connection_of(peer.id) == connection)?;
+        self.unname_ports(connection);
         if let Some(door) = self.doors.get_mut(peer.door) {
             door.connections -= 1;
             // Over UDP the address counts for as long as it is known here.

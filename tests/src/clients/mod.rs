@@ -9,12 +9,14 @@
 pub mod flv;
 pub mod forms;
 pub mod http2;
+pub mod lossy;
 pub mod media;
 pub mod network;
 pub mod packaged;
 pub mod packets;
 pub mod process;
 pub mod rtmp;
+pub mod rtsp;
 pub mod server;
 pub mod sync;
 pub mod tls;

@@ -32,6 +32,8 @@ pub struct Setup {
     pub stream: String,
     /// `[limits]`.
     pub limits: String,
+    /// `[rtsp]`.
+    pub rtsp: String,
     /// `[record]`; the directory is a folder of the test unless the text names one.
     pub record: String,
     /// `[srt]`.
@@ -67,6 +69,8 @@ pub struct Ports {
     pub rtsps: u16,
     /// SRT, which is over UDP.
     pub srt: u16,
+    /// The first of eight in a row for media of RTSP by UDP: two for each shard.
+    pub rtsp_udp: u16,
     /// HTTP.
     pub http: u16,
     /// Control.
@@ -102,6 +106,11 @@ impl Setup {
     /// Adds lines to `[limits]`.
     pub fn limits(mut self, lines: &str) -> Self {
         self.limits = merge(&self.limits, lines);
+        self
+    }
+    /// Adds lines to `[rtsp]`. A key that is there already is replaced.
+    pub fn rtsp(mut self, lines: &str) -> Self {
+        self.rtsp = merge(&self.rtsp, lines);
         self
     }
     /// Adds lines to `[record]`.
@@ -174,7 +183,7 @@ impl Setup {
         if !record.contains("dir =") {
             writeln!(record, "dir = {:?}", folder.join("recordings")).expect("a String takes any text");
         }
-        let Ports { rtmp, rtmps, rtsp, rtsps, srt, http, control } = ports;
+        let Ports { rtmp, rtmps, rtsp, rtsps, rtsp_udp, srt, http, control } = ports;
         let tls = if self.secure {
             let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.join(name));
             format!("certificate = {certificate:?}\nkey = {key:?}\n")
@@ -183,7 +192,10 @@ impl Setup {
         };
         for (table, lines) in [
             ("rtmp", format!("port = {rtmp}\ntls_port = {rtmps}\n")),
-            ("rtsp", format!("port = {rtsp}\ntls_port = {rtsps}\n")),
+            (
+                "rtsp",
+                merge(&format!("port = {rtsp}\ntls_port = {rtsps}\nudp_port = {rtsp_udp}\n"), &self.rtsp),
+            ),
             ("srt", format!("port = {srt}\n{}", self.srt)),
             ("http", format!("port = {http}\n")),
             ("tls", tls),
@@ -343,8 +355,11 @@ impl Drop for Server {
     }
 }
 
+/// Two for each of four shards.
+const MEDIA_PORTS: u16 = 8;
+
 impl Ports {
-    /// Seven ports that nobody holds now. They lie below the range that the kernel gives to outgoing connections, so only
+    /// Ports that nobody holds now. They lie below the range that the kernel gives to outgoing connections, so only
     /// another test's server could take them first, and each test process counts from a place of its own, as far as there are
     /// places.
     pub fn free() -> Self {
@@ -362,12 +377,22 @@ impl Ports {
             })
             .expect("one of 22,000 ports is free")
         };
+        let take_row = || {
+            wait_for(PATIENCE, || {
+                let place = next.fetch_add(MEDIA_PORTS + 1, Ordering::Relaxed) % (COUNT - MEDIA_PORTS);
+                let first = (FIRST + place).next_multiple_of(2);
+                let free = |port| UdpSocket::bind(("127.0.0.1", port)).is_ok();
+                (first..first + MEDIA_PORTS).all(free).then_some(first)
+            })
+            .expect("eight of 22,000 ports are free in a row")
+        };
         Ports {
             rtmp: take(),
             rtmps: take(),
             rtsp: take(),
             rtsps: take(),
             srt: take(),
+            rtsp_udp: take_row(),
             http: take(),
             control: take(),
         }

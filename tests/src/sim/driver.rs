@@ -333,6 +333,9 @@ impl World {
         }
         match output {
             Output::Send { connection, bytes } => self.send(core, connection, bytes),
+            Output::SendPackets { .. } | Output::Ports { .. } => {
+                Err("a hub wants datagrams beside a connection that was offered none".to_owned())
+            }
             Output::Close { connection } => self.close(core, connection),
             Output::Quiet { connection } => {
                 let socket = self.cores[core].sitting(connection).ok_or("a hub wants a stranger quiet")?;

@@ -214,7 +214,7 @@ impl Session for Tapped {
                 self.asking = Some(Asked::Fetch);
                 What::WishToFetch(name.clone(), (**item).clone())
             }
-            Event::Remark(_) => return output,
+            Event::Remark(_) | Event::Prove(_) => return output,
         };
         self.tap.push(self.socket, what);
         output

@@ -41,9 +41,9 @@ impl Hub {
                 _ => true,
             };
             if between && let Some(piece) = connection.pop() {
-                let bytes = piece.bytes.clone();
+                let (bytes, packets) = (piece.bytes.clone(), piece.packets);
                 connection.sending = Some((Sending::Own(piece), now));
-                return Some(Output::Send { connection: id, bytes });
+                return Some(send(id, bytes, packets));
             }
             if connection.closing && between {
                 self.remove(id, now);
@@ -58,7 +58,19 @@ impl Hub {
                     let stream = self.streams.get(stream_id)?;
                     let jumps = viewer.jumps();
                     let log = stream.logs.iter().find(|log| log.form() == *form)?;
-                    let next = viewer.next(log, &stream.limits, now);
+                    let mut most = usize::MAX;
+                    if let Some(pace) = &mut connection.pace {
+                        most = pace.room(log.newest_bytes(), now);
+                        if let (0, Some(until)) = (most, pace.pause(now)) {
+                            // Others may have had it out of the queue meanwhile; this brings it back.
+                            if until < connection.armed {
+                                connection.armed = until;
+                                self.timers.set(Timer::Connection(id), Some(until));
+                            }
+                            return None;
+                        }
+                    }
+                    let next = viewer.next_of(log, &stream.limits, now, most);
                     let jumps = viewer.jumps() - jumps;
                     self.stats.viewer_jumps += jumps;
                     if jumps > 0 && self.observed {
@@ -79,10 +91,12 @@ impl Hub {
                         }
                         Next::Stream(bytes) => {
                             connection.sending = Some((Sending::Stream, now));
-                            return Some(Output::Send { connection: id, bytes });
+                            let pace = connection.pace.as_mut().map(|pace| pace.took(bytes.len()));
+                            return Some(send(id, bytes, pace.is_some()));
                         }
                         Next::Ahead(bytes) | Next::Jumped(bytes) => {
-                            connection.push_front(Piece::own(bytes));
+                            let packets = connection.pace.is_some();
+                            connection.push_front(Piece { packets, ..Piece::own(bytes) });
                         }
                         Next::Nothing => {
                             return match leaving {
@@ -153,9 +167,9 @@ impl Hub {
             Err(how) => return self.lost(id, how, now),
         };
         match sending {
-            Sending::Own(Piece { mut bytes, shared, size }) => {
+            Sending::Own(Piece { mut bytes, shared, size, packets }) => {
                 let rest = bytes.split_off(count.min(bytes.len()));
-                connection.push_front(Piece { bytes: rest, shared, size });
+                connection.push_front(Piece { bytes: rest, shared, size, packets });
             }
             Sending::Stream => {
                 if let Role::Viewing { viewer, .. } = &mut connection.role {
@@ -167,4 +181,9 @@ impl Hub {
         self.stats.sent_bytes += count as u64;
         self.enqueue(id);
     }
+}
+
+/// What goes inside a connection, or beside it.
+fn send(connection: ConnectionId, bytes: Bytes, packets: bool) -> Output {
+    if packets { Output::SendPackets { connection, bytes } } else { Output::Send { connection, bytes } }
 }

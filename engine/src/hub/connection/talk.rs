@@ -8,6 +8,7 @@ use super::Connection;
 #[cfg(feature = "segment")]
 use crate::segment::Found;
 use crate::{
+    access::Proof,
     message::Unread,
     session::{Answer, Event, Input, Opening},
 };
@@ -39,22 +40,24 @@ pub struct Piece {
     pub shared: bool,
     /// Over UDP: bytes of each datagram, where it is several.
     pub size: Option<u16>,
+    /// It goes to the peer's ports, beside the connection.
+    pub packets: bool,
 }
 
 impl Piece {
     /// Of this peer alone; over UDP one datagram.
     pub fn own(bytes: Bytes) -> Self {
-        Piece { bytes, shared: false, size: None }
+        Piece { bytes, shared: false, size: None, packets: false }
     }
 
     /// Of the house.
     pub fn shared(bytes: Bytes) -> Self {
-        Piece { bytes, shared: true, size: None }
+        Piece { bytes, shared: true, size: None, packets: false }
     }
 
     /// Several datagrams of `size` bytes.
     pub fn datagrams(bytes: Bytes, size: u16) -> Self {
-        Piece { bytes, shared: false, size: Some(size) }
+        Piece { bytes, shared: false, size: Some(size), packets: false }
     }
 
     /// What counts as this peer's memory.
@@ -75,11 +78,14 @@ pub(super) struct Talk {
     pub answer: Option<Reply>,
     /// What it wants next, while it still finishes the frame that it was in when it wanted no more of that stream.
     pub next_wish: Option<Event>,
+    /// What it proves for its next wish.
+    pub proof: Option<Box<Proof>>,
 }
 
 impl Talk {
     pub fn is_over(&self) -> bool {
-        self.outbox.is_empty() && self.unread.is_empty() && self.answer.is_none() && self.next_wish.is_none()
+        let wishes = self.next_wish.is_some() || self.proof.is_some();
+        self.outbox.is_empty() && self.unread.is_empty() && self.answer.is_none() && !wishes
     }
 }
 
@@ -145,6 +151,11 @@ impl Connection {
     /// The next piece of what came before its wish was answered.
     pub(super) fn take_unread(&mut self) -> Option<Bytes> {
         self.take_from_talk(|talk| talk.unread.pop())?
+    }
+
+    /// What it proves for the wish that is looked at now.
+    pub(in crate::hub) fn take_proof(&mut self) -> Option<Box<Proof>> {
+        self.take_from_talk(|talk| talk.proof.take())?
     }
 
     /// What it wanted next, when it is done with what it had.

@@ -1,8 +1,7 @@
-//! Answers to requests, and the credentials that requests show.
+//! Answers to requests.
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rtsp_types::{HeaderName, Request, Response, StatusCode, Version, headers};
 
@@ -15,6 +14,8 @@ pub struct Reply {
     status: StatusCode,
     reason: Option<&'static str>,
     headers: Vec<(HeaderName, String)>,
+    /// What the peer may show, each on a line of its own: clients know no list of these.
+    challenges: Vec<String>,
     body: String,
 }
 
@@ -35,6 +36,7 @@ impl Reply {
             status: StatusCode::Ok,
             reason: None,
             headers: Vec::new(),
+            challenges: Vec::new(),
             body: String::new(),
         }
     }
@@ -56,6 +58,10 @@ impl Reply {
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
+    }
+
+    pub fn challenges(self, challenges: [String; 3]) -> Self {
+        Reply { challenges: challenges.into(), ..self.status(StatusCode::Unauthorized) }
     }
 
     pub fn session(self, id: &str, timeout: Duration) -> Self {
@@ -83,46 +89,11 @@ impl Reply {
         }
         let mut bytes = Vec::new();
         builder.build(self.body).write(&mut bytes).expect("a vector takes everything");
+        if !self.challenges.is_empty() {
+            let first = bytes.windows(2).position(|end| end == b"\r\n").map_or(bytes.len(), |end| end + 2);
+            let lines = self.challenges.iter().map(|text| format!("WWW-Authenticate: {text}\r\n"));
+            bytes.splice(first..first, lines.collect::<String>().into_bytes());
+        }
         bytes.into()
-    }
-}
-
-/// What a peer shows by `Authorization: Basic`, as the query that says the same: the password is the key. (RFC 7617)
-pub fn credentials(header: &str) -> Option<String> {
-    let (scheme, rest) = header.trim().split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let decoded = STANDARD.decode(rest.trim()).ok()?;
-    let split = decoded.iter().position(|byte| *byte == b':')?;
-    let (user, password) = decoded.split_at(split);
-    let password = password.split_first().map_or(&[][..], |(_, password)| password);
-    Some(format!("user={}&key={}", percent_encoded(user), percent_encoded(password)))
-}
-
-/// RFC 3986, 2.1: whatever is not unreserved.
-fn percent_encoded(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                text.push(char::from(*byte))
-            }
-            _ => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_a_key() {
-        assert_eq!(credentials("Basic dXNlcjpzZWM6cmV0Jg==").as_deref(), Some("user=user&key=sec%3Aret%26"));
-        for bad in ["", "Basic", "Basic !", "Basic dXNlcg==", "Digest dXNlcjpz"] {
-            assert_eq!(credentials(bad), None, "{bad}");
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! Conversations of players and publishers, request by request.
 
+mod beside;
+
 use std::sync::Arc;
 
 use super::*;
@@ -7,7 +9,7 @@ use crate::{
     codec::{Codec, Parameters, samples},
     error::ErrorKind,
     media::{Frame, Payload},
-    session::Session as _,
+    session::{Ports, Session as _},
     time::MediaTime,
 };
 
@@ -20,12 +22,15 @@ struct Room {
     events: Vec<Event>,
     closed: bool,
     number: u32,
+    ports: Vec<Option<Ports>>,
+    packets: Vec<u8>,
 }
 
 impl Room {
     fn new() -> Self {
         let session = Session::new(&DoorLimits::default(), Now(0));
-        Room { session, said: String::new(), events: Vec::new(), closed: false, number: 0 }
+        let (ports, packets) = (Vec::new(), Vec::new());
+        Room { session, said: String::new(), events: Vec::new(), closed: false, number: 0, ports, packets }
     }
 
     fn give(&mut self, input: Input<'_>, now: Now) -> Result<(), Error> {
@@ -35,7 +40,11 @@ impl Room {
                 Output::Send(bytes) => self.said.push_str(&String::from_utf8_lossy(&bytes)),
                 Output::Event(event) => self.events.push(event),
                 Output::Close => self.closed = true,
-                Output::Share(_) | Output::Datagrams { .. } => panic!("nothing is shared, or for UDP"),
+                Output::Ports(ports) => self.ports.push(ports),
+                Output::Packets(bytes) => self.packets.extend_from_slice(&bytes),
+                Output::Share(_) | Output::Datagrams { .. } => {
+                    panic!("nothing is shared, or its own datagram")
+                }
             }
         }
         result

@@ -157,7 +157,7 @@ impl session::Session for Session {
             }
             Input::KeyframeWanted => self.say(word::KEYFRAME, &[]),
             // It asks for none.
-            Input::Described(_) | Input::Fetched(_) => {}
+            Input::Described(_) | Input::Fetched(_) | Input::Datagram { .. } => {}
             Input::Timeout => {
                 if self.state == State::Greeting {
                     return Err(Error::timed_out("said nothing", self.received));
