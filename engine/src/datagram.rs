@@ -8,13 +8,13 @@
 //!
 //! [`Form`]: crate::session::Form
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use bytes::Bytes;
 
 use crate::{
     error::Error,
-    limits,
+    limits::{self, DoorLimits},
     session::{Answer, Event, Input, Output, Refusal, Session},
     stats::PathStats,
     time::Now,
@@ -98,6 +98,19 @@ impl Session for Datagrams {
         self.session.path()
     }
 }
+
+/// What looks at a datagram before anybody else: the bytes, where they come from, the door's limits and the time.
+///
+/// ```
+/// use shardcast_engine::datagram::{Greet, Greeting};
+///
+/// /// Lets in whoever knows the word.
+/// const GREET: Greet = |datagram, _, _, _| {
+///     if datagram.starts_with(b"sesame") { Greeting::Begin } else { Greeting::Known }
+/// };
+/// # let _ = GREET;
+/// ```
+pub type Greet = fn(&[u8], SocketAddr, &DoorLimits, Now) -> Greeting;
 
 /// What becomes of a datagram that a door looks at.
 ///

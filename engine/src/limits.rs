@@ -1,7 +1,11 @@
 //! Every bound in one table, and what happens when it is reached. How the numbers depend on each other is asserted
 //! where they stand. What an operator may choose is in [`StreamLimits`] and [`DoorLimits`]; the rest is fixed.
 
-use std::time::Duration;
+mod srt;
+
+use std::{sync::Arc, time::Duration};
+
+pub use srt::SrtSettings;
 
 /// Characters in one part of a stream's name. A longer name is refused.
 pub const NAME_PART_BYTES_MAX: usize = 128;
@@ -258,8 +262,7 @@ pub struct DoorLimits {
     /// one from the driver all of it can be guessed.
     pub secret: Secret,
     /// What an operator has chosen for SRT.
-    #[cfg(feature = "srt")]
-    pub srt: std::sync::Arc<crate::srt::Settings>,
+    pub srt: Arc<SrtSettings>,
 }
 
 /// Random bytes that stay inside the process.
@@ -288,8 +291,7 @@ impl Default for DoorLimits {
             streams: 10_000,
             verdict: Duration::from_secs(5),
             secret: Secret::default(),
-            #[cfg(feature = "srt")]
-            srt: std::sync::Arc::default(),
+            srt: Arc::default(),
         }
     }
 }

@@ -5,10 +5,8 @@
 mod conversations;
 pub mod fuzz;
 
-use std::net::SocketAddr;
-
 use crate::{
-    datagram::{Datagrams, Greeting},
+    datagram::{Datagrams, Greet},
     limits::DoorLimits,
     session::Session,
     time::Now,
@@ -48,7 +46,7 @@ pub struct Protocol {
     pub transport: Transport,
     /// Looks at each datagram before anybody else does, where a peer has to show that its address is its own before it is given a
     /// session. Without it the first datagram opens one.
-    pub greet: Option<fn(&[u8], SocketAddr, &DoorLimits, Now) -> Greeting>,
+    pub greet: Option<Greet>,
     /// Opens the conversation with a peer that has just connected, or whose first datagram has come.
     pub open: fn(&DoorLimits, Now) -> Box<dyn Session>,
 }

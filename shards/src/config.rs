@@ -14,12 +14,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shardcast_engine::{
     access::Keys,
-    limits::{DoorLimits, StreamLimits},
+    limits::{DoorLimits, SrtSettings, StreamLimits},
     media::StreamName,
     protocol::{Protocol, built_in},
     segment,
     settings::{AppSettings, Settings},
-    srt,
     udp::Intake,
 };
 
@@ -405,13 +404,11 @@ impl Config {
                 .collect(),
         }
     }
-    fn srt_settings(&self) -> srt::Settings {
+    fn srt_settings(&self) -> SrtSettings {
         let given = |passphrase: &Passphrase| Some(passphrase.0.clone()).filter(|words| !words.is_empty());
-        let own = self
-            .streams
-            .iter()
-            .filter_map(|(name, source)| Some((StreamName::parse(name).ok()?, given(&source.passphrase)?)));
-        srt::Settings {
+        let own =
+            self.streams.iter().filter_map(|(name, source)| Some((name.clone(), given(&source.passphrase)?)));
+        SrtSettings {
             latency: self.srt.latency,
             passphrase: given(&self.srt.passphrase),
             passphrases: own.collect(),
@@ -575,7 +572,7 @@ impl Default for Rtsp {
 
 impl Default for Srt {
     fn default() -> Self {
-        let srt::Settings { latency, .. } = srt::Settings::default();
+        let SrtSettings { latency, .. } = SrtSettings::default();
         Srt { port: 8890, latency, passphrase: Passphrase::default() }
     }
 }

@@ -7,15 +7,26 @@ use shardcast_tests::clients::{
     packets::Packets,
     process::{Process, run},
     program, repository,
-    server::Setup,
+    server::{Server, Setup},
     viewer::Viewer,
 };
 
 #[test]
 fn obs_publishes_and_its_red_scene_is_seen_and_recorded() {
+    assert_published(|server| (format!("rtmp://127.0.0.1:{}/live", server.ports().rtmp), "obs"));
+}
+
+#[test]
+fn by_srt_it_is_the_same() {
+    assert_published(|server| (server.srt_url("publish", "live/obs"), ""));
+}
+
+/// Has OBS publish to a server, whose URL and key `target` says, and looks at what came of it.
+fn assert_published(target: impl FnOnce(&Server) -> (String, &'static str)) {
     let mut server = Setup::new().recording().start();
     let home = Folder::new("obs-home");
-    prepare(home.path(), server.ports().rtmp);
+    let (url, key) = target(&server);
+    prepare(home.path(), &url, key);
     let (_screen, display) = screen();
     let mut command = Command::new(program("obs"));
     command.args(["--startstreaming", "--multi", "--minimize-to-tray", "--disable-missing-files-check"]);
@@ -56,7 +67,7 @@ fn obs_publishes_and_its_red_scene_is_seen_and_recorded() {
 }
 
 /// A home in which OBS finds a profile that streams to us and a scene that is red.
-fn prepare(home: &Path, port: u16) {
+fn prepare(home: &Path, url: &str, key: &str) {
     let configs = home.join(".config/obs-studio");
     let profile = configs.join("basic/profiles/Test");
     let scenes = configs.join("basic/scenes");
@@ -73,9 +84,8 @@ fn prepare(home: &Path, port: u16) {
     ] {
         fs::copy(templates.join(from), to).expect("templates stand in the repository");
     }
-    let service = format!(
-        r#"{{"type":"rtmp_custom","settings":{{"server":"rtmp://127.0.0.1:{port}/live","key":"obs","use_auth":false}}}}"#
-    );
+    let service =
+        format!(r#"{{"type":"rtmp_custom","settings":{{"server":"{url}","key":"{key}","use_auth":false}}}}"#);
     fs::write(profile.join("service.json"), service).expect("an own folder");
 }
 

@@ -15,7 +15,7 @@ use shardcast_tests::clients::{
     packets::{Packet, Packets},
     process::Process,
     program,
-    rtsp::{PATIENCE, ROUNDING, assert_played, assert_read, play, publish, wait_for_viewers},
+    rtsp::{PATIENCE, assert_played, assert_read, play, publish, wait_for_viewers},
     server::Setup,
 };
 
@@ -145,7 +145,8 @@ fn gstreamer_publishes_and_plays() {
     // Its first reports come behind its first packets: until then sound stands where it came, and is moved then.
     let mut got = readings.remove(0).packets.expect("it lists packets");
     let early = got.audio.drain(..SOUND_MOVED).collect();
-    let (video, audio) = got.assert_run(&clip.packets, ROUNDING);
+    // Its reports put its own two clocks together more closely as it goes on.
+    let (video, audio) = got.assert_run(&clip.packets, STEP_MAX);
     println!("published: {video:?} {audio:?}");
     assert!(
         video.is_some_and(|run| run.first == 0 && run.count + 8 >= clip.packets.video.len()),
@@ -173,6 +174,8 @@ fn gstreamer_publishes_and_plays() {
 
 /// Packets of sound until they stand in their place, a twentieth of their length nearer with each, and how many microseconds they may be off before.
 const SOUND_MOVED: usize = 100;
+/// Microseconds by which it moves a track when it knows its clocks better.
+const STEP_MAX: i64 = 20_000;
 const MOVED_MAX: i64 = 150_000;
 
 #[test]

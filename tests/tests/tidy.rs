@@ -178,7 +178,8 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "bits" | "canary" | "error" | "limits" | "slab" | "storage" | "time" | "codec" => base,
         "media" => [BASE, &["codec"]].concat(),
         // What a peer fetches crosses with its wish, and how it is made is a setting.
-        "stats" | "access" | "observe" | "session" => [&media[..], &["access", "segment"]].concat(),
+        "stats" | "access" | "observe" => [&media[..], &["access", "segment"]].concat(),
+        "session" => [&media[..], &["access", "segment", "stats"]].concat(),
         "settings" => [&media[..], &["access", "relay", "segment"]].concat(),
         "container" => media,
         // Payload formats are of frames; in datagrams without a format only the packets count.
@@ -205,7 +206,7 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "rtmp" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),
         // What a peer proves is read where it is said, and judged by whoever has the keys.
         "rtsp" => [&media[..], &["access", "rtp", "session"]].concat(),
-        "srt" => [&media[..], &["datagram", "mpegts", "session", "slab", "stats"]].concat(),
+        "srt" => [&media[..], &["container", "datagram", "mpegts", "session", "slab", "stats"]].concat(),
         "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
         // Where streams go to and come from. Who goes there is for the driver to open.
         "relay" => [&media[..], &["srt", "udp"]].concat(),

@@ -27,7 +27,6 @@ mod secret;
 mod send;
 mod sequence;
 mod session;
-mod settings;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -36,7 +35,6 @@ pub use caller::{Caller, Target};
 pub use greeting::greet;
 pub use secret::PASSPHRASE_BYTES;
 pub use session::Session;
-pub use settings::Settings;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;

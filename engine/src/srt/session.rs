@@ -13,11 +13,10 @@ use super::{
     number_of,
     packet::{Control, Kind, Packet},
     secret::{Keys, Refused},
-    settings::Settings,
 };
 use crate::{
     error::Error,
-    limits::{self, DoorLimits, Secret},
+    limits::{self, DoorLimits, Secret, SrtSettings},
     mpegts::FORM,
     session::{self, Answer, Event, Input, Output, Refusal},
     stats::PathStats,
@@ -36,7 +35,7 @@ pub(super) const FLAGS: u32 =
 /// What comes before its first handshake, or is none, ends it: [`greet`](super::greet) lets nothing else through.
 #[derive(Debug)]
 pub struct Session {
-    settings: std::sync::Arc<Settings>,
+    settings: std::sync::Arc<SrtSettings>,
     secret: Secret,
     state: State,
     outbox: VecDeque<Output>,
@@ -177,7 +176,7 @@ impl Session {
             Fault::Name(why) => (reason::BAD_REQUEST, why),
             Fault::Mode => (reason::BAD_MODE, "a mode other than request and publish"),
         })?;
-        let passphrase = self.settings.passphrase_of(&wish.name).map(str::to_owned);
+        let passphrase = self.settings.passphrase_of(wish.name.as_str()).map(str::to_owned);
         let keys = match (&handshake.keys, &passphrase) {
             (None, None) => None,
             (None, Some(_)) => return Err((reason::UNSECURE, "no passphrase, where there must be one")),

@@ -97,12 +97,18 @@ fn what_is_sent_here_unasked_is_taken_from_this_machine_or_from_whom_the_operato
 #[test]
 fn what_is_pushed_where_nothing_could_arrive_or_what_would_come_back_is_refused_with_its_line() {
     let push = |name: &str, url: &str| format!("[streams.\"{name}\"]\npush = [\"{url}\"]\n");
-    for url in ["udp://10.0.0.7:5000", "rtp://239.1.1.1:5000?interface=lo&ttl=3", "rtmp://a.example/app/key"]
-    {
+    for url in [
+        "udp://10.0.0.7:5000",
+        "rtp://239.1.1.1:5000?interface=lo&ttl=3",
+        "rtmp://a.example/app/key",
+        "srt://10.0.0.7:5000?streamid=publish:{app}/{stream}&passphrase=0123456789",
+    ] {
         assert_eq!(refusal(&push("live/a", url)), "", "{url}");
     }
     for (url, hint) in [
-        ("srt://10.0.0.7:5000", "udp://, rtp:// or rtmp://"),
+        ("http://10.0.0.7:5000", "udp://, rtp://, rtmp:// or srt://"),
+        ("srt://10.0.0.7:5000?passphrase=hunter2", "10 to 79 bytes"),
+        ("srt://127.0.0.1:8890?streamid=publish:live/a", "is this server"),
         ("udp://0.0.0.0:5000", "nobody has this address"),
         ("rtmp://a.example/app", "at character 17"),
         ("rtmp://127.0.0.1/live/a?key=x", "is this server"),
@@ -110,6 +116,7 @@ fn what_is_pushed_where_nothing_could_arrive_or_what_would_come_back_is_refused_
     ] {
         let why = refusal(&push("live/a", url));
         assert!(why.starts_with("test.toml:2: streams.live/a.push: ") && why.contains(hint), "{url}: {why}");
+        assert!(!why.contains("hunter2"), "{why}");
     }
     assert_eq!(refusal(&push("live/a", "rtmp://127.0.0.1/live/b")), "", "another stream");
     assert_eq!(refusal(&push("live/a", "rtmp://127.0.0.1:1999/live/a")), "", "another server");

@@ -147,7 +147,7 @@ impl NodeBuilder {
     /// Lets media of RTSP go by UDP, beside its connections: from the port of `first`, which is even, on two ports for each shard.
     ///
     /// ```
-    /// use shardcast_shards::Node;
+    /// use shardcast_shards::host::Node;
     ///
     /// let node = Node::builder().media_ports(([127, 0, 0, 1], 8000).into());
     /// # drop(node);

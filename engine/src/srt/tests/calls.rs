@@ -8,11 +8,11 @@ use super::Way;
 use crate::{
     datagram::Greeting,
     error::{Error, ErrorKind},
-    limits::{DoorLimits, Secret},
+    limits::{DoorLimits, Secret, SrtSettings},
     media::StreamName,
     session::{Answer, Event, Input, Output, Refusal, Session as _},
     srt::{
-        Caller, Session, Settings, Target, greet,
+        Caller, Session, Target, greet,
         handshake::{Handshake, Hello, kind},
         packet::{Control, Kind, Packet},
     },
@@ -26,7 +26,7 @@ fn address() -> SocketAddr {
 }
 
 fn limits(passphrase: Option<&str>) -> DoorLimits {
-    let settings = Settings { passphrase: passphrase.map(str::to_owned), ..Settings::default() };
+    let settings = SrtSettings { passphrase: passphrase.map(str::to_owned), ..SrtSettings::default() };
     DoorLimits { secret: Secret([6; 32]), srt: Arc::new(settings), ..DoorLimits::default() }
 }
 
