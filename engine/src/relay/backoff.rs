@@ -26,6 +26,9 @@ const KINDS_MAX: usize = 8;
 /// // One line in a minute for what is wrong each time.
 /// assert!(backoff.is_news("the server refused the stream", Now(0)));
 /// assert!(!backoff.is_news("the server refused the stream", Now(59_000_000_000)));
+/// let mut wrong_password = Backoff::default();
+/// wrong_password.give_up_hope();
+/// assert!(wrong_password.failed(short, 0).as_secs() >= 22);
 /// ```
 #[derive(Debug, Default)]
 pub struct Backoff {
@@ -43,6 +46,11 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         let chance = (random >> 11) as f64 / (1_u64 << 53) as f64;
         pause.mul_f64(0.75 + chance / 2.0)
+    }
+
+    /// Trying again soon is of no use: the next pause is the longest.
+    pub fn give_up_hope(&mut self) {
+        self.failures = self.failures.max(16);
     }
 
     /// Whether a fault is to be told, which is not so when the same was told a moment ago.
@@ -75,6 +83,8 @@ mod tests {
                 backoff.failed(Duration::ZERO, random);
             }
             assert!(backoff.failed(Duration::from_secs(30), random) < Duration::from_secs(2));
+            backoff.give_up_hope();
+            assert!(backoff.failed(Duration::ZERO, random) >= Duration::from_secs(22));
         }
     }
 

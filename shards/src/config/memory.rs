@@ -10,8 +10,9 @@ use shardcast_io::ring::RingConfig;
 
 use super::{Config, Hls, Stream};
 
-/// Wire forms that viewers can ask for, each muxed once per stream and core: RTMP chunks and FLV tags.
-pub const WIRE_FORMS: usize = 2;
+/// Wire forms that viewers can ask for, each muxed once per stream and core while somebody does: RTMP chunks; FLV and MPEG-TS, each bare, in
+/// chunks and in messages of WebSocket; packets of RTP of both tracks and of each alone.
+pub const WIRE_FORMS: usize = 1 + 2 * 3 + 3;
 /// What a viewer takes beside the stream it plays: its session, its places in the tables of shard, ring and hub. Thousands
 /// of them were measured at 1.0 KiB each by HTTP-FLV and at 1.6 by RTMP.
 pub const VIEWER_BYTES: usize = 2 << 10;
@@ -83,7 +84,7 @@ mod tests {
         let memory = Memory::of(&config, &config.stream);
         assert!(memory.stream_owner > 32 << 20 && memory.stream_owner < 34 << 20, "{memory:?}");
         let one = Memory::of(&Config { shards: 1, ..config.clone() }, &config.stream);
-        assert_eq!(one.stream, memory.stream_owner + 2 * memory.stream_log);
+        assert_eq!(one.stream, memory.stream_owner + WIRE_FORMS as u64 * memory.stream_log);
         assert!(memory.stream > one.stream + 6 * memory.stream_log);
     }
 

@@ -3,7 +3,6 @@
 //!
 //! The conversation is the crate retina's; what is in the packets is read by the engine, as of whoever publishes by RTSP.
 
-mod backoff;
 mod conversation;
 mod counters;
 mod failure;
@@ -13,18 +12,18 @@ mod valve;
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use shardcast_engine::{media::StreamName, observe::StreamEvent};
+use shardcast_engine::{media::StreamName, observe::StreamEvent, relay::Backoff};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use self::backoff::Backoff;
 pub use self::{
     counters::{Counters, PullState, PullStats},
     source::{Credentials, Pull},
@@ -167,8 +166,13 @@ impl Task {
             }
             counters.set(PullState::Waiting);
             voice.say(Kind::Failed(failure.kind()), failure.line());
+            if failure.is_slow() {
+                backoff.give_up_hope();
+            }
+            // Many cameras of one switch must not all come at once.
+            let pause = backoff.failed(Duration::ZERO, RandomState::new().hash_one(0));
             tokio::select! {
-                () = sleep(backoff.next(failure.is_slow())) => counters.reconnect(),
+                () = sleep(pause) => counters.reconnect(),
                 () = over(&mut demand) => backoff = Backoff::default(),
             }
         }

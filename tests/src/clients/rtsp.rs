@@ -67,11 +67,11 @@ fn give_first_its_time(got: &mut [Packet], source: &[Packet]) {
     }
 }
 
-/// Demands that a player of RTSP had all of the clip but the sound before its first picture, and complained of nothing.
+/// What a player of RTSP had, and the clip as such a player has it.
 ///
 /// # Panics
-/// When it had not.
-pub fn assert_played(clip: &Clip, player: Process) {
+/// When it complained of anything.
+pub fn packets_of(clip: &Clip, player: Process) -> (Packets, Packets) {
     let ended = player.succeed(PATIENCE);
     let is_complaint =
         |line: &&str| !line.trim().is_empty() && !HARMLESS.iter().any(|harmless| line.contains(harmless));
@@ -83,7 +83,16 @@ pub fn assert_played(clip: &Clip, player: Process) {
     if clip.kind == Kind::Mp3 {
         give_first_its_time(&mut got.audio, &source.audio);
     }
-    assert_whole(clip, &by_showing(&got), &by_showing(&source));
+    (by_showing(&got), by_showing(&source))
+}
+
+/// Demands that a player of RTSP had all of the clip but the sound before its first picture, and complained of nothing.
+///
+/// # Panics
+/// When it had not.
+pub fn assert_played(clip: &Clip, player: Process) {
+    let (got, source) = packets_of(clip, player);
+    assert_whole(clip, &got, &source);
 }
 
 fn assert_whole(clip: &Clip, got: &Packets, source: &Packets) {
