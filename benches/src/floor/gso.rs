@@ -1,7 +1,7 @@
 //! The same datagrams to the same addresses by a bare batched ring: what sending a stream by UDP costs when nobody decides anything.
 //!
 //! Nothing is published. The floor has the packets of RTP that the clip is muxed into, by their sizes: [`Schedule`]. Packets of one size
-//! that follow on each other, and a shorter one behind them, are a run: one send, which the kernel cuts (UDP_SEGMENT). At each flush it
+//! that follow on each other in a flush, and a shorter one behind them, are a run: one send, which the kernel cuts (UDP_SEGMENT). At each flush it
 //! sends every address the runs that are due, one after the other. Whoever has sent it anything is an address; nobody leaves, as nobody
 //! says so. There are no reports (RTCP), and all tracks go to one port.
 
@@ -45,7 +45,7 @@ pub struct Options {
 /// Packets that the kernel cuts out of one send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// When its frame is there, nanoseconds from a round's beginning.
+    /// When its last frame is there, nanoseconds from a round's beginning.
     pub at: u64,
     /// Bytes of each packet, but for the last, which may have less.
     pub size: usize,
@@ -61,21 +61,25 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// What a clip is muxed into for RTSP.
-    pub fn of_clip(clip: &Clip) -> Schedule {
+    /// What a clip is muxed into for RTSP, sent each `flush` nanoseconds.
+    pub fn of_clip(clip: &Clip, flush: u64) -> Schedule {
         let mut playback = Playback::new(clip.clone());
         let (mut wire, mut packets, mut runs) = ((FORMS[2].open)(), BytesMut::new(), Vec::new());
+        let mut last = 0_u64;
         for place in 0..clip.parts().len() {
             let at = playback.due();
             let frame = playback.take(1);
             if place == 0 {
                 wire.header(clip.opening(), &frame, &mut packets);
                 packets.clear();
+            } else if at.div_ceil(flush) != last.div_ceil(flush) {
+                runs.extend(runs_of(&packets, last));
+                packets.clear();
             }
             wire.frame(&frame, &mut packets);
-            runs.extend(runs_of(&packets, at));
-            packets.clear();
+            last = at;
         }
+        runs.extend(runs_of(&packets, last));
         Schedule { runs, period: clip.period_millis().unsigned_abs() * 1_000_000 }
     }
 
@@ -153,7 +157,7 @@ impl Sender {
         let clip = clip.map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         udp::ensure_free(options.listen)?;
         let flush = u64::try_from(options.flush.as_nanos()).unwrap_or(u64::MAX).max(1);
-        Ok(Sender { socket: udp::bind(options.listen)?, schedule: Schedule::of_clip(&clip), flush })
+        Ok(Sender { socket: udp::bind(options.listen)?, schedule: Schedule::of_clip(&clip, flush), flush })
     }
 
     /// Where viewers send something.
@@ -339,7 +343,7 @@ mod tests {
     #[test]
     fn a_clip_is_sent_at_its_rate_and_round_after_round() {
         let clip = Clip::built_in().at_bitrate(4_000_000).unwrap();
-        let schedule = Schedule::of_clip(&clip);
+        let schedule = Schedule::of_clip(&clip, 40_000_000);
         let bytes: usize = schedule.runs.iter().map(|run| run.bytes).sum();
         // Heads of packets are about one in a hundred.
         let payload = clip.bytes() as usize;
@@ -352,5 +356,9 @@ mod tests {
             [round, 2 * round]
         );
         assert_eq!(schedule.run(round + 5), schedule.run(5));
+        // Sound that is alone between two pictures goes along with its like.
+        let alone = Schedule::of_clip(&clip, 1);
+        assert_eq!(alone.runs.iter().map(|run| run.bytes).sum::<usize>(), bytes);
+        assert!(alone.runs.len() > schedule.runs.len() && alone.due(1 << 30) > schedule.due(1 << 30));
     }
 }

@@ -45,9 +45,9 @@ pub use window::Report;
 use window::Window;
 
 use crate::{
-    clip::{Clip, Playback},
+    clip::{Clip, Filling, Playback},
     histogram::Histogram,
-    scenario::{Door, Scenario},
+    scenario::{Door, Entrance, Scenario},
     server::{Doors, Floor, Url},
 };
 
@@ -158,7 +158,10 @@ impl Load {
     /// # Errors
     /// The ring cannot be made, or the clip not be brought to the bit rate.
     pub fn new(plan: Scenario, doors: Doors, floor: Floor, clip: &Clip) -> Result<Load, String> {
-        let clip = clip.at_bitrate(plan.publish.bitrate)?;
+        // Where what comes is taken out of MPEG-TS, filler is no load.
+        let by_srt = plan.publish.by == Entrance::Srt || plan.watch.by == Door::Srt;
+        let filling = if by_srt { Filling::Reserved } else { Filling::Filler };
+        let clip = clip.filled(plan.publish.bitrate, filling)?;
         let config = RingConfig { receive_buffers: 1024, write_buffer_bytes: 0, ..RingConfig::default() };
         let ring = Ring::new(&config).map_err(|error| format!("the load's ring: {error}"))?;
         let streams = (0..plan.publish.streams).map(|index| format!("bench{index}")).collect();
