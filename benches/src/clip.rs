@@ -2,7 +2,8 @@
 //!
 //! A real encoder's frames, with a real one's sizes: large key frames, small ones between. The bit rate is reached with
 //! filler data behind each picture, in proportion to its size (NAL unit type 12: ITU-T H.264, 7.3.2.7), so that the
-//! stream stays one that every decoder takes.
+//! stream stays one that every decoder takes. Where a receiver leaves filler out, as those of MPEG-TS may, it is reached with a unit of
+//! a reserved type, which decoders pass over as well (table 7-1).
 
 use std::rc::Rc;
 
@@ -23,6 +24,25 @@ pub struct Clip {
     opening: Opening,
     frames: Rc<[Part]>,
     period: i64,
+}
+
+/// What a clip is filled up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// Filler data, which may be left out on the way.
+    Filler,
+    /// What nobody knows, and so nobody leaves out.
+    Reserved,
+}
+
+impl Filling {
+    /// `nal_unit_type`. (ITU-T H.264, table 7-1)
+    const fn unit_type(self) -> u8 {
+        match self {
+            Filling::Filler => 12,
+            Filling::Reserved => 23,
+        }
+    }
 }
 
 /// One frame of a clip.
@@ -83,6 +103,14 @@ impl Clip {
     /// # Errors
     /// The clip has a higher rate by itself.
     pub fn at_bitrate(&self, bits: u64) -> Result<Clip, String> {
+        self.filled(bits, Filling::Filler)
+    }
+
+    /// The same, filled up with something else.
+    ///
+    /// # Errors
+    /// The clip has a higher rate by itself.
+    pub fn filled(&self, bits: u64, filling: Filling) -> Result<Clip, String> {
         let period = self.period.unsigned_abs();
         let wanted = (bits * period / 8000) as usize;
         let sound: usize = self.sizes(false).sum();
@@ -101,7 +129,7 @@ impl Clip {
                 let due = (room as u128 * passed as u128 / pictures as u128) as usize;
                 let filler = due - given;
                 if filler >= FILLER_HEAD + FILLER_TAIL {
-                    *data = with_filler(data, filler);
+                    *data = with_filler(data, filler, filling);
                     given += filler;
                 }
                 part.digest = digest(data);
@@ -186,13 +214,12 @@ fn delimiter(unit: &[u8]) -> usize {
 const FILLER_HEAD: usize = 5;
 const FILLER_TAIL: usize = 1;
 
-/// The access unit with a filler data NAL unit of `bytes` in all behind its last one.
-fn with_filler(unit: &[u8], bytes: usize) -> Bytes {
-    const FILLER_DATA: u8 = 12;
+/// The access unit with a NAL unit of `bytes` in all behind its last one, which says nothing.
+fn with_filler(unit: &[u8], bytes: usize, filling: Filling) -> Bytes {
     let mut out = BytesMut::with_capacity(unit.len() + bytes);
     out.put_slice(unit);
     out.put_u32((bytes - 4) as u32);
-    out.put_u8(FILLER_DATA);
+    out.put_u8(filling.unit_type());
     out.put_bytes(0xff, bytes - FILLER_HEAD - FILLER_TAIL);
     out.put_u8(0x80);
     out.freeze()
@@ -245,6 +272,7 @@ impl Playback {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shardcast_engine::mpegts;
 
     #[test]
     fn the_built_in_clip_reaches_any_rate_and_keeps_its_shape() {
@@ -283,8 +311,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_filled_with_a_reserved_type_passes_through_mpeg_ts_whole() {
+        let clip = Clip::built_in();
+        for (filling, passes) in [(Filling::Reserved, true), (Filling::Filler, false)] {
+            let mut playback = Playback::new(clip.filled(2_000_000, filling).unwrap());
+            let (mut wire, mut stream) = ((mpegts::FORM.open)(), BytesMut::new());
+            for place in 0..100 {
+                let frame = playback.take(1);
+                if place == 0 {
+                    wire.header(playback.clip().opening(), &frame, &mut stream);
+                }
+                wire.frame(&frame, &mut stream);
+            }
+            let (mut demuxer, mut whole) = (mpegts::Demuxer::default(), Vec::new());
+            demuxer.push(&stream, &mut |event| {
+                if let Event::Frame(Frame { payload: Payload::Video { data, .. }, .. }) = event {
+                    whole.push(Stamp::read(&data).is_some_and(|(_, whole)| whole));
+                }
+            });
+            assert!(whole.len() > 30 && whole.iter().all(|whole| *whole == passes), "{filling:?}: {whole:?}");
+        }
+    }
+
+    #[test]
     fn filler_is_a_nal_unit_that_decoders_pass_over() {
-        let unit = with_filler(b"\0\0\0\x02\x65a", 20);
+        let unit = with_filler(b"\0\0\0\x02\x65a", 20, Filling::Filler);
         assert_eq!(
             &unit[..],
             b"\0\0\0\x02\x65a\0\0\0\x10\x0c\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x80"

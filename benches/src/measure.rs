@@ -356,6 +356,7 @@ impl Run<'_> {
             ("streams".to_owned(), publish.streams.to_string()),
             ("bitrate".to_owned(), format!("{} Mbit/s", publish.bitrate as f64 / 1e6)),
             ("viewers".to_owned(), watch.viewers.to_string()),
+            ("published by".to_owned(), publish.by.name().to_owned()),
             ("viewers by".to_owned(), watch.by.name().to_owned()),
             ("measured".to_owned(), format!("{} s", time.measure.as_secs_f64())),
         ]);

@@ -36,6 +36,20 @@ pub struct Publish {
     /// Bits per second of each.
     #[serde(deserialize_with = "read_bitrate")]
     pub bitrate: u64,
+    /// By which door.
+    #[serde(default)]
+    pub by: Entrance,
+}
+
+/// A door that publishers come by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entrance {
+    /// `rtmp://`, or what a floor has in its place.
+    #[default]
+    Rtmp,
+    /// `srt://`
+    Srt,
 }
 
 /// Who watches.
@@ -66,6 +80,10 @@ pub enum Door {
     Rtmp,
     /// `rtsp://`, inside the connection.
     Rtsp,
+    /// `rtsp://`, by UDP beside the connection.
+    RtspUdp,
+    /// `srt://`
+    Srt,
     /// `http://....flv`
     HttpFlv,
     /// `http://....ts`
@@ -94,14 +112,25 @@ pub struct Time {
 
 impl Door {
     /// All of them.
-    pub const ALL: [Door; 7] =
-        [Door::Rtmp, Door::Rtsp, Door::HttpFlv, Door::HttpTs, Door::Hls, Door::LlHls, Door::Dash];
+    pub const ALL: [Door; 9] = [
+        Door::Rtmp,
+        Door::Rtsp,
+        Door::RtspUdp,
+        Door::Srt,
+        Door::HttpFlv,
+        Door::HttpTs,
+        Door::Hls,
+        Door::LlHls,
+        Door::Dash,
+    ];
 
     /// As a scenario and a server file name it.
     pub const fn name(self) -> &'static str {
         match self {
             Door::Rtmp => "rtmp",
             Door::Rtsp => "rtsp",
+            Door::RtspUdp => "rtsp-udp",
+            Door::Srt => "srt",
             Door::HttpFlv => "http-flv",
             Door::HttpTs => "http-ts",
             Door::Hls => "hls",
@@ -113,6 +142,21 @@ impl Door {
     /// Whether viewers ask for one piece after the other, and are not sent a stream.
     pub const fn asks(self) -> bool {
         matches!(self, Door::Hls | Door::LlHls | Door::Dash)
+    }
+
+    /// Whether the stream comes in datagrams.
+    pub const fn is_datagrams(self) -> bool {
+        matches!(self, Door::RtspUdp | Door::Srt)
+    }
+}
+
+impl Entrance {
+    /// As a scenario names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Entrance::Rtmp => "rtmp",
+            Entrance::Srt => "srt",
+        }
     }
 }
 
@@ -139,6 +183,9 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("record-watch", include_str!("../scenarios/record-watch.toml")),
     ("two-shards", include_str!("../scenarios/two-shards.toml")),
     ("publish", include_str!("../scenarios/publish.toml")),
+    ("srt-publish", include_str!("../scenarios/srt-publish.toml")),
+    ("srt-watch", include_str!("../scenarios/srt-watch.toml")),
+    ("rtsp-udp", include_str!("../scenarios/rtsp-udp.toml")),
     ("latency", include_str!("../scenarios/latency.toml")),
     ("memory", include_str!("../scenarios/memory.toml")),
     ("http-ts", include_str!("../scenarios/http-ts.toml")),
@@ -185,6 +232,13 @@ impl Scenario {
         match key {
             "publish.streams" => self.publish.streams = count()?,
             "publish.bitrate" => self.publish.bitrate = crate::units::bitrate(value)?,
+            "publish.by" => {
+                self.publish.by = match value {
+                    "rtmp" => Entrance::Rtmp,
+                    "srt" => Entrance::Srt,
+                    _ => return Err(format!("{key}={value}: one of rtmp, srt")),
+                }
+            }
             "watch.viewers" => self.watch.viewers = count()?,
             "watch.by" => {
                 let known = Door::ALL.into_iter().find(|door| door.name() == value);
@@ -218,6 +272,9 @@ impl Scenario {
         }
         if stall + slow > viewers {
             return Err("watch.stall and slow together are more than watch.viewers".into());
+        }
+        if stall + slow > 0 && by.is_datagrams() {
+            return Err(format!("watch.stall and slow: datagrams, as by {}, wait for nobody", by.name()));
         }
         if stall + slow > 0 && by.asks() {
             return Err(format!(
@@ -268,6 +325,8 @@ mod tests {
         for (key, others) in [("watch.stall", "watch.slow"), ("watch.slow", "watch.stall")] {
             let mut scenario = Scenario::load("ll-hls").unwrap();
             assert!(scenario.set(key, "1").unwrap_err().contains("by ll-hls"), "{key}");
+            let mut scenario = Scenario::load("srt-watch").unwrap();
+            assert!(scenario.set(key, "1").unwrap_err().contains("by srt"), "{key}");
             let mut scenario = Scenario::load("http-ts").unwrap();
             scenario.set(key, "1").unwrap();
             scenario.set(others, "1").unwrap();
@@ -293,5 +352,10 @@ mod tests {
             assert_eq!(toml::from_str::<Watch>(&text).unwrap().by, door);
         }
         assert!(scenario.set("watch.by", "hsl").unwrap_err().contains("ll-hls"));
+        for entrance in [Entrance::Srt, Entrance::Rtmp] {
+            scenario.set("publish.by", entrance.name()).unwrap();
+            assert_eq!(scenario.publish.by, entrance);
+        }
+        assert!(scenario.set("publish.by", "http-flv").unwrap_err().contains("rtmp, srt"));
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -16,7 +16,7 @@ use rustix::{
 };
 use serde::Deserialize;
 
-use crate::scenario::Door;
+use crate::scenario::{Door, Entrance};
 
 /// A server file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -53,10 +53,16 @@ pub struct ServerFile {
 pub struct Doors {
     /// `rtmp://` or, for floors, `flv://`: FLV by plain TCP.
     pub publish: Option<String>,
+    /// `srt://`, for publishers.
+    pub publish_srt: Option<String>,
     /// `rtmp://`
     pub rtmp: Option<String>,
     /// `rtsp://`
     pub rtsp: Option<String>,
+    /// `rtsp://` again, for viewers by UDP; or `udp://`, for floors: whoever sends something there is sent datagrams.
+    pub rtsp_udp: Option<String>,
+    /// `srt://`, for viewers.
+    pub srt: Option<String>,
     /// `http://`, FLV without an end.
     pub http_flv: Option<String>,
     /// `http://`, a transport stream without an end.
@@ -116,6 +122,8 @@ enum Process {
     Attached { pid: u32 },
 }
 
+/// Doors over UDP: whether they are open cannot be asked.
+const DATAGRAM_SCHEMES: [&str; 2] = ["srt", "udp"];
 /// How long a server may take from its start until its doors are open.
 const START_MAX: Duration = Duration::from_secs(20);
 /// How long it may take to end after SIGTERM.
@@ -176,10 +184,10 @@ impl ServerFile {
         }
         let doors = self.doors.filled(&values)?;
         // Another server on the same port would be measured in its place.
-        for address in doors.addresses() {
-            if TcpStream::connect(&address).is_ok() {
-                return Err(format!("something already listens on {address}, where {} is to", self.name));
-            }
+        let answered = |address: &String| TcpStream::connect(address).is_ok();
+        let taken = doors.addresses().into_iter().find(answered).or_else(|| doors.taken_by_another());
+        if let Some(address) = taken {
+            return Err(format!("something already listens on {address}, where {} is to", self.name));
         }
         let mut words = place.wrapper.clone();
         // It must not outlive us, however we end.
@@ -281,8 +289,11 @@ impl Doors {
         };
         Ok(Doors {
             publish: door(&self.publish)?,
+            publish_srt: door(&self.publish_srt)?,
             rtmp: door(&self.rtmp)?,
             rtsp: door(&self.rtsp)?,
+            rtsp_udp: door(&self.rtsp_udp)?,
+            srt: door(&self.srt)?,
             http_flv: door(&self.http_flv)?,
             http_ts: door(&self.http_ts)?,
             hls: door(&self.hls)?,
@@ -292,11 +303,21 @@ impl Doors {
         })
     }
 
+    /// Where publishers come by `entrance`, if it has that.
+    pub fn for_publishers(&self, entrance: Entrance) -> Option<&str> {
+        match entrance {
+            Entrance::Rtmp => self.publish.as_deref(),
+            Entrance::Srt => self.publish_srt.as_deref(),
+        }
+    }
+
     /// Where viewers come by `door`, if it has that.
     pub fn for_viewers(&self, door: Door) -> Option<&str> {
         let door = match door {
             Door::Rtmp => &self.rtmp,
             Door::Rtsp => &self.rtsp,
+            Door::RtspUdp => &self.rtsp_udp,
+            Door::Srt => &self.srt,
             Door::HttpFlv => &self.http_flv,
             Door::HttpTs => &self.http_ts,
             Door::Hls => &self.hls,
@@ -306,15 +327,28 @@ impl Doors {
         door.as_deref()
     }
 
-    /// Host and port of each door, each once.
+    /// Host and port of each door over TCP, each once.
     fn addresses(&self) -> Vec<String> {
-        let others = [self.publish.as_deref(), self.metrics.as_deref()];
+        self.addresses_of(|scheme| !DATAGRAM_SCHEMES.contains(&scheme))
+    }
+
+    fn addresses_of(&self, is_one: impl Fn(&str) -> bool) -> Vec<String> {
+        let others = [self.publish.as_deref(), self.publish_srt.as_deref(), self.metrics.as_deref()];
         let urls = Door::ALL.map(|door| self.for_viewers(door)).into_iter().chain(others);
-        let mut addresses: Vec<String> =
-            urls.flatten().filter_map(|url| Some(Url::parse(url)?.address)).collect();
+        let urls = urls.flatten().filter_map(Url::parse).filter(|url| is_one(&url.scheme));
+        let mut addresses: Vec<String> = urls.map(|url| url.address).collect();
         addresses.sort();
         addresses.dedup();
         addresses
+    }
+
+    /// Another program that has a door over UDP, if one is seen to: where the server is in a network of its own, none is.
+    fn taken_by_another(&self) -> Option<String> {
+        let taken = |address: &String| {
+            let bound = UdpSocket::bind(address);
+            bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+        };
+        self.addresses_of(|scheme| DATAGRAM_SCHEMES.contains(&scheme)).into_iter().find(taken)
     }
 }
 
@@ -543,7 +577,10 @@ mod tests {
             file.files.values().for_each(|text| drop(fill(text, &values).unwrap()));
             let doors = file.doors.filled(&values).unwrap();
             let watched = Door::ALL.into_iter().any(|door| doors.for_viewers(door).is_some());
-            assert!(watched || doors.publish.is_some() || file.floor.feeds_itself, "{path:?}");
+            assert!(
+                watched || doors.publish.or(doors.publish_srt).is_some() || file.floor.feeds_itself,
+                "{path:?}"
+            );
             count += 1;
         }
         assert!(count >= 2, "only {count} server files");
@@ -577,6 +614,24 @@ mod tests {
         assert_eq!((url.address.as_str(), url.path.as_str()), ("127.0.0.1:8080", "/live/{stream}.flv"));
         assert_eq!(Url::parse("flv://127.0.0.1:8071").unwrap().path, "/");
         assert_eq!(Url::parse("rtmp://host/live"), None);
+    }
+
+    #[test]
+    fn a_door_over_udp_is_not_asked_for_by_tcp_and_seen_when_it_is_taken() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let place = socket.local_addr().unwrap();
+        let doors = Doors {
+            publish: Some("rtmp://h:1/x".into()),
+            publish_srt: Some(format!("srt://{place}/?streamid=publish:live/{{stream}}")),
+            srt: Some(format!("srt://{place}/?streamid=read:live/{{stream}}")),
+            rtsp_udp: Some("rtsp://h:2/x".into()),
+            ..Doors::default()
+        };
+        assert_eq!(doors.addresses(), ["h:1", "h:2"]);
+        assert_eq!(doors.taken_by_another(), Some(place.to_string()));
+        drop(socket);
+        assert_eq!(doors.taken_by_another(), None);
+        assert!(doors.for_publishers(Entrance::Srt).is_some_and(|url| url.starts_with("srt://")));
     }
 
     #[test]

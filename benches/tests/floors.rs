@@ -4,7 +4,8 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsFd,
     path::PathBuf,
     sync::{
         Arc,
@@ -15,9 +16,10 @@ use std::{
 };
 
 use shardcast_bench::{
-    floor::{receive, relay, send, write},
+    floor::{gso, receive, relay, send, write},
     prometheus,
 };
+use shardcast_io::udp;
 
 /// A floor that runs on a thread of its own.
 struct Running<T> {
@@ -89,6 +91,36 @@ fn count_until(socket: &mut TcpStream, end: Instant) -> u64 {
         }
     }
     count
+}
+
+#[test]
+fn every_address_is_sent_the_datagrams_of_the_clip() {
+    let options = gso::Options { listen: loopback(), bitrate: 2_000_000, flush: Duration::from_millis(20) };
+    let sender = gso::Sender::open(&options).unwrap();
+    let address = sender.address().unwrap();
+    let running = Running::start(|stop, last| sender.run(stop, |report| *last = Some(*report)));
+    let viewers: Vec<UdpSocket> = (0..3).map(|_| udp::connect_first(address).unwrap()).collect();
+    for viewer in &viewers {
+        viewer.send(b"here").unwrap();
+        viewer.send(b"again").unwrap();
+    }
+    // From one key frame to the next at least, for one takes a part of a second's bytes.
+    thread::sleep(Duration::from_millis(2000));
+    let discarded = |viewer: &UdpSocket| {
+        let mut sum = (0, 0);
+        while let Ok((count, bytes)) = udp::discard(viewer.as_fd()) {
+            sum = (sum.0 + count, sum.1 + bytes);
+        }
+        sum
+    };
+    let came: Vec<(usize, usize)> = viewers.iter().map(discarded).collect();
+    for (count, bytes) in &came {
+        assert!((300_000..800_000).contains(bytes), "{came:?}");
+        assert!(bytes / count > 500, "{came:?}");
+    }
+    let report = running.stop();
+    assert_eq!(report.viewers, 3);
+    assert!(report.sends > 300, "{report:?}");
 }
 
 #[test]

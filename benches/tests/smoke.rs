@@ -159,6 +159,37 @@ fn viewers_by_every_other_door_find_the_stream_whole() {
 }
 
 #[test]
+fn viewers_and_publishers_by_udp_find_the_stream_whole() {
+    let _alone = alone();
+    for (published, watched) in [("srt", "srt"), ("rtmp", "rtsp-udp")] {
+        let mut ports = own_ports();
+        // Two that follow on each other, the first of them even, and both of them nobody else's.
+        let [first, ..] = [free_port(), free_port(), free_port()];
+        let beside = first.next_multiple_of(2);
+        for pair in [
+            format!("publish.by={published}"),
+            format!("watch.by={watched}"),
+            format!("srt_port={}", free_port()),
+            format!("rtsp_port={}", free_port()),
+            format!("rtsp_udp_port={beside}"),
+        ] {
+            ports.extend(["--set".to_owned(), pair]);
+        }
+        let words = ["run", "smoke", "shardcast"].into_iter().chain(ports.iter().map(String::as_str));
+        let (out, json, _) = bench(&format!("smoke-{watched}"), &words.collect::<Vec<_>>());
+        let outcome: Outcome =
+            serde_json::from_str(&json).unwrap_or_else(|error| panic!("{watched}: {error}: {}", said(&out)));
+        judge(&out, std::slice::from_ref(&outcome));
+        assert!(outcome.checks.passed() && outcome.latency.count > 0, "{watched}: {:?}", outcome.checks);
+        assert_eq!((outcome.checks.missing_pictures, outcome.traffic.publishers), (0, 2), "{watched}");
+        assert_eq!(
+            (&outcome.settings["published by"][..], &outcome.settings["viewers by"][..]),
+            (published, watched)
+        );
+    }
+}
+
+#[test]
 fn viewers_inside_tls_find_the_stream_whole_and_a_floor_seals_as_much() {
     let _alone = alone();
     let ports = own_ports();

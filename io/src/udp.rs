@@ -4,10 +4,10 @@
 use std::ffi::CString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::address::{self, RawAddress};
-use crate::system::set_option;
+use crate::system::{checked, set_option};
 
 /// A socket for one shard. All shards bind the same address, and the kernel spreads peers over them by their address and port
 /// (SO_REUSEPORT), the same for as long as the set of sockets is; call [`ensure_free`] once before the first.
@@ -159,6 +159,37 @@ pub fn connect_first(name: impl ToSocketAddrs) -> io::Result<UdpSocket> {
     Err(failed)
 }
 
+/// Has the kernel cut what is sent by this socket into datagrams of `bytes`, the last of which may have less (UDP_SEGMENT, udp(7)). One
+/// send holds 64 of them, and 65,000 bytes.
+///
+/// # Errors
+/// The kernel cannot cut.
+pub fn cut(socket: BorrowedFd<'_>, bytes: u16) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, libc::c_int::from(bytes))
+}
+
+/// Takes datagrams that have come and throws them away, without copying them to user space (MSG_TRUNC, udp(7)): how many, [`DISCARDED_MAX`]
+/// at most, and their bytes. Never waits.
+///
+/// # Errors
+/// `WouldBlock` when nothing has come; anything else means that the socket failed.
+pub fn discard(socket: BorrowedFd<'_>) -> io::Result<(usize, usize)> {
+    // SAFETY: the structures are integers and raw pointers, for which zeros are valid: no room for an address, none for bytes.
+    let mut messages: [libc::mmsghdr; DISCARDED_MAX] = unsafe { std::mem::zeroed() };
+    // SAFETY: pointer and count describe `messages`, which outlive the call; none of them has room that the kernel could write to.
+    let count = checked(unsafe {
+        libc::recvmmsg(
+            socket.as_raw_fd(),
+            messages.as_mut_ptr(),
+            DISCARDED_MAX as _,
+            (libc::MSG_TRUNC | libc::MSG_DONTWAIT) as _,
+            std::ptr::null_mut(),
+        )
+    })?;
+    let count = usize::try_from(count).unwrap_or(0).min(DISCARDED_MAX);
+    Ok((count, messages[..count].iter().map(|message| message.msg_len as usize).sum()))
+}
+
 /// Fails when another program has the address, even one that shares its port as we do: with SO_REUSEPORT the kernel would
 /// hand half of our peers to it, without a word. Port 0 is always free.
 pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
@@ -177,6 +208,8 @@ const RECEIVE_BUFFER_BYTES: libc::c_int = 4 << 20;
 const UNREAD_BUFFER_BYTES: libc::c_int = 0;
 /// What may wait for the device. The kernel doubles it and takes as much of it as of the other.
 const SEND_BUFFER_BYTES: libc::c_int = 4 << 20;
+/// Datagrams that one call of [`discard`] throws away at most.
+pub const DISCARDED_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -212,6 +245,25 @@ mod tests {
         let mut buffer = [0; 64];
         let (length, _) = socket.recv_from(&mut buffer).ok()?;
         Some(buffer[..length].to_vec())
+    }
+
+    #[test]
+    fn what_is_sent_at_once_is_cut_and_what_is_discarded_is_counted() {
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert_eq!(discard(receiver.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let sender = connect_first(receiver.local_addr().unwrap()).unwrap();
+        cut(sender.as_fd(), 1000).unwrap();
+        sender.send(&[7; 3500]).unwrap();
+        sender.send(b"alone").unwrap();
+        assert_eq!(heard(&receiver).unwrap(), [7; 64], "the first of them, as far as there was room");
+        assert_eq!(discard(receiver.as_fd()).unwrap(), (4, 2505));
+        for _ in 0..70 {
+            sender.send(&[]).unwrap();
+        }
+        assert_eq!(
+            [discard(receiver.as_fd()).unwrap(), discard(receiver.as_fd()).unwrap()],
+            [(64, 0), (6, 0)]
+        );
     }
 
     #[test]

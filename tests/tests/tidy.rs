@@ -323,7 +323,9 @@ fn unsafe_code_stands_in_io_alone_and_says_why_it_holds() {
             if !block {
                 continue;
             }
-            assert!(source.path.starts_with("io/"), "{} has unsafe code", source.path);
+            // Programs that host the library of somebody else are no part of the workspace.
+            let own = !source.path.starts_with("benches/servers/");
+            assert!(source.path.starts_with("io/") || !own, "{} has unsafe code", source.path);
             blocks += 1;
             let line = line_of(&source.code, place) - 1;
             // The reason stands right above the statement that the block is in.

@@ -1,7 +1,7 @@
 //! The floors: what the bare kernel takes for a server's work, so that every figure has something to be a ratio of.
 //!
 //! Each floor is a server of its own, which a run starts, pins and measures like any other: [`send`] gives every viewer
-//! the same bytes with no server logic, [`relay`] passes on what a publisher sends at once, [`receive`] takes what
+//! the same bytes with no server logic, [`gso`] the same datagrams, [`relay`] passes on what a publisher sends at once, [`receive`] takes what
 //! publishers send and drops it, [`mod@write`] writes fragments to files. They use the rings, the socket options and the
 //! batches that a shard uses, and nothing of the engine's hub, sessions or logs. [`files`] is of another kind: files for a
 //! web server of somebody else's, which it becomes.
@@ -10,6 +10,7 @@
 //! second; whoever gives it a pipe must read it, as a full one would stop the floor.
 
 pub mod files;
+pub mod gso;
 pub mod receive;
 pub mod relay;
 pub mod send;
@@ -32,6 +33,8 @@ use shardcast_io::{
 pub enum Floor {
     /// The same bytes to the same sockets by a bare batched ring: no server logic
     Send(send::Options),
+    /// The same datagrams to the same addresses, runs of them cut by the kernel
+    Gso(gso::Options),
     /// What a publisher sends, passed on at once to every viewer
     Relay(relay::Options),
     /// What publishers send, received and dropped
@@ -52,6 +55,7 @@ pub fn run(floor: Floor) -> io::Result<()> {
     let stop = AtomicBool::new(false);
     match floor {
         Floor::Send(options) => send::Sender::open(&options)?.run(&stop, say),
+        Floor::Gso(options) => gso::Sender::open(&options)?.run(&stop, say),
         Floor::Relay(options) => relay::Relay::open(&options)?.run(&stop, say),
         Floor::Receive(options) => receive::Receiver::open(&options)?.run(&stop, say),
         Floor::Write(options) => write::Writer::open(&options)?.run(&stop, say),
@@ -122,6 +126,9 @@ mod tests {
         let line = "bench send --listen 127.0.0.1:8070 --bitrate 4Mbit --flush 33ms --bytes-per-send 16500";
         let Floor::Send(send) = parse(line) else { panic!("{line}") };
         assert_eq!((send.bitrate, send.flush.as_millis(), send.bytes_per_send), (4_000_000, 33, 16_500));
+        let line = "bench gso --listen 127.0.0.1:8072 --bitrate 4Mbit --flush 33ms";
+        let Floor::Gso(gso) = parse(line) else { panic!("{line}") };
+        assert_eq!((gso.bitrate, gso.flush.as_millis()), (4_000_000, 33));
         let line = "bench relay --publish 127.0.0.1:8071 --play 127.0.0.1:8070";
         let Floor::Relay(relay) = parse(line) else { panic!("{line}") };
         assert_eq!((relay.publish.port(), relay.play.port()), (8071, 8070));

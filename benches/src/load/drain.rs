@@ -54,6 +54,9 @@ impl Load {
 
     /// Throws away what has come for a viewer; false when it is gone.
     pub(super) fn drain(&mut self, index: usize) -> bool {
+        if self.plan.watch.by.is_datagrams() {
+            return self.drain_datagrams(index);
+        }
         let viewer = &mut self.viewers[index];
         let State::Off(socket) = &viewer.state else { return false };
         let most = match viewer.kind {

@@ -3,11 +3,14 @@
 //! Publishers are paced to the microsecond and say how late they were. Every viewer parses what it is sent up to its
 //! first key frame. Then a few go on parsing, and are woken for each byte; the others leave the ring, and the kernel is
 //! told fifteen to fifty times a second to throw away what has come for them, which costs next to nothing.
-//! Viewers that ask for one piece after the other stay on the ring, see `asking`.
+//! Viewers that ask for one piece after the other stay on the ring, see `asking`. What comes in datagrams is looked for every few
+//! milliseconds, by sockets that are on no ring, see `datagrams`.
 
 mod asking;
+mod datagrams;
 mod drain;
 mod judge;
+mod line;
 mod outbox;
 mod publisher;
 mod rtsp;
@@ -25,6 +28,8 @@ use std::{
 
 use asking::{Asking, Books};
 use bytes::Bytes;
+use datagrams::Listeners;
+use line::Line;
 use shardcast_engine::{media::StreamName, rtmp::client::Target, time::Now};
 use shardcast_io::{
     clock,
@@ -40,9 +45,9 @@ pub use window::Report;
 use window::Window;
 
 use crate::{
-    clip::{Clip, Playback},
+    clip::{Clip, Filling, Playback},
     histogram::Histogram,
-    scenario::Scenario,
+    scenario::{Door, Entrance, Scenario},
     server::{Doors, Floor, Url},
 };
 
@@ -59,7 +64,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 pub struct Load {
     ring: Ring,
     owners: HashMap<SocketId, Owner>,
-    publishers: Vec<(Publisher, SocketId)>,
+    /// Those with a socket of their own have none on the ring.
+    publishers: Vec<(Publisher, Option<SocketId>)>,
     viewers: Vec<Viewer>,
     /// Viewers that are drained, in turn.
     drained: VecDeque<usize>,
@@ -74,6 +80,7 @@ pub struct Load {
     churned: Option<Now>,
     findings: Findings,
     books: Books,
+    listeners: Listeners,
     lateness: Histogram,
     rounds: Histogram,
     first_bytes: Histogram,
@@ -127,6 +134,8 @@ struct Viewer {
     bytes_at_window: Option<u64>,
     /// Nobody looks into what it is sent: any byte will do.
     unparsed: bool,
+    /// When it last said something that nobody had asked it.
+    spoke: Now,
 }
 
 enum State {
@@ -138,6 +147,8 @@ enum State {
     Off(OwnedFd),
     /// It asks, by connections of its own.
     Asking(Box<Asking>),
+    /// By SRT, with a socket of its own.
+    Calling(Box<Line>),
     Gone,
 }
 
@@ -147,7 +158,10 @@ impl Load {
     /// # Errors
     /// The ring cannot be made, or the clip not be brought to the bit rate.
     pub fn new(plan: Scenario, doors: Doors, floor: Floor, clip: &Clip) -> Result<Load, String> {
-        let clip = clip.at_bitrate(plan.publish.bitrate)?;
+        // Where what comes is taken out of MPEG-TS, filler is no load.
+        let by_srt = plan.publish.by == Entrance::Srt || plan.watch.by == Door::Srt;
+        let filling = if by_srt { Filling::Reserved } else { Filling::Filler };
+        let clip = clip.filled(plan.publish.bitrate, filling)?;
         let config = RingConfig { receive_buffers: 1024, write_buffer_bytes: 0, ..RingConfig::default() };
         let ring = Ring::new(&config).map_err(|error| format!("the load's ring: {error}"))?;
         let streams = (0..plan.publish.streams).map(|index| format!("bench{index}")).collect();
@@ -167,6 +181,7 @@ impl Load {
             churned: None,
             findings: Findings::default(),
             books: Books::default(),
+            listeners: Listeners::default(),
             lateness: Histogram::default(),
             rounds: Histogram::default(),
             first_bytes: Histogram::default(),
@@ -190,20 +205,27 @@ impl Load {
         if self.floor.feeds_itself {
             return Ok(());
         }
-        let door = self.doors.publish.clone().ok_or("the server has no door to publish by")?;
+        let by = self.plan.publish.by;
+        let door = self.doors.for_publishers(by).map(str::to_owned);
+        let door = door.ok_or_else(|| format!("the server has no door to publish by {}", by.name()))?;
         // Key frames of many publishers do not fall together in life either.
         let spread = Duration::from_millis(2000 / self.streams.len().max(1) as u64);
         for index in 0..self.streams.len() {
             let url = url_of(&door, &self.streams[index])?;
-            let socket = connect(&url).map_err(|error| format!("{}: {error}", url.address))?;
             let stagger = spread * u32::try_from(index).unwrap_or(0);
             let playback = Playback::new(self.clip.clone());
             let mut publisher = Publisher::new(&url, playback, stagger, now())?;
+            if publisher.has_line() {
+                self.publishers.push((publisher, None));
+                self.turn()?;
+                continue;
+            }
+            let socket = connect(&url).map_err(|error| format!("{}: {error}", url.address))?;
             let id = self.ring.add(socket).map_err(|(_, error)| error.to_string())?;
             self.ring.receive(id);
             send(&mut self.ring, id, publisher.take());
             self.owners.insert(id, Owner::Publisher(self.publishers.len()));
-            self.publishers.push((publisher, id));
+            self.publishers.push((publisher, Some(id)));
             self.turn()?;
         }
         Ok(())
@@ -266,7 +288,8 @@ impl Load {
         let began = now();
         self.join_due(began)?;
         self.churn_due(began)?;
-        self.publish_due(began);
+        self.publish_due(began)?;
+        self.listen_due(began)?;
         self.alarms_due(began);
         self.ring.submit().map_err(|error| error.to_string())?;
         for _ in 0..COMPLETIONS_PER_TURN {
@@ -288,7 +311,8 @@ impl Load {
             return Duration::ZERO;
         }
         let frames = self.publishers.iter().filter_map(|(publisher, _)| publisher.due());
-        let next = frames.chain(self.next_join()).chain(self.books.next_alarm()).min();
+        let next =
+            frames.chain(self.next_join()).chain(self.books.next_alarm()).chain(self.next_listen()).min();
         next.map_or(SLEEP_MAX, |next| next.since(now)).min(SLEEP_MAX)
     }
 
@@ -361,10 +385,15 @@ impl Load {
             arrivals: Vec::new(),
             bytes_at_window: None,
             unparsed: self.floor.unparsed,
+            spoke: joined,
         };
         if by.asks() {
             self.viewers.push(viewer);
             return self.enter_asking(index, url, joined);
+        }
+        if by == Door::Srt || url.scheme == "udp" {
+            self.viewers.push(viewer);
+            return self.enter_by_datagrams(index, &url, joined);
         }
         match connect(&url) {
             Err(error) => {
@@ -388,29 +417,35 @@ impl Load {
                 viewer.talk = Some(talk);
                 viewer.state = State::Ring(id);
                 self.owners.insert(id, Owner::Viewer(index));
+                if by == Door::RtspUdp {
+                    self.listeners.viewers.push(index);
+                }
             }
         }
         self.viewers.push(viewer);
         Ok(())
     }
 
-    fn publish_due(&mut self, now: Now) {
+    fn publish_due(&mut self, now: Now) -> Result<(), String> {
         for (publisher, id) in &mut self.publishers {
             if publisher.due().is_none_or(|due| due > now) {
                 continue;
             }
-            publisher.work(now, &mut self.lateness);
-            send(&mut self.ring, *id, publisher.take());
+            publisher.work(now, &mut self.lateness).map_err(|why| format!("a publisher: {why}"))?;
+            if let Some(id) = id {
+                send(&mut self.ring, *id, publisher.take());
+            }
         }
+        Ok(())
     }
 
     fn complete(&mut self, completion: Completion) -> Result<(), String> {
         match completion {
             Completion::Received { socket, bytes } => match self.owners.get(&socket) {
                 Some(Owner::Publisher(index)) => {
-                    let (publisher, id) = &mut self.publishers[*index];
+                    let (publisher, _) = &mut self.publishers[*index];
                     publisher.received(&bytes, now()).map_err(|why| format!("a publisher: {why}"))?;
-                    send(&mut self.ring, *id, publisher.take());
+                    send(&mut self.ring, socket, publisher.take());
                 }
                 Some(Owner::Viewer(index)) => self.viewer_received(*index, socket, &bytes),
                 Some(Owner::Asking(..)) | None => {}
@@ -422,9 +457,8 @@ impl Load {
             }
             Completion::Sent { socket, result } => match (self.owners.get(&socket), result) {
                 (Some(Owner::Publisher(index)), Ok(taken)) => {
-                    let (publisher, id) = &mut self.publishers[*index];
-                    let next = publisher.sent(taken);
-                    send(&mut self.ring, *id, next);
+                    let next = self.publishers[*index].0.sent(taken);
+                    send(&mut self.ring, socket, next);
                 }
                 (Some(Owner::Publisher(_)), Err(error)) => {
                     return Err(format!("a publisher was cut off: {error}"));
@@ -458,6 +492,9 @@ impl Load {
     }
 
     fn viewer_received(&mut self, index: usize, socket: SocketId, bytes: &[u8]) {
+        if self.plan.watch.by == Door::RtspUdp {
+            return self.answered_beside(index, socket, bytes);
+        }
         let viewer = &mut self.viewers[index];
         viewer.bytes += bytes.len() as u64;
         self.delivered += bytes.len() as u64;
@@ -565,6 +602,7 @@ impl Load {
                     self.ring.close(socket);
                 }
             }
+            State::Calling(mut line) => line.part(now()),
             State::Off(_) | State::Gone => {}
         }
         self.viewers[index].talk = None;

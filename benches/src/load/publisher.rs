@@ -1,18 +1,19 @@
-//! One publisher: a clip at its own pace, by RTMP or as FLV by plain TCP.
+//! One publisher: a clip at its own pace, by RTMP, by SRT or as FLV by plain TCP.
 
 use bytes::Bytes;
 use shardcast_engine::{
     flv,
     limits::DoorLimits,
+    mpegts,
     rtmp::{self, Client},
     session::{Answer, Event, Input, Output, Session, Wire},
     time::Now,
 };
 
-use super::{outbox::Outbox, target_of};
+use super::{line::Line, outbox::Outbox, target_of};
 use crate::{clip::Playback, histogram::Histogram, server::Url};
 
-/// One publisher without its socket.
+/// One publisher without its socket; by SRT it has one of its own.
 pub struct Publisher {
     talk: Talk,
     wire: Box<dyn Wire>,
@@ -33,6 +34,7 @@ pub struct Publisher {
 
 enum Talk {
     Rtmp(Box<Client>),
+    Srt(Box<Line>),
     Flv,
 }
 
@@ -53,6 +55,7 @@ impl Publisher {
                 let client = Client::push(target, name, &DoorLimits::default(), now);
                 (Talk::Rtmp(Box::new(client)), (rtmp::FORM.open)())
             }
+            "srt" => (Talk::Srt(Box::new(Line::call(url, true, now)?)), (mpegts::FORM.open)()),
             "flv" => (Talk::Flv, (flv::FORM.open)()),
             scheme => return Err(format!("nothing is published by {scheme}://")),
         };
@@ -70,9 +73,37 @@ impl Publisher {
         };
         match publisher.talk {
             Talk::Rtmp(_) => drop(publisher.listen(now)?),
+            Talk::Srt(_) => {}
             Talk::Flv => publisher.start(now),
         }
         Ok(publisher)
+    }
+
+    /// Whether it has a socket of its own, and [`work_line`](Self::work_line) is to be called again and again.
+    pub fn has_line(&self) -> bool {
+        matches!(self.talk, Talk::Srt(_))
+    }
+
+    /// Takes what has come by its own socket, and sends what is due. `buffer` has room for a datagram.
+    ///
+    /// # Errors
+    /// The server refuses, or has ended the stream.
+    pub fn work_line(&mut self, buffer: &mut [u8], now: Now) -> Result<(), String> {
+        let Talk::Srt(line) = &mut self.talk else { return Ok(()) };
+        let mut granted = false;
+        line.work(buffer, now, &mut |event| granted |= matches!(event, Event::Play { .. }))?;
+        if granted {
+            self.start(now);
+        }
+        self.carry(now)
+    }
+
+    /// Sends by its own socket what may go.
+    fn carry(&mut self, now: Now) -> Result<(), String> {
+        if let Talk::Srt(line) = &mut self.talk {
+            self.bytes += line.carry(self.out.waiting(), self.stopped, now)? as u64;
+        }
+        Ok(())
     }
 
     /// The server has said something.
@@ -113,8 +144,11 @@ impl Publisher {
         self.out.len() as u64
     }
 
-    /// Muxes every frame that is due by `now`.
-    pub fn work(&mut self, now: Now, lateness: &mut Histogram) {
+    /// Muxes every frame that is due by `now`, and sends it where it has a socket of its own.
+    ///
+    /// # Errors
+    /// The server has ended the stream.
+    pub fn work(&mut self, now: Now, lateness: &mut Histogram) -> Result<(), String> {
         while let Some(due) = self.due().filter(|due| *due <= now) {
             // Read anew for each: what many publishers send in one round leaves one after the other.
             let moment = Now(shardcast_io::clock::monotonic());
@@ -124,11 +158,12 @@ impl Publisher {
             self.frames += 1;
             self.wire.frame(&frame, self.out.waiting());
         }
+        self.carry(now)
     }
 
-    /// Takes what is to be sent now.
+    /// Takes what is to be sent now by the ring.
     pub fn take(&mut self) -> Option<Bytes> {
-        self.out.next()
+        if self.has_line() { None } else { self.out.next() }
     }
 
     /// The socket has taken so many bytes; gives what is to be sent next.

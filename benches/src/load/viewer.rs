@@ -51,8 +51,8 @@ impl Talk {
                 let first = listen(&mut client, now, &mut |_, _| {})?;
                 (Words::Rtmp(client), first)
             }
-            (Door::Rtsp, "rtsp") => {
-                let (viewer, first) = Rtsp::new(url);
+            (Door::Rtsp | Door::RtspUdp, "rtsp") => {
+                let (viewer, first) = Rtsp::new(url, door == Door::RtspUdp);
                 (Words::Rtsp(Box::new(viewer)), first)
             }
             (Door::HttpFlv, "http" | "https") => (Words::HttpFlv(Box::default()), request(url)),
@@ -64,6 +64,14 @@ impl Talk {
         }
         let (secure, hello) = Secure::new(&url.address, &first)?;
         Ok((Talk { words, secure: Some(Box::new(secure)) }, hello))
+    }
+
+    /// The conversation of a viewer by RTSP.
+    pub(super) fn rtsp(&mut self) -> Option<&mut Rtsp> {
+        match &mut self.words {
+            Words::Rtsp(viewer) => Some(viewer),
+            _ => None,
+        }
     }
 
     /// The server has sent something, which came at `now`. Gives each frame that is whole with when it was, and what is to be
