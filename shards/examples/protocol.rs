@@ -12,19 +12,18 @@ use shardcast_engine::{
     error::Error as Fault,
     limits::DoorLimits,
     media::{Frame, Payload, StreamName, TrackId},
-    protocol::{HTTP, Protocol, Transport},
+    protocol::{HTTP, Protocol},
     session::{Answer, Event, Input, Output, Session},
     time::{MediaTime, Now},
 };
 use shardcast_shards::host::Node;
 
-/// The row of the table: this is all that the node has to know.
+/// The row of the table: this is all that the node has to know. What carries it is what carries HTTP.
 const RADIO: Protocol = Protocol {
     name: "radio",
     port: 8100,
-    transport: Transport::Tcp,
-    greet: None,
     open: |limits, now| Box::new(Radio::new(limits, now)),
+    ..HTTP
 };
 
 /// One encoder's conversation, without its socket.
