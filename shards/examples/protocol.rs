@@ -19,12 +19,8 @@ use shardcast_engine::{
 use shardcast_shards::host::Node;
 
 /// The row of the table: this is all that the node has to know. What carries it is what carries HTTP.
-const RADIO: Protocol = Protocol {
-    name: "radio",
-    port: 8100,
-    open: |limits, now| Box::new(Radio::new(limits, now)),
-    ..HTTP
-};
+const RADIO: Protocol =
+    Protocol { name: "radio", port: 8100, open: |limits, now| Box::new(Radio::new(limits, now)), ..HTTP };
 
 /// One encoder's conversation, without its socket.
 struct Radio {

@@ -1,7 +1,7 @@
 //! SRT: MPEG-TS over UDP, with what is lost sent again in time. (draft-sharabayko-srt-01; libsrt 1.5 where the draft is silent)
 //!
 //! A door over UDP like any other, so a caller is an address. Whoever comes first is [greeted](greet) without a session: only who
-//! shows the cookie that was sent to its address has one. The stream id says what it wants ([`access`]); the answer to the wish is
+//! shows the cookie that was sent to its address has one. The stream id says what it wants (`access`); the answer to the wish is
 //! the answer to its handshake. Then a publisher's packets are put in order and handed on at their time, as MPEG-TS; and a
 //! viewer's session carries the stream itself: each packet has a number and a time of its own, and is kept until it has arrived.
 //!
