@@ -52,7 +52,7 @@ fn tell(session: &mut http::Session, input: Input<'_>) -> bool {
         match output {
             Output::Send(sent) | Output::Share(sent) => bytes += sent.len(),
             Output::Event(Event::Play { name, .. }) => wish = Some(name),
-            Output::Event(_) | Output::Ports(_) | Output::Packets(_) => {}
+            Output::Event(_) | Output::Ports(_) | Output::Packets(_) | Output::Datagrams { .. } => {}
             Output::Close => going = false,
         }
     }

@@ -250,8 +250,26 @@ pub fn place_in_unit(unit: &[u8], at: u64) -> u64 {
     unit.len() as u64
 }
 
+/// Where the first start code is. Most blocks have no zero, and are passed over as fast as the processor can look.
+fn find_start_code(data: &[u8]) -> Option<usize> {
+    const BLOCK: usize = 32;
+    let find = |bytes: &[u8]| bytes.windows(3).position(|window| window == [0, 0, 1]);
+    let mut at = 0;
+    while let Some(block) = data.get(at..at + BLOCK) {
+        if block.iter().fold(false, |zero, byte| zero | (*byte == 0)) {
+            // One that begins in this block ends in it, or two bytes behind it.
+            let end = data.len().min(at + BLOCK + 2);
+            if let Some(found) = data.get(at..end).and_then(find) {
+                return Some(at + found);
+            }
+        }
+        at += BLOCK;
+    }
+    data.get(at..).and_then(find).map(|found| at + found)
+}
+
 fn split_at_start_code(data: &[u8]) -> (&[u8], &[u8]) {
-    match data.windows(3).position(|window| window == [0, 0, 1]) {
+    match find_start_code(data) {
         Some(at) => {
             let (before, code) = data.split_at(at);
             (before, code.split_at(3).1)
@@ -317,6 +335,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_start_code_is_found_wherever_it_is(
+            bytes in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..200),
+        ) {
+            let plain = bytes.windows(3).position(|window| window == [0, 0, 1]);
+            prop_assert_eq!(find_start_code(&bytes), plain);
+        }
+
         #[test]
         fn any_bytes_are_cut_without_a_panic(data: Vec<u8>) {
             for size in [LengthSize::One, LengthSize::Two, LengthSize::Four] {
