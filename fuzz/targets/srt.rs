@@ -99,6 +99,7 @@ fn caller(publish: bool, mut rest: &[u8]) {
                     waiting += bytes.len();
                 }
                 Output::Event(_) => frames += 1,
+                Output::Packets(_) | Output::Ports(_) => panic!("they are for those who have a connection beside"),
                 Output::Close => return,
             }
         }
