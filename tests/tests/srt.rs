@@ -106,7 +106,8 @@ fn followed(server: &Server, forms: &[Form], clip: &Clip, publish: impl FnOnce()
 
 #[test]
 fn what_each_ffmpeg_publishes_comes_out_by_every_door_and_in_the_recording() {
-    for (kind, ffmpeg) in [(Kind::H264, "ffmpeg"), (Kind::H264, "ffmpeg9"), (Kind::Hevc, "ffmpeg9")] {
+    // The other pairs stand in the matrix of all doors.
+    for (kind, ffmpeg) in [(Kind::H264, "ffmpeg9")] {
         let clip = Clip::of(kind, 6);
         let mut server = Setup::new().stream("wait_for_publisher = \"20s\"\nrecord = true\n").start();
         let forms = [Form::Rtmp, Form::Flv, Form::Ts, Form::Srt];
