@@ -95,13 +95,11 @@ impl Shard {
         if datagram.is_empty() {
             return;
         }
-        let known = row.places.contains_key(&datagram.from);
-        match self.greet(door, datagram, now) {
-            Greeting::Begin => {}
-            Greeting::Known if known => {}
-            Greeting::Answer(answer) => return self.ring.answer(door as u64, datagram.from, &answer),
-            // Nobody whom the door has let in.
-            Greeting::Known | Greeting::Ignore => {
+        let greeting = self.greet(door, datagram, now);
+        match &greeting {
+            Greeting::Begin | Greeting::Known => {}
+            Greeting::Answer(answer) => return self.ring.answer(door as u64, datagram.from, answer),
+            Greeting::Ignore => {
                 self.doors[door].refused += 1;
                 return;
             }
@@ -114,6 +112,11 @@ impl Shard {
                 if !self.mesh.forward(door, datagram.from, datagram, core) {
                     self.lose(door);
                 }
+                return;
+            }
+            // Nobody whom the door has let in.
+            None if greeting == Greeting::Known => {
+                self.doors[door].refused += 1;
                 return;
             }
             None => match self.meet(door, datagram.from, now) {
