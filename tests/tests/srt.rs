@@ -2,6 +2,7 @@
 //! passphrases, and every packet is where and when it was.
 
 use std::{
+    fs,
     net::{Ipv4Addr, UdpSocket},
     process::Command,
     thread,
@@ -201,6 +202,36 @@ fn a_passphrase_encrypts_both_ways_and_who_has_another_is_told_so() {
         let viewer = viewer.succeed(PATIENCE);
         assert_packets(&Packets::parse(&viewer.output), &clip.transport(), "SRT, encrypted");
     }
+}
+
+#[test]
+fn a_passphrase_that_is_changed_holds_for_those_who_come_after() {
+    let clip = Clip::of(Kind::H264, 8);
+    let mut server = server(&format!("passphrase = {PASSPHRASE:?}\n"), "");
+    let (playing, newer) = (Form::Srt.url(&server, "live/cam"), "close-sesame-please");
+    let with = |url: &str, passphrase: &str| format!("{url}&passphrase={passphrase}");
+    let player = Player::of(Form::Srt, &clip);
+    let before = player.start(&with(&playing, PASSPHRASE));
+    wait_for_viewers(&server, 1.0);
+    let publisher = publish(&clip, "ffmpeg", &with(&server.srt_url("publish", "live/cam"), PASSPHRASE));
+    wait_for(PATIENCE, || (server.metric("shardcast_publishers") == Some(1.0)).then_some(()))
+        .expect("it is live");
+    let path = server.folder().join("shardcast.toml");
+    let text = fs::read_to_string(&path).expect("it was read before");
+    fs::write(&path, text.replace(PASSPHRASE, newer)).expect("an own folder can be written");
+    server.signal(Signal::HUP);
+    let told = || (!server.log_lines("reload: changed").is_empty()).then_some(());
+    wait_for(PATIENCE, told).unwrap_or_else(|| panic!("nothing has changed:\n{}", server.log()));
+    let refused = player.start(&with(&playing, PASSPHRASE)).finish(PATIENCE);
+    assert!(!refused.status.success() && !server.log_lines("another passphrase").is_empty());
+    let after = player.start(&with(&playing, newer));
+    wait_for_viewers(&server, 2.0);
+    publisher.succeed(PATIENCE);
+    let source = clip.transport();
+    assert_packets(&Packets::parse(&before.succeed(PATIENCE).output), &source, "who came before");
+    let (video, _) = Packets::parse(&after.succeed(PATIENCE).output).assert_run(&source, ROUNDING);
+    assert!(video.is_some_and(|run| run.first + run.count == source.video.len()), "{video:?}");
+    assert!(!server.log().contains(newer), "nothing shows a passphrase");
 }
 
 #[test]
