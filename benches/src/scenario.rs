@@ -50,6 +50,8 @@ pub enum Entrance {
     Rtmp,
     /// `srt://`
     Srt,
+    /// `udp://`, MPEG-TS in datagrams, a port for each stream.
+    Udp,
 }
 
 /// Who watches.
@@ -156,8 +158,14 @@ impl Entrance {
         match self {
             Entrance::Rtmp => "rtmp",
             Entrance::Srt => "srt",
+            Entrance::Udp => "udp",
         }
     }
+}
+
+/// What a stream of a run is called, behind the application.
+pub fn stream_name(index: usize) -> String {
+    format!("bench{index}")
 }
 
 impl Default for Watch {
@@ -236,7 +244,8 @@ impl Scenario {
                 self.publish.by = match value {
                     "rtmp" => Entrance::Rtmp,
                     "srt" => Entrance::Srt,
-                    _ => return Err(format!("{key}={value}: one of rtmp, srt")),
+                    "udp" => Entrance::Udp,
+                    _ => return Err(format!("{key}={value}: one of rtmp, srt, udp")),
                 }
             }
             "watch.viewers" => self.watch.viewers = count()?,
@@ -352,7 +361,7 @@ mod tests {
             assert_eq!(toml::from_str::<Watch>(&text).unwrap().by, door);
         }
         assert!(scenario.set("watch.by", "hsl").unwrap_err().contains("ll-hls"));
-        for entrance in [Entrance::Srt, Entrance::Rtmp] {
+        for entrance in [Entrance::Srt, Entrance::Udp, Entrance::Rtmp] {
             scenario.set("publish.by", entrance.name()).unwrap();
             assert_eq!(scenario.publish.by, entrance);
         }

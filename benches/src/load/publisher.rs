@@ -1,6 +1,8 @@
-//! One publisher: a clip at its own pace, by RTMP, by SRT or as FLV by plain TCP.
+//! One publisher: a clip at its own pace, by RTMP, by SRT, as MPEG-TS in datagrams or as FLV by plain TCP.
 
-use bytes::Bytes;
+use std::{io::ErrorKind, net::UdpSocket, os::fd::AsFd};
+
+use bytes::{Bytes, BytesMut};
 use shardcast_engine::{
     flv,
     limits::DoorLimits,
@@ -10,10 +12,17 @@ use shardcast_engine::{
     time::Now,
 };
 
-use super::{line::Line, outbox::Outbox, target_of};
-use crate::{clip::Playback, histogram::Histogram, server::Url};
+use shardcast_io::udp;
 
-/// One publisher without its socket; by SRT it has one of its own.
+use super::{line::Line, outbox::Outbox, target_of};
+use crate::{clip::Playback, histogram::Histogram, url::Url};
+
+/// Bytes of a datagram: seven packets of MPEG-TS, as every sender of it does.
+const DATAGRAM_BYTES: usize = 7 * 188;
+/// Datagrams of one send: what the kernel cuts at once.
+const DATAGRAMS_MAX: usize = 45;
+
+/// One publisher without its socket; by SRT and by datagrams it has one of its own.
 pub struct Publisher {
     talk: Talk,
     wire: Box<dyn Wire>,
@@ -35,6 +44,7 @@ pub struct Publisher {
 enum Talk {
     Rtmp(Box<Client>),
     Srt(Box<Line>),
+    Datagrams(UdpSocket),
     Flv,
 }
 
@@ -56,6 +66,7 @@ impl Publisher {
                 (Talk::Rtmp(Box::new(client)), (rtmp::FORM.open)())
             }
             "srt" => (Talk::Srt(Box::new(Line::call(url, true, now)?)), (mpegts::FORM.open)()),
+            "udp" => (Talk::Datagrams(sender(url)?), (mpegts::FORM.open)()),
             "flv" => (Talk::Flv, (flv::FORM.open)()),
             scheme => return Err(format!("nothing is published by {scheme}://")),
         };
@@ -74,14 +85,14 @@ impl Publisher {
         match publisher.talk {
             Talk::Rtmp(_) => drop(publisher.listen(now)?),
             Talk::Srt(_) => {}
-            Talk::Flv => publisher.start(now),
+            Talk::Datagrams(_) | Talk::Flv => publisher.start(now),
         }
         Ok(publisher)
     }
 
     /// Whether it has a socket of its own, and [`work_line`](Self::work_line) is to be called again and again.
     pub fn has_line(&self) -> bool {
-        matches!(self.talk, Talk::Srt(_))
+        matches!(self.talk, Talk::Srt(_) | Talk::Datagrams(_))
     }
 
     /// Takes what has come by its own socket, and sends what is due. `buffer` has room for a datagram.
@@ -100,9 +111,11 @@ impl Publisher {
 
     /// Sends by its own socket what may go.
     fn carry(&mut self, now: Now) -> Result<(), String> {
-        if let Talk::Srt(line) = &mut self.talk {
-            self.bytes += line.carry(self.out.waiting(), self.stopped, now)? as u64;
-        }
+        self.bytes += match &mut self.talk {
+            Talk::Srt(line) => line.carry(self.out.waiting(), self.stopped, now)?,
+            Talk::Datagrams(socket) => send(socket, self.out.waiting(), self.stopped)?,
+            Talk::Rtmp(_) | Talk::Flv => 0,
+        } as u64;
         Ok(())
     }
 
@@ -206,4 +219,29 @@ impl Publisher {
         }
         self.started = Some(now.after(self.stagger));
     }
+}
+
+/// A socket whose longer sends are cut into datagrams.
+fn sender(url: &Url) -> Result<UdpSocket, String> {
+    let opened = udp::connect_first(&url.address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        udp::cut(socket.as_fd(), DATAGRAM_BYTES as u16)?;
+        Ok(socket)
+    });
+    opened.map_err(|error| format!("{}: {error}", url.address))
+}
+
+/// Sends whole datagrams, and at the end of the stream what is left; says how many bytes that was. What finds no room is lost.
+fn send(socket: &UdpSocket, waiting: &mut BytesMut, ends: bool) -> Result<usize, String> {
+    let bytes = if ends { waiting.len() } else { waiting.len() / DATAGRAM_BYTES * DATAGRAM_BYTES };
+    for run in waiting.split_to(bytes).chunks(DATAGRAMS_MAX * DATAGRAM_BYTES) {
+        match socket.send(run) {
+            Ok(_) => {}
+            // Nobody listens there yet, or no more.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(format!("a socket failed: {error}")),
+        }
+    }
+    Ok(bytes)
 }
