@@ -9,7 +9,7 @@ mod setup;
 
 use std::{collections::VecDeque, time::Duration};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use rtsp_types::{Method, Request, StatusCode, Version, headers};
 
 use self::{
@@ -22,7 +22,7 @@ use super::{
     auth::{Nonce, Shown},
     inbox::{self, Inbox, Item},
     sdp,
-    wire::{channel_of, form_of, ssrc_of},
+    wire::{form_of, goodbyes},
 };
 use crate::{
     access::Proof,
@@ -187,8 +187,8 @@ impl Session {
         while self.inbox.len() > 0 && !bytes.is_empty() {
             self.inbox.fill(&mut bytes);
             self.read_inbox(now)?;
-            // What follows a wish waits for its answer.
-            if matches!(self.state, State::Asking(_)) {
+            // What follows a wish waits for its answer, and what follows the last word is not read.
+            if matches!(self.state, State::Asking(_) | State::Closed) {
                 break;
             }
         }
@@ -218,7 +218,8 @@ impl Session {
             match item {
                 Item::Packet { channel, bytes } => self.packet(channel, bytes, now),
                 Item::Request(request) => self.request(&request, now)?,
-                Item::Other => {}
+                // Nothing has been asked.
+                Item::Response(_) | Item::Other => {}
             }
             used += len;
             self.passed += len as u64;
@@ -531,13 +532,9 @@ impl Session {
     /// A viewer hears that the sources of its tracks have gone; RTSP itself has no word for it. (RFC 3550, 6.6)
     fn say_goodbye(&mut self) {
         let State::Playing { tracks, beside, .. } = self.state else { return };
-        let mut bytes = BytesMut::new();
-        for (track, _) in
-            [TrackId::VIDEO, TrackId::AUDIO].into_iter().zip(tracks).filter(|(_, set_up)| *set_up)
-        {
-            put_packet(channel_of(track) + 1, &rtcp::goodbye(ssrc_of(track)), &mut bytes);
-        }
-        self.outbox.push_back(packets(bytes.freeze(), beside));
+        let ended = [TrackId::VIDEO, TrackId::AUDIO].into_iter().zip(tracks).filter(|(_, set_up)| *set_up);
+        let bytes = goodbyes(ended.map(|(track, _)| track));
+        self.outbox.push_back(packets(bytes, beside));
     }
 
     /// A viewer by ports is told that its stream has ended, and closes by itself. GStreamer takes an end of the connection for a fault of the
@@ -585,14 +582,6 @@ const METHODS: &str =
 const WRONG_STATE: StatusCode = StatusCode::MethodNotValidInThisState;
 /// All that a live stream has.
 const NOW: &str = "npt=now-";
-
-/// A packet behind its head.
-fn put_packet(channel: u8, packet: &[u8], out: &mut BytesMut) {
-    let Ok(len) = u16::try_from(packet.len()) else { return };
-    out.put_slice(&[b'$', channel]);
-    out.put_u16(len);
-    out.put_slice(packet);
-}
 
 /// Packets that go inside the connection, or beside it.
 fn packets(bytes: Bytes, beside: bool) -> Output {
