@@ -59,6 +59,8 @@ pub struct ServerFile {
 pub struct Doors {
     /// `rtmp://` or, for floors, `flv://`: FLV by plain TCP.
     pub publish: Option<String>,
+    /// `rtsp://`, for publishers.
+    pub publish_rtsp: Option<String>,
     /// `srt://`, for publishers.
     pub publish_srt: Option<String>,
     /// `udp://`, MPEG-TS for the first stream; each other has the next port.
@@ -317,6 +319,7 @@ impl Doors {
         };
         Ok(Doors {
             publish: door(&self.publish)?,
+            publish_rtsp: door(&self.publish_rtsp)?,
             publish_srt: door(&self.publish_srt)?,
             publish_udp: door(&self.publish_udp)?,
             rtmp: door(&self.rtmp)?,
@@ -336,6 +339,7 @@ impl Doors {
     pub fn for_publishers(&self, entrance: Entrance) -> Option<&str> {
         match entrance {
             Entrance::Rtmp => self.publish.as_deref(),
+            Entrance::Rtsp => self.publish_rtsp.as_deref(),
             Entrance::Srt => self.publish_srt.as_deref(),
             Entrance::Udp => self.publish_udp.as_deref(),
         }
@@ -363,8 +367,8 @@ impl Doors {
     }
 
     fn addresses_of(&self, is_one: impl Fn(&str) -> bool) -> Vec<String> {
-        let others =
-            [&self.publish, &self.publish_srt, &self.publish_udp, &self.metrics].map(Option::as_deref);
+        let others = [&self.publish, &self.publish_rtsp, &self.publish_srt, &self.publish_udp, &self.metrics]
+            .map(Option::as_deref);
         let urls = Door::ALL.map(|door| self.for_viewers(door)).into_iter().chain(others);
         let urls = urls.flatten().filter_map(Url::parse).filter(|url| is_one(&url.scheme));
         let mut addresses: Vec<String> = urls.map(|url| url.address).collect();
@@ -583,7 +587,12 @@ mod tests {
             let watched = Door::ALL.into_iter().any(|door| doors.for_viewers(door).is_some());
             assert!(
                 watched
-                    || doors.publish.or(doors.publish_srt).or(doors.publish_udp).is_some()
+                    || doors
+                        .publish
+                        .or(doors.publish_rtsp)
+                        .or(doors.publish_srt)
+                        .or(doors.publish_udp)
+                        .is_some()
                     || file.floor.feeds_itself,
                 "{path:?}"
             );

@@ -160,7 +160,8 @@ impl Load {
     /// The ring cannot be made, or the clip not be brought to the bit rate.
     pub fn new(plan: Scenario, doors: Doors, floor: Floor, clip: &Clip) -> Result<Load, String> {
         // Where what comes is taken out of MPEG-TS, filler is no load.
-        let by_transport_stream = plan.publish.by != Entrance::Rtmp || plan.watch.by == Door::Srt;
+        let by_transport_stream =
+            matches!(plan.publish.by, Entrance::Srt | Entrance::Udp) || plan.watch.by == Door::Srt;
         let filling = if by_transport_stream { Filling::Reserved } else { Filling::Filler };
         let clip = clip.filled(plan.publish.bitrate, filling)?;
         let config = RingConfig { receive_buffers: 1024, write_buffer_bytes: 0, ..RingConfig::default() };

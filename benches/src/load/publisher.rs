@@ -1,4 +1,4 @@
-//! One publisher: a clip at its own pace, by RTMP, by SRT, as MPEG-TS in datagrams or as FLV by plain TCP.
+//! One publisher: a clip at its own pace, by RTMP, by RTSP, by SRT, as MPEG-TS in datagrams or as FLV by plain TCP.
 
 use std::{io::ErrorKind, net::UdpSocket, os::fd::AsFd};
 
@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use shardcast_engine::{
     flv,
     limits::DoorLimits,
-    mpegts,
-    rtmp::{self, Client},
+    media::StreamName,
+    mpegts, rtmp, rtsp,
     session::{Answer, Event, Input, Output, Session, Wire},
     time::Now,
 };
@@ -42,7 +42,8 @@ pub struct Publisher {
 }
 
 enum Talk {
-    Rtmp(Box<Client>),
+    /// By one connection, in which the server is asked first.
+    Asked(Box<dyn Session>),
     Srt(Box<Line>),
     Datagrams(UdpSocket),
     Flv,
@@ -62,8 +63,19 @@ impl Publisher {
         let (talk, wire) = match url.scheme.as_str() {
             "rtmp" => {
                 let (target, name) = target_of(url)?;
-                let client = Client::push(target, name, &DoorLimits::default(), now);
-                (Talk::Rtmp(Box::new(client)), (rtmp::FORM.open)())
+                let client = rtmp::Client::push(target, name, &DoorLimits::default(), now);
+                (Talk::Asked(Box::new(client)), (rtmp::FORM.open)())
+            }
+            "rtsp" => {
+                let target = rtsp::client::Target {
+                    url: format!("rtsp://{}{}", url.address, url.path),
+                    credentials: None,
+                };
+                // What it is called here is nobody's business there.
+                let name = StreamName::new("live", "bench").map_err(|error| error.to_string())?;
+                let client = rtsp::Client::push(target, name, &DoorLimits::default(), now);
+                // Which form it is depends on the tracks that the server takes.
+                (Talk::Asked(Box::new(client)), (rtmp::FORM.open)())
             }
             "srt" => (Talk::Srt(Box::new(Line::call(url, true, now)?)), (mpegts::FORM.open)()),
             "udp" => (Talk::Datagrams(sender(url)?), (mpegts::FORM.open)()),
@@ -83,7 +95,7 @@ impl Publisher {
             held: 0,
         };
         match publisher.talk {
-            Talk::Rtmp(_) => drop(publisher.listen(now)?),
+            Talk::Asked(_) => publisher.listen(now)?,
             Talk::Srt(_) => {}
             Talk::Datagrams(_) | Talk::Flv => publisher.start(now),
         }
@@ -114,7 +126,7 @@ impl Publisher {
         self.bytes += match &mut self.talk {
             Talk::Srt(line) => line.carry(self.out.waiting(), self.stopped, now)?,
             Talk::Datagrams(socket) => send(socket, self.out.waiting(), self.stopped)?,
-            Talk::Rtmp(_) | Talk::Flv => 0,
+            Talk::Asked(_) | Talk::Flv => 0,
         } as u64;
         Ok(())
     }
@@ -124,8 +136,8 @@ impl Publisher {
     /// # Errors
     /// It has refused the stream, or broken the protocol.
     pub fn received(&mut self, bytes: &[u8], now: Now) -> Result<(), String> {
-        if let Talk::Rtmp(client) = &mut self.talk {
-            client.handle(Input::Received(bytes), now).map_err(|error| error.to_string())?;
+        if let Talk::Asked(session) = &mut self.talk {
+            session.handle(Input::Received(bytes), now).map_err(|error| error.to_string())?;
             return self.listen(now);
         }
         Ok(())
@@ -162,6 +174,12 @@ impl Publisher {
     /// # Errors
     /// The server has ended the stream.
     pub fn work(&mut self, now: Now, lateness: &mut Histogram) -> Result<(), String> {
+        if let Talk::Asked(session) = &mut self.talk
+            && session.deadline().is_some_and(|deadline| deadline <= now)
+        {
+            session.handle(Input::Timeout, now).map_err(|error| error.to_string())?;
+            self.listen(now)?;
+        }
         while let Some(due) = self.due().filter(|due| *due <= now) {
             // Read anew for each: what many publishers send in one round leaves one after the other.
             let moment = Now(shardcast_io::clock::monotonic());
@@ -191,15 +209,20 @@ impl Publisher {
     }
 
     fn listen(&mut self, now: Now) -> Result<(), String> {
-        let Talk::Rtmp(client) = &mut self.talk else { return Ok(()) };
+        let Talk::Asked(session) = &mut self.talk else { return Ok(()) };
         let mut granted = false;
-        while let Some(output) = client.poll() {
+        while let Some(output) = session.poll() {
             match output {
                 Output::Send(bytes) | Output::Share(bytes) | Output::Datagrams { bytes, .. } => {
                     self.out.waiting().extend_from_slice(&bytes)
                 }
-                Output::Event(Event::Play { .. }) => {
-                    client.handle(Input::Answer(Answer::Playing), now).map_err(|error| error.to_string())?;
+                Output::Event(Event::Describe { .. }) => {
+                    let opening = Box::new(self.playback.clip().opening().clone());
+                    session.handle(Input::Described(opening), now).map_err(|error| error.to_string())?;
+                }
+                Output::Event(Event::Play { form, .. }) => {
+                    self.wire = (form.open)();
+                    session.handle(Input::Answer(Answer::Playing), now).map_err(|error| error.to_string())?;
                     granted = true;
                 }
                 Output::Event(_) | Output::Ports(_) | Output::Packets(_) => {}
