@@ -34,6 +34,7 @@ srt-tools|srt-live-transmit|publishes and plays by SRT
 gir1.2-gst-rtsp-server-1.0|-|GStreamer: a camera, which is pulled from
 python3-gi|-|GStreamer: a camera, which is pulled from
 mpv|mpv|plays HTTP-FLV and RTSP
+mplayer|mplayer|plays RTSP
 vlc-bin|vlc|plays HTTP-FLV
 vlc-plugin-base|-|VLC: FLV, H.264 and AAC
 xvfb|Xvfb|a screen for OBS

@@ -14,7 +14,7 @@ use shardcast_tests::clients::{
     packets::{Packets, runs},
     process::Process,
     repository,
-    rtsp::{PATIENCE, assert_played, assert_read, play},
+    rtsp::{PATIENCE, assert_played, assert_read, play, with},
     server::{Ports, Server, Setup},
     wait_for,
 };
@@ -55,9 +55,8 @@ fn a_stream_is_published_whole_on_another_server_and_on_each_ffmpeg_that_listens
         let other = if kind == Kind::Hevc { keyed() } else { Setup::new().start() };
         let mut urls = vec![other.rtsp_url("copies/{stream}")];
         if kind == Kind::Hevc {
-            let with =
-                |user: &str| other.rtsp_url("copies/cam").replace("rtsp://", &format!("rtsp://{user}@"));
-            urls = vec![with("anyone:s3%40cret"), with("anyone:wrong").replace("cam", "wrong")];
+            let url = |name: &str, user: &str| with(&other.rtsp_url(name), user);
+            urls = vec![url("copies/cam", "anyone:s3%40cret"), url("copies/wrong", "anyone:wrong")];
         }
         let mut listeners = Vec::new();
         for ffmpeg in ["ffmpeg", "ffmpeg9"] {

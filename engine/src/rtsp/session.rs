@@ -30,7 +30,7 @@ use crate::{
     limits::{DoorLimits, RTSP_REFUSALS_MAX},
     media::{StreamName, TrackId},
     rtp::rtcp,
-    session::{self, Answer, Event, Input, Opening, Output, PortOffer, Refusal},
+    session::{self, Answer, Event, Input, Opening, Output, PortOffer, Refusal, Start},
     time::Now,
 };
 
@@ -61,6 +61,8 @@ pub struct Session {
     nonce: Nonce,
     /// What the request that is answered proves.
     proof: Option<Box<Proof>>,
+    /// Where the stream begins that is about to be played.
+    starts: Vec<Start>,
 }
 
 #[derive(Debug)]
@@ -107,6 +109,7 @@ impl Session {
             offer: None,
             nonce: Nonce::new(limits.secret),
             proof: None,
+            starts: Vec::new(),
         }
     }
 }
@@ -179,6 +182,10 @@ impl session::Session for Session {
 
     fn offer_ports(&mut self, offer: PortOffer) {
         self.offer = Some(offer);
+    }
+
+    fn begins_at(&mut self, starts: &[Start]) {
+        self.starts = starts.to_vec();
     }
 }
 
@@ -458,8 +465,11 @@ impl Session {
                 let (tracks, beside) = (setup::tracks(&setup.channels), ports.is_some());
                 self.outbox.extend(ports.map(|ports| Output::Ports(Some(ports))));
                 self.state = State::Playing { paused: false, tracks, beside, ended: None };
+                let places = setup.places(&std::mem::take(&mut self.starts));
                 let reply = reply.session(&self.id, SESSION_TIME).header(headers::RANGE, NOW);
-                self.say(reply);
+                self.say(
+                    places.into_iter().fold(reply, |reply, places| reply.header(headers::RTP_INFO, &places)),
+                );
             }
         }
         self.read_inbox(now)

@@ -9,7 +9,7 @@ use crate::{
         mux::{Sink, Track},
         rtcp::{self, NtpTime},
     },
-    session::{Form, Opening, Wire},
+    session::{Form, Opening, Start, Wire},
     time::{MediaTime, Wall},
 };
 
@@ -135,6 +135,14 @@ impl Wire for Interleaved {
 
     fn refresh(&mut self, opening: &Opening, at: &Frame, out: &mut BytesMut) {
         self.header(opening, at, out);
+    }
+
+    fn starts(&self, at: &Frame) -> Vec<Start> {
+        let starts = self.lines.iter().filter_map(|line| {
+            let (sequence, timestamp) = line.track.as_ref()?.start(at.pts);
+            Some(Start { track: line.id, sequence, timestamp })
+        });
+        starts.collect()
     }
 
     fn frame(&mut self, frame: &Frame, out: &mut BytesMut) {

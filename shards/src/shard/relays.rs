@@ -642,14 +642,18 @@ fn conversation(
         stream: remote.stream.clone(),
     };
     let (name, doors) = (name.clone(), &settings.doors);
-    Ok(match way {
+    match way {
         #[cfg(feature = "rtmp")]
-        Way::Push(Target::Rtmp(remote)) => Box::new(rtmp::Client::push(of_rtmp(remote), name, doors, now)),
+        Way::Push(Target::Rtmp(remote)) => {
+            Ok(Box::new(rtmp::Client::push(of_rtmp(remote), name, doors, now)))
+        }
         #[cfg(feature = "rtmp")]
-        Way::Pull(Origin::Rtmp(remote)) => Box::new(rtmp::Client::pull(of_rtmp(remote), name, doors, now)),
+        Way::Pull(Origin::Rtmp(remote)) => {
+            Ok(Box::new(rtmp::Client::pull(of_rtmp(remote), name, doors, now)))
+        }
         #[cfg(not(feature = "rtmp"))]
         Way::Push(Target::Rtmp(_)) | Way::Pull(Origin::Rtmp(_)) => {
-            return Err("this program was built without RTMP".to_owned());
+            Err("this program was built without RTMP".to_owned())
         }
         #[cfg(feature = "rtsp")]
         Way::Push(Target::Rtsp(remote)) => {
@@ -657,18 +661,18 @@ fn conversation(
             let credentials =
                 credentials.map(|(user, password)| rtsp::client::Credentials { user, password });
             let target = rtsp::client::Target { url: remote.url(), credentials };
-            Box::new(rtsp::Client::push(target, name, doors, now))
+            Ok(Box::new(rtsp::Client::push(target, name, doors, now)))
         }
         #[cfg(not(feature = "rtsp"))]
-        Way::Push(Target::Rtsp(_)) => return Err("this program was built without RTSP".to_owned()),
+        Way::Push(Target::Rtsp(_)) => Err("this program was built without RTSP".to_owned()),
         #[cfg(feature = "srt")]
-        Way::Push(Target::Srt(target)) => Box::new(srt::Caller::push(target.clone(), name, doors, now)),
+        Way::Push(Target::Srt(target)) => Ok(Box::new(srt::Caller::push(target.clone(), name, doors, now))),
         #[cfg(feature = "srt")]
-        Way::Pull(Origin::Srt(target)) => Box::new(srt::Caller::pull(target.clone(), name, doors, now)),
+        Way::Pull(Origin::Srt(target)) => Ok(Box::new(srt::Caller::pull(target.clone(), name, doors, now))),
         Way::Push(Target::Datagrams(_)) => {
             // All that a build without any of the others leaves over.
             let _ = (name, doors, now);
-            return Err("datagrams have no connection".to_owned());
+            Err("datagrams have no connection".to_owned())
         }
-    })
+    }
 }

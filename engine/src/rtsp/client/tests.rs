@@ -110,7 +110,7 @@ struct Pair {
     password: Option<&'static str>,
     opening: Opening,
     form: Option<&'static Form>,
-    proved: Vec<Box<Proof>>,
+    proved: Vec<Proof>,
     queries: Vec<String>,
     frames: Vec<Frame>,
 }
@@ -177,7 +177,7 @@ impl Pair {
         let mut said = Vec::new();
         for event in std::mem::take(&mut self.server.events) {
             match event {
-                Event::Prove(proof) => self.proved.push(proof),
+                Event::Prove(proof) => self.proved.push(*proof),
                 Event::Publish { name, query } => {
                     assert_eq!(name.as_str(), "copies/cam");
                     self.queries.push(query);
