@@ -60,6 +60,12 @@ pub enum Codec {
     Mp3,
     /// AC-3 (Dolby Digital), ATSC A/52.
     Ac3,
+    /// ITU-T G.711 by the A-law: 8 kHz, one channel.
+    PcmA,
+    /// ITU-T G.711 by the mu-law: 8 kHz, one channel.
+    PcmU,
+    /// ITU-T G.722 at 64 kbit/s: 16 kHz, one channel.
+    G722,
 }
 
 impl Codec {
@@ -79,6 +85,9 @@ impl Codec {
             Codec::Opus => "opus",
             Codec::Mp3 => "mp3",
             Codec::Ac3 => "ac3",
+            Codec::PcmA => "pcma",
+            Codec::PcmU => "pcmu",
+            Codec::G722 => "g722",
         }
     }
 }
@@ -90,12 +99,14 @@ pub struct Parameters {
     pub codec: Codec,
     /// The configuration as MP4 and FLV carry it: `avcC`, `hvcC`, `vvcC`, `av1C` and `vpcC` contents (`vpcC` with its four
     /// bytes of version and flags, `vvcC` without: each as it comes by FLV), the AudioSpecificConfig of AAC, `OpusHead` of
-    /// Opus (RFC 7845, with its magic), `dac3` contents; empty for MP3.
+    /// Opus (RFC 7845, with its magic), `dac3` contents; empty for MP3,
+    /// G.711 and G.722.
     pub configuration: Bytes,
     /// Size of the picture or shape of the sound.
     pub shape: Shape,
     /// The codec string of RFC 6381 and of the codec's own binding: `avc1.64001f`, `hvc1.1.6.L93.B0`, `vvc1.1.L51.CQA`,
-    /// `av01.0.04M.08`, `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`, `ac-3`.
+    /// `av01.0.04M.08`, `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`, `ac-3`; `alaw` and `ulaw` of the registry of WebCodecs, and `g722`,
+    /// for which nobody has one.
     pub codec_string: String,
 }
 
@@ -115,7 +126,7 @@ pub enum Shape {
         sample_rate: u32,
         /// Channels.
         channels: u8,
-        /// Samples per channel in one packet; 0 when it varies (Opus).
+        /// Samples per channel in one packet; 0 when it varies (Opus, G.711, G.722).
         packet_samples: u32,
     },
 }
@@ -176,7 +187,9 @@ impl Parameters {
             Codec::Ac3 => {
                 (Shape::of_ac3(ac3::Configuration::parse(&configuration)?), AC3_CODEC_STRING.to_owned())
             }
-            Codec::Mp3 => return Err(Error::unsupported("MP3 has no decoder configuration", 0)),
+            Codec::Mp3 | Codec::PcmA | Codec::PcmU | Codec::G722 => {
+                return Err(Error::unsupported("a decoder configuration of a codec that has none", 0));
+            }
         };
         Ok(Parameters { codec, configuration, shape, codec_string })
     }
@@ -306,6 +319,25 @@ impl Parameters {
         })
     }
 
+    /// For a track of a codec of which all is known by its name, G.711 or G.722; `None` for any other.
+    ///
+    /// ```
+    /// use shardcast_engine::codec::{Codec, Parameters, Shape};
+    ///
+    /// let parameters = Parameters::of_voice(Codec::PcmA).expect("it is G.711");
+    /// assert_eq!(parameters.shape, Shape::Audio { sample_rate: 8_000, channels: 1, packet_samples: 0 });
+    /// assert!(parameters.configuration.is_empty() && Parameters::of_voice(Codec::Aac).is_none());
+    /// ```
+    pub fn of_voice(codec: Codec) -> Option<Self> {
+        let is_voice = matches!(codec, Codec::PcmA | Codec::PcmU | Codec::G722);
+        is_voice.then(|| Parameters {
+            codec,
+            configuration: Bytes::new(),
+            shape: Shape::of_voice(codec),
+            codec_string: voice_codec_string(codec).to_owned(),
+        })
+    }
+
     /// For an Opus track whose publisher sent no `OpusHead`: the one [`opus::head_of`] makes.
     ///
     /// ```
@@ -347,6 +379,12 @@ impl Shape {
         Shape::Audio { sample_rate: opus::SAMPLE_RATE, channels, packet_samples: 0 }
     }
 
+    /// Of G.711 and G.722. (RFC 3551, 4.5.14 and 4.5.2)
+    const fn of_voice(codec: Codec) -> Self {
+        let sample_rate = if matches!(codec, Codec::G722) { 16_000 } else { 8_000 };
+        Shape::Audio { sample_rate, channels: 1, packet_samples: 0 }
+    }
+
     fn of_ac3(configuration: ac3::Configuration) -> Self {
         Shape::Audio {
             sample_rate: configuration.sample_rate(),
@@ -358,6 +396,14 @@ impl Shape {
 
 /// ETSI TS 102 366, F.3, and RFC 6381.
 const AC3_CODEC_STRING: &str = "ac-3";
+
+const fn voice_codec_string(codec: Codec) -> &'static str {
+    match codec {
+        Codec::PcmA => "alaw",
+        Codec::PcmU => "ulaw",
+        codec => codec.name(),
+    }
+}
 
 /// Size of the length before each NAL unit of frames that have this configuration; `None` for codecs without NAL units. A
 /// configuration that does not say it, or says three, counts as four.
@@ -395,7 +441,7 @@ pub fn is_key(codec: Codec, length_size: LengthSize, data: &[u8]) -> bool {
         Codec::H266 => h266::is_random_access_point(data, length_size),
         Codec::Av1 => av1::is_key(data),
         Codec::Vp9 => vp9::KeyFrame::parse(data).is_some(),
-        Codec::Aac | Codec::Opus | Codec::Mp3 | Codec::Ac3 => true,
+        Codec::Aac | Codec::Opus | Codec::Mp3 | Codec::Ac3 | Codec::PcmA | Codec::PcmU | Codec::G722 => true,
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use proptest::{prelude::*, sample::select};
 use samples::hex;
 
-const CODECS: [Codec; 9] = [
+const CODECS: [Codec; 12] = [
     Codec::H264,
     Codec::H265,
     Codec::H266,
@@ -14,6 +14,9 @@ const CODECS: [Codec; 9] = [
     Codec::Opus,
     Codec::Mp3,
     Codec::Ac3,
+    Codec::PcmA,
+    Codec::PcmU,
+    Codec::G722,
 ];
 
 const CONFIGURATIONS: [(Codec, &str); 14] = [

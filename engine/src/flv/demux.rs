@@ -190,6 +190,12 @@ impl Demuxer {
             sound::EXTENDED => return self.enhanced_audio(first, reader, at, body, emit),
             sound::AAC => Codec::Aac,
             sound::MP3 | sound::MP3_8_KHZ => Codec::Mp3,
+            // Rate and size of the samples are those of G.711, whatever stands there.
+            sound::PCMA | sound::PCMU if first & STEREO != 0 => {
+                return Err(Error::unsupported("G.711 audio of two channels", 0));
+            }
+            sound::PCMA => Codec::PcmA,
+            sound::PCMU => Codec::PcmU,
             format => return Err(Error::unsupported(sound_format_name(format), 0)),
         };
         if codec == Codec::Aac {
@@ -365,7 +371,11 @@ impl Track {
                     let stereo = data.first().is_some_and(|byte| byte & 0x04 != 0);
                     self.set(Parameters::of_opus(if stereo { 2 } else { 1 }), at, emit);
                 }
-                _ => {}
+                codec => {
+                    if let Some(parameters) = Parameters::of_voice(codec) {
+                        self.set(parameters, at, emit);
+                    }
+                }
             }
         }
         if self.can_decode(codec, emit) {
@@ -387,6 +397,9 @@ impl Track {
         knows
     }
 }
+
+/// The bit of a sound's first byte that says two channels. (E.4.2.1)
+const STEREO: u8 = 0x01;
 
 /// OBU type 2 with a size field of 0.
 const TEMPORAL_DELIMITER: &[u8] = &[0x12, 0x00];
@@ -441,7 +454,6 @@ const fn sound_format_name(format: u8) -> &'static str {
         0 | 3 => "uncompressed audio",
         1 => "ADPCM audio",
         4..=6 => "Nellymoser audio",
-        7 | 8 => "G.711 audio",
         11 => "Speex audio",
         _ => "an unknown sound format",
     }

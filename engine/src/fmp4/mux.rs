@@ -67,7 +67,7 @@ const TFHD_BYTES_MAX: usize = 20;
 const TFDT_BYTES: usize = 20;
 const TRUN_HEAD_BYTES: usize = 20;
 
-/// Appends the initialisation segment: `ftyp` and `moov`.
+/// Appends the initialisation segment: `ftyp` and `moov`. Tracks of codecs that MP4 does not [carry](super::carries) have no place in it.
 pub fn init(tracks: &[Track], created: Wall, out: &mut BytesMut) {
     plain(out, b"ftyp", |out| {
         // iso6 knows composition offsets with a sign (iso4) and data offsets from the `moof` (iso5).

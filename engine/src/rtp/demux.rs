@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::{
     pictures::Assembly,
-    sound::{Aac, Mp3, Opus},
+    sound::{Aac, Mp3, Opus, Voice},
 };
 use super::{
     Packet,
@@ -86,6 +86,7 @@ enum Media {
     Aac(Box<Aac>),
     Opus(Opus),
     Mp3(Mp3),
+    Voice(Voice),
 }
 
 /// What everything that makes frames needs of the whole.
@@ -110,8 +111,7 @@ impl Demuxer {
         let track = |format: Option<Format>| {
             rates.push(format.as_ref().map_or(1, |format| format.clock_rate));
             let format = format?;
-            let is_video = matches!(format.coding, Coding::H264(_) | Coding::H265(_));
-            let taken = std::mem::replace(if is_video { &mut pictures } else { &mut sound }, true);
+            let taken = std::mem::replace(if format.coding.is_video() { &mut pictures } else { &mut sound }, true);
             if taken { None } else { Track::new(format) }
         };
         let tracks: Vec<Option<Track>> = formats.into_iter().map(track).collect();
@@ -130,6 +130,7 @@ impl Demuxer {
                 Media::Pictures(assembly) => assembly.known_parameters(),
                 Media::Aac(aac) => aac.known_parameters(),
                 Media::Opus(opus) => opus.known_parameters(),
+                Media::Voice(voice) => voice.known_parameters(),
                 Media::Mp3(_) => None,
             };
             if let Some(parameters) = known {
@@ -207,7 +208,7 @@ impl Demuxer {
             Media::Pictures(assembly) => assembly.held_bytes(),
             Media::Aac(aac) => aac.held_bytes(),
             Media::Mp3(mp3) => mp3.held_bytes(),
-            Media::Opus(_) => 0,
+            Media::Opus(_) | Media::Voice(_) => 0,
         });
         tracks.sum()
     }
@@ -229,6 +230,7 @@ impl Track {
             }
             Coding::Opus { stereo } => (TrackId::AUDIO, Media::Opus(Opus::new(stereo))),
             Coding::Mp3 => (TrackId::AUDIO, Media::Mp3(Mp3::default())),
+            Coding::Voice(codec) => (TrackId::AUDIO, Media::Voice(Voice::new(codec)?)),
         };
         Some(Track { id, payload_type, rate, due: None, reception: Reception::default(), media })
     }
@@ -241,6 +243,7 @@ impl Media {
             Media::Aac(aac) => aac.packet(packet, context),
             Media::Opus(opus) => opus.packet(packet, context),
             Media::Mp3(mp3) => mp3.packet(packet, context),
+            Media::Voice(voice) => voice.packet(packet, context),
         };
         if result.is_none() {
             context.counters.malformed_packets += 1;
@@ -253,7 +256,7 @@ impl Media {
             Media::Pictures(assembly) => assembly.lose(),
             Media::Aac(aac) => aac.lose(),
             Media::Mp3(mp3) => mp3.lose(),
-            Media::Opus(_) => {}
+            Media::Opus(_) | Media::Voice(_) => {}
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Frames to packets, one track at a time: a frame becomes one packet or several of a bounded size. (RFC 3550, 5.1; payload
-//! formats: RFC 6184, 7798, 3640, 7587, 2250)
+//! formats: RFC 6184, 7798, 3640, 7587, 2250, 3551)
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    format::{INDEX_BITS, MPA, SIZE_BITS, VIDEO_RATE},
+    format::{INDEX_BITS, SIZE_BITS, describe},
     rtcp::{NtpTime, SenderReport},
 };
 use crate::{
     codec::{
-        Codec, Parameters, Shape, h264, h265,
+        Codec, Parameters, h264, h265,
         nal::{LengthPrefixed, LengthSize},
         syntax::{Kind, Syntax},
     },
@@ -64,21 +64,22 @@ enum Coding {
     Aac,
     Opus,
     Mp3,
+    Voice(Codec),
 }
 
 impl Track {
     /// For a track with these parameters, whose packets come from `ssrc` and bear `payload_type`. `None` for what no payload
     /// format here can carry; see [`describe`](super::format::describe).
     pub fn new(parameters: &Parameters, payload_type: u8, ssrc: u32) -> Option<Self> {
-        let (payload_type, clock_rate) = match (parameters.codec, parameters.shape) {
-            (Codec::H264 | Codec::H265, _) => (payload_type, VIDEO_RATE),
-            (Codec::Mp3, _) => (MPA, VIDEO_RATE),
-            (Codec::Aac, Shape::Audio { sample_rate, .. }) => (payload_type, sample_rate),
-            (Codec::Opus, Shape::Audio { sample_rate, channels: 1..=2, .. }) => (payload_type, sample_rate),
-            _ => return None,
-        };
+        // What is described can be sent, and nothing else.
+        let described = describe(parameters, payload_type)?;
         let coding = Coding::new(parameters)?;
-        let head = Head { payload_type, clock_rate, ssrc, sequence: 0 };
+        let head = Head {
+            payload_type: described.payload_type,
+            clock_rate: described.clock_rate,
+            ssrc,
+            sequence: 0,
+        };
         Some(Track { head, coding, packets: 0, octets: 0 })
     }
 
@@ -88,7 +89,8 @@ impl Track {
             return false;
         };
         let same = std::mem::discriminant(&track.coding) == std::mem::discriminant(&self.coding);
-        if !same || track.head.clock_rate != self.head.clock_rate {
+        let (ours, theirs) = (&self.head, &track.head);
+        if !same || (theirs.clock_rate, theirs.payload_type) != (ours.clock_rate, ours.payload_type) {
             return false;
         }
         self.coding = track.coding;
@@ -120,6 +122,7 @@ impl Track {
                 writer.packet(false, &[data]);
             }
             (Coding::Mp3, Payload::Audio { data, .. }) => writer.mp3(data),
+            (Coding::Voice(of), Payload::Audio { codec, data }) if codec == of => writer.voice(data),
             _ => {}
         }
         let Writer { packets, octets, .. } = writer;
@@ -150,6 +153,7 @@ impl Coding {
             Codec::Aac => Coding::Aac,
             Codec::Opus => Coding::Opus,
             Codec::Mp3 => Coding::Mp3,
+            codec @ (Codec::PcmA | Codec::PcmU | Codec::G722) => Coding::Voice(codec),
             _ => return None,
         })
     }
@@ -226,6 +230,14 @@ impl<S: Sink> Writer<'_, S> {
         while let Some(piece) = pieces.next() {
             let last = pieces.peek().is_none();
             self.packet(last, &[&head, piece]);
+        }
+    }
+
+    /// As it is, in pieces where it is too long: each has its own time, and a byte lasts a tick. (RFC 3551, 4.3 and 4.5)
+    fn voice(&mut self, data: &[u8]) {
+        for piece in data.chunks(PAYLOAD_BYTES_MAX) {
+            self.packet(false, &[piece]);
+            self.timestamp = self.timestamp.wrapping_add(piece.len() as u32);
         }
     }
 

@@ -269,11 +269,25 @@ fn what_is_not_supported_says_what_it_is() {
         (Audio, b"\x91ec-3x", "an audio FourCC other than mp4a, Opus, .mp3 and ac-3"),
         (Audio, b"\xb2x", "Speex audio"),
         (Audio, b"\x62x", "Nellymoser audio"),
-        (Audio, b"\x72x", "G.711 audio"),
+        (Audio, b"\x73x", "G.711 audio of two channels"),
         (Audio, b"\x12x", "ADPCM audio"),
     ] {
         let error = demux(&[(kind, body)]).unwrap_err();
         assert_eq!((error.kind, error.why), (ErrorKind::Unsupported, why));
+    }
+}
+
+#[test]
+fn sound_of_telephones_says_all_in_its_first_byte() {
+    for (body, codec) in [(b"\x72xy", Codec::PcmA), (b"\x82xy", Codec::PcmU)] {
+        let events = demux(&[(TagKind::Audio, body), (TagKind::Audio, body)]).unwrap();
+        let frames = frames(&events);
+        let Payload::Parameters(parameters) = &frames[0].payload else { panic!("{frames:?}") };
+        assert_eq!(**parameters, Parameters::of_voice(codec).unwrap());
+        for frame in &frames[1..] {
+            assert!(matches!(&frame.payload, Payload::Audio { codec: of, data } if *of == codec && data == "xy"));
+        }
+        assert_eq!(frames.len(), 3);
     }
 }
 
