@@ -29,6 +29,7 @@ pub(crate) mod sets;
 pub(crate) mod syntax;
 #[cfg(test)]
 mod tests;
+pub mod vp8;
 pub mod vp9;
 pub mod vui;
 
@@ -50,6 +51,8 @@ pub enum Codec {
     H266,
     /// AOMedia Video 1.
     Av1,
+    /// VP8, RFC 6386.
+    Vp8,
     /// VP9.
     Vp9,
     /// AAC, ISO/IEC 14496-3.
@@ -71,7 +74,7 @@ pub enum Codec {
 impl Codec {
     /// True for codecs of pictures.
     pub const fn is_video(self) -> bool {
-        matches!(self, Codec::H264 | Codec::H265 | Codec::H266 | Codec::Av1 | Codec::Vp9)
+        matches!(self, Codec::H264 | Codec::H265 | Codec::H266 | Codec::Av1 | Codec::Vp8 | Codec::Vp9)
     }
     /// A short lower-case name for logs, metrics and the API.
     pub const fn name(self) -> &'static str {
@@ -80,6 +83,7 @@ impl Codec {
             Codec::H265 => "h265",
             Codec::H266 => "h266",
             Codec::Av1 => "av1",
+            Codec::Vp8 => "vp8",
             Codec::Vp9 => "vp9",
             Codec::Aac => "aac",
             Codec::Opus => "opus",
@@ -105,7 +109,7 @@ pub struct Parameters {
     /// Size of the picture or shape of the sound.
     pub shape: Shape,
     /// The codec string of RFC 6381 and of the codec's own binding: `avc1.64001f`, `hvc1.1.6.L93.B0`, `vvc1.1.L51.CQA`,
-    /// `av01.0.04M.08`, `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`, `ac-3`; `alaw` and `ulaw` of the registry of WebCodecs, and `g722`,
+    /// `av01.0.04M.08`, `vp08.00.10.08`, `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`, `ac-3`; `alaw` and `ulaw` of the registry of WebCodecs, and `g722`,
     /// for which nobody has one.
     pub codec_string: String,
 }
@@ -115,9 +119,9 @@ pub struct Parameters {
 pub enum Shape {
     /// A picture.
     Video {
-        /// Luma samples across, after cropping. 0 when the configuration does not say (VP9).
+        /// Luma samples across, after cropping. 0 when the configuration does not say (VP8, VP9).
         width: u32,
-        /// Luma samples down, after cropping. 0 when the configuration does not say (VP9).
+        /// Luma samples down, after cropping. 0 when the configuration does not say (VP8, VP9).
         height: u32,
     },
     /// Sound.
@@ -158,7 +162,7 @@ impl Parameters {
             return Err(Error::too_large("decoder configuration", limits::CONFIGURATION_BYTES_MAX as u64));
         }
         let (shape, codec_string) = match codec {
-            Codec::Vp9 => return Self::parse_vp9(configuration),
+            Codec::Vp8 | Codec::Vp9 => return Self::parse_vp(codec, configuration),
             Codec::H266 => return Self::parse_h266(configuration),
             Codec::H264 => {
                 let sps = h264::Configuration::parse(&configuration)?.sps;
@@ -204,25 +208,20 @@ impl Parameters {
         Ok(Parameters { codec: Codec::H266, configuration, shape, codec_string })
     }
 
-    fn parse_vp9(configuration: Bytes) -> Result<Self, Error> {
+    fn parse_vp(codec: Codec, configuration: Bytes) -> Result<Self, Error> {
         let (configuration, added) = match vp9::with_version(&configuration) {
             Cow::Borrowed(_) => (configuration, 0),
             Cow::Owned(with_version) => (with_version.into(), vp9::VERSION_BYTES),
         };
         // A place counts in what the publisher sent.
-        let codec_string = vp9::Configuration::parse(&configuration)
-            .map_err(|error| Error { at: error.at.saturating_sub(added), ..error })?
-            .codec_string();
-        Ok(Parameters {
-            codec: Codec::Vp9,
-            configuration,
-            shape: Shape::Video { width: 0, height: 0 },
-            codec_string,
-        })
+        let config = vp9::Configuration::parse(&configuration)
+            .map_err(|error| Error { at: error.at.saturating_sub(added), ..error })?;
+        let codec_string = config.codec_string_of(codec);
+        Ok(Parameters { codec, configuration, shape: Shape::Video { width: 0, height: 0 }, codec_string })
     }
 
     /// These parameters and what a key frame of the track adds to them, or `None` when that is nothing: the size of the
-    /// picture where the configuration does not say it (VP9 never does, AV1 need not), and with it VP9's level.
+    /// picture where the configuration does not say it (VP8 and VP9 never do, AV1 need not), and with it VP9's level.
     ///
     /// ```
     /// use shardcast_engine::codec::{Codec, Parameters};
@@ -255,6 +254,10 @@ impl Parameters {
                 }
                 (frame.width, frame.height)
             }
+            Codec::Vp8 => {
+                let frame = vp8::KeyFrame::parse(data)?;
+                (frame.width, frame.height)
+            }
             Codec::Av1 if self.width_height().is_none() => {
                 let header = av1::sequence_header(data).ok().flatten()?;
                 better.codec_string = header.codec_string();
@@ -267,6 +270,30 @@ impl Parameters {
         }
         better.shape = Shape::Video { width, height };
         (better != *self).then_some(better)
+    }
+
+    /// From a key frame of VP8, VP9 or AV1, whose publisher sent no configuration: their key frames say all. `None` for other
+    /// codecs, and for what is no key frame.
+    ///
+    /// ```
+    /// use shardcast_engine::codec::{Codec, Parameters};
+    ///
+    /// # let frame = [0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xb4, 0x00, 0x00];
+    /// let parameters = Parameters::of_key_frame(Codec::Vp8, &frame).expect("a key frame");
+    /// assert_eq!(parameters.width_height(), Some((320, 180)));
+    /// // What a player is told of it.
+    /// assert_eq!(parameters.codec_string, "vp08.00.10.08");
+    /// ```
+    pub fn of_key_frame(codec: Codec, data: &[u8]) -> Option<Self> {
+        let configuration: Bytes = match codec {
+            Codec::Vp8 => Bytes::copy_from_slice(&vp8::KeyFrame::parse(data)?.configuration()),
+            Codec::Vp9 => Bytes::copy_from_slice(&vp9::KeyFrame::parse(data)?.configuration()),
+            Codec::Av1 => av1::configuration_of(data)?.into(),
+            _ => return None,
+        };
+        let parameters = Parameters::parse(codec, configuration).ok()?;
+        let parameters = parameters.with_key_frame(data).unwrap_or(parameters);
+        parameters.width_height().is_some().then_some(parameters)
     }
 
     /// From the first frame of an MP3 track.
@@ -440,6 +467,7 @@ pub fn is_key(codec: Codec, length_size: LengthSize, data: &[u8]) -> bool {
         Codec::H265 => h265::is_random_access_point(data, length_size),
         Codec::H266 => h266::is_random_access_point(data, length_size),
         Codec::Av1 => av1::is_key(data),
+        Codec::Vp8 => vp8::KeyFrame::parse(data).is_some(),
         Codec::Vp9 => vp9::KeyFrame::parse(data).is_some(),
         Codec::Aac | Codec::Opus | Codec::Mp3 | Codec::Ac3 | Codec::PcmA | Codec::PcmU | Codec::G722 => true,
     }

@@ -4,7 +4,7 @@ use super::*;
 use proptest::{prelude::*, sample::select};
 use samples::hex;
 
-const CODECS: [Codec; 12] = [
+const CODECS: [Codec; 13] = [
     Codec::H264,
     Codec::H265,
     Codec::H266,
@@ -14,6 +14,7 @@ const CODECS: [Codec; 12] = [
     Codec::Opus,
     Codec::Mp3,
     Codec::Ac3,
+    Codec::Vp8,
     Codec::PcmA,
     Codec::PcmU,
     Codec::G722,
@@ -127,12 +128,35 @@ fn each_video_codec_tells_its_key_frames_from_others() {
         (Codec::H266, samples::H266_CRA, samples::H266_RASL),
         (Codec::H266, samples::H266_IDR_N_LP, samples::H266_TRAIL),
         (Codec::Av1, samples::AV1_KEY, samples::AV1_INTER),
+        (Codec::Vp8, samples::VP8_KEY, samples::VP8_INTER),
         (Codec::Vp9, samples::VP9_KEY, samples::VP9_INTER),
     ] {
         assert!(is_key(codec, LengthSize::Four, &hex(key)), "{codec:?}");
         assert!(!is_key(codec, LengthSize::Four, &hex(other)), "{codec:?}");
         assert!(!is_key(codec, LengthSize::Four, &[]), "{codec:?}");
     }
+}
+
+#[test]
+fn a_key_frame_alone_makes_the_parameters_of_codecs_that_say_all_in_it() {
+    for (codec, key, other, codec_string) in [
+        (Codec::Vp8, samples::VP8_KEY, samples::VP8_INTER, "vp08.00.10.08"),
+        (Codec::Vp9, samples::VP9_KEY, samples::VP9_INTER, "vp09.00.10.08"),
+        (Codec::Av1, samples::AV1_KEY, samples::AV1_INTER, "av01.0.00M.08"),
+    ] {
+        let parameters = Parameters::of_key_frame(codec, &hex(key)).unwrap();
+        assert_eq!((parameters.width_height(), &*parameters.codec_string), (Some((64, 64)), codec_string));
+        // What a container hands on says the same, but for the size where it has no place.
+        let again = Parameters::parse(codec, parameters.configuration.clone()).unwrap();
+        assert_eq!(again.with_key_frame(&hex(key)).unwrap_or(again), parameters);
+        assert!(Parameters::of_key_frame(codec, &hex(other)).is_none());
+        assert!(Parameters::of_key_frame(Codec::H264, &hex(key)).is_none());
+    }
+    // What the encoder writes of it, without the colours that stand in the box alone.
+    let written = hex(samples::AV1_MAIN_180);
+    assert_eq!(av1::configuration_of(&written[4..]), Some(written.clone()));
+    let written = hex(samples::AV1_HIGH_444);
+    assert_eq!(av1::configuration_of(&written[4..]), Some(written.clone()));
 }
 
 #[test]
@@ -179,6 +203,7 @@ fn probe(codec: Codec, bytes: &[u8]) -> Result<(), TestCaseError> {
     for error in [h265::Sps::parse(bytes).err(), h266::Sps::parse(bytes).err()].into_iter().flatten() {
         prop_assert!(error.at <= bytes.len() as u64, "{error}");
     }
+    let _ = Parameters::of_key_frame(codec, bytes);
     let _ = av1::SequenceHeader::parse(bytes);
     opus::packet_samples(bytes);
     Ok(())

@@ -153,9 +153,9 @@ impl Demuxer {
             return Err(Error::unsupported("multitrack video", 0));
         }
         let place = reader.position() as u64;
-        let codec = codec_of(reader.array("video FourCC")?)
-            .filter(|codec| codec.is_video())
-            .ok_or(Error::unsupported("a video FourCC other than avc1, hvc1, vvc1, av01 and vp09", place))?;
+        let codec = codec_of(reader.array("video FourCC")?).filter(|codec| codec.is_video()).ok_or(
+            Error::unsupported("a video FourCC other than avc1, hvc1, vvc1, av01, vp08 and vp09", place),
+        )?;
         let has_offset = matches!(codec, Codec::H264 | Codec::H265 | Codec::H266);
         if packet == video_packet::CODED_FRAMES && has_offset {
             at.offset = reader.i24("composition time")?;
@@ -345,6 +345,14 @@ impl Track {
         let mut data = data;
         while codec == Codec::Av1 && data.starts_with(TEMPORAL_DELIMITER) {
             data = data.slice(TEMPORAL_DELIMITER.len()..);
+        }
+        // A publisher may leave out a configuration that says nothing.
+        if codec == Codec::Vp8
+            && key
+            && !self.knows(codec)
+            && let Some(parameters) = Parameters::of_key_frame(codec, &data)
+        {
+            self.set(parameters, at, emit);
         }
         if !data.is_empty() && self.can_decode(codec, emit) {
             emit(at.frame(Payload::Video { codec, key, data }));

@@ -119,6 +119,7 @@ pub const fn four_cc(codec: Codec) -> Option<[u8; 4]> {
         Codec::H265 => *b"hvc1",
         Codec::H266 => *b"vvc1",
         Codec::Av1 => *b"av01",
+        Codec::Vp8 => *b"vp08",
         Codec::Vp9 => *b"vp09",
         Codec::Aac => *b"mp4a",
         Codec::Opus => *b"Opus",
@@ -145,15 +146,16 @@ pub const fn carries(codec: Codec) -> bool {
 /// use shardcast_engine::{codec::Codec, flv::{CODECS, four_cc}};
 ///
 /// // The `fourCcList` that an encoder shows when it connects.
-/// let shown = [*b"hvc1", *b"vp08", *b"Opus"];
+/// let shown = [*b"hvc1", *b"vp10", *b"Opus"];
 /// let common: Vec<Codec> = CODECS.into_iter().filter(|codec| four_cc(*codec).is_some_and(|name| shown.contains(&name))).collect();
 /// assert_eq!(common, [Codec::H265, Codec::Opus]);
 /// ```
-pub const CODECS: [Codec; 9] = [
+pub const CODECS: [Codec; 10] = [
     Codec::H264,
     Codec::H265,
     Codec::H266,
     Codec::Av1,
+    Codec::Vp8,
     Codec::Vp9,
     Codec::Aac,
     Codec::Opus,

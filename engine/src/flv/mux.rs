@@ -1,6 +1,6 @@
 //! Frames to FLV: bodies, tags, and the wire form of HTTP-FLV.
 //!
-//! H.264, AAC, MP3 and G.711 are written in the classic layout, which every player knows; HEVC, VVC, AV1, VP9, Opus and AC-3
+//! H.264, AAC, MP3 and G.711 are written in the classic layout, which every player knows; HEVC, VVC, AV1, VP8, VP9, Opus and AC-3
 //! have only the enhanced one.
 
 use std::marker::PhantomData;

@@ -37,6 +37,7 @@ const fn names(codec: Codec) -> Option<(&'static [u8; 4], &'static [u8; 4])> {
         Codec::H265 => (b"hvc1", b"hvcC"),
         Codec::H266 => (b"vvc1", b"vvcC"),
         Codec::Av1 => (b"av01", b"av1C"),
+        Codec::Vp8 => (b"vp08", b"vpcC"),
         Codec::Vp9 => (b"vp09", b"vpcC"),
         Codec::Aac | Codec::Mp3 => (b"mp4a", b"esds"),
         Codec::Opus => (b"Opus", b"dOps"),
@@ -187,7 +188,7 @@ pub(super) fn read(stsd: &[u8]) -> Result<SampleEntry, Error> {
     let mut body = Reader::new(reader.take(body, "sample entry")?);
     body.skip(8, "sample entry head")?;
     match &kind.0 {
-        b"avc1" | b"avc3" | b"hvc1" | b"hev1" | b"vvc1" | b"vvi1" | b"av01" | b"vp09" => {
+        b"avc1" | b"avc3" | b"hvc1" | b"hev1" | b"vvc1" | b"vvi1" | b"av01" | b"vp08" | b"vp09" => {
             read_visual(kind, &mut body)
         }
         b"mp4a" | b"Opus" | b".mp3" | b"ac-3" => read_audio(kind, &mut body),
@@ -205,6 +206,7 @@ fn read_visual(kind: FourCc, body: &mut Reader<'_>) -> Result<SampleEntry, Error
         b"hvc1" | b"hev1" => (Codec::H265, b"hvcC"),
         b"vvc1" | b"vvi1" => (Codec::H266, b"vvcC"),
         b"av01" => (Codec::Av1, b"av1C"),
+        b"vp08" => (Codec::Vp8, b"vpcC"),
         _ => (Codec::Vp9, b"vpcC"),
     };
     let content = child(body, wanted)?;

@@ -92,11 +92,12 @@ pub fn init(tracks: &[Track], created: Wall, out: &mut BytesMut) {
             out.put_bytes(0, 24);
             out.put_u32(tracks.iter().map(|track| track.id).max().unwrap_or(0) + 1); // next_track_ID
         });
-        for track in tracks {
+        let carried = || tracks.iter().filter(|track| super::carries(track.parameters.codec));
+        for track in carried() {
             trak(out, track, created);
         }
         plain(out, b"mvex", |out| {
-            for track in tracks {
+            for track in carried() {
                 full(out, b"trex", 0, 0, |out| {
                     out.put_u32(track.id);
                     out.put_u32(1); // default_sample_description_index

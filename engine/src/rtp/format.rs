@@ -1,11 +1,12 @@
-//! Payload formats: what a session's description (SDP) says of a track, both ways. (RFC 6184, 7798, 3640, 7587, 3551)
+//! Payload formats: what a session's description (SDP) says of a track, both ways. (RFC 6184, 7798, 7741,
+//! 9628, 3640, 7587, 3551; AOM "RTP Payload Format For AV1")
 
 use base64::{Engine as _, alphabet, engine};
 use bytes::Bytes;
 
 use crate::{
     bits::BitReader,
-    codec::{Codec, Parameters, Shape, h264, h265},
+    codec::{Codec, Parameters, Shape, av1, h264, h265, vp9},
 };
 
 /// Ticks per second of pictures and of MPEG audio. (RFC 3551, 6)
@@ -40,6 +41,8 @@ pub enum Coding {
     H264(Vec<Vec<u8>>),
     /// HEVC, likewise.
     H265(Vec<Vec<u8>>),
+    /// VP8, VP9 or AV1: all that a decoder needs is in the packets.
+    Frames(Codec),
     /// AAC, behind headers whose fields have these widths in bits.
     Aac {
         /// AudioSpecificConfig.
@@ -70,7 +73,7 @@ pub enum Coding {
 impl Coding {
     /// True for pictures.
     pub fn is_video(&self) -> bool {
-        matches!(self, Coding::H264(_) | Coding::H265(_))
+        matches!(self, Coding::H264(_) | Coding::H265(_) | Coding::Frames(_))
     }
 }
 
@@ -122,6 +125,17 @@ pub fn describe(parameters: &Parameters, payload_type: u8) -> Option<Description
             let text =
                 format!("sprop-vps={}; sprop-sps={}; sprop-pps={}", of_kind(32), of_kind(33), of_kind(34));
             description(VIDEO_RATE, format!("H265/{VIDEO_RATE}"), text)
+        }
+        (Codec::Vp8, _) => description(VIDEO_RATE, format!("VP8/{VIDEO_RATE}"), String::new()),
+        (Codec::Vp9, _) => {
+            let vp9::Configuration { profile, .. } = vp9::Configuration::parse(configuration).ok()?;
+            description(VIDEO_RATE, format!("VP9/{VIDEO_RATE}"), format!("profile-id={profile}"))
+        }
+        (Codec::Av1, _) => {
+            let av1::Configuration { profile, level, high_tier, .. } =
+                av1::Configuration::parse(configuration).ok()?;
+            let text = format!("profile={profile}; level-idx={level}; tier={}", u8::from(high_tier));
+            description(VIDEO_RATE, format!("AV1/{VIDEO_RATE}"), text)
         }
         (Codec::Aac, Shape::Audio { sample_rate, channels, .. }) => {
             let hex: String = configuration.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -190,6 +204,9 @@ impl Format {
         let coding = match name.as_str() {
             "H264" => Coding::H264(sets(&["sprop-parameter-sets"])),
             "H265" => Coding::H265(sets(&["sprop-vps", "sprop-sps", "sprop-pps"])),
+            "VP8" => Coding::Frames(Codec::Vp8),
+            "VP9" => Coding::Frames(Codec::Vp9),
+            "AV1" => Coding::Frames(Codec::Av1),
             "MPEG4-GENERIC" => {
                 let bits = |name| {
                     parameter(name).map_or(Some(0), |text| text.parse().ok()).filter(|bits| *bits <= 32)
@@ -344,7 +361,7 @@ mod tests {
             ("mpeg4-generic/48000", "config=119;sizelength=13"),
             ("mpeg4-generic/48000", "config=1190"),
             ("mpeg4-generic/48000", "config=1190;sizelength=99"),
-            ("VP8/90000", ""),
+            ("VP10/90000", ""),
             ("PCMA/16000", ""),
             ("PCMU/8000/2", ""),
             ("G722/16000", ""),
@@ -354,12 +371,25 @@ mod tests {
     }
 
     #[test]
-    fn sound_of_telephones_needs_no_word_but_its_number() {
-        for (codec, number, mapping) in [
-            (Codec::PcmU, 0, "PCMU/8000"),
-            (Codec::PcmA, 8, "PCMA/8000"),
-            (Codec::G722, 9, "G722/8000"),
+    fn pictures_that_say_all_in_their_packets_are_described_by_little() {
+        for (codec, key, mapping, text) in [
+            (Codec::Vp8, samples::VP8_KEY, "VP8/90000", ""),
+            (Codec::Vp9, samples::VP9_KEY, "VP9/90000", "profile-id=0"),
+            (Codec::Av1, samples::AV1_KEY, "AV1/90000", "profile=0; level-idx=0; tier=0"),
         ] {
+            let parameters = Parameters::of_key_frame(codec, &hex(key)).unwrap();
+            let description = describe(&parameters, 96).unwrap();
+            assert_eq!((&*description.mapping, &*description.parameters), (mapping, text));
+            let format = Format { payload_type: 96, clock_rate: 90_000, coding: Coding::Frames(codec) };
+            assert_eq!(Format::read(96, Some(mapping), text), Some(format));
+        }
+    }
+
+    #[test]
+    fn sound_of_telephones_needs_no_word_but_its_number() {
+        for (codec, number, mapping) in
+            [(Codec::PcmU, 0, "PCMU/8000"), (Codec::PcmA, 8, "PCMA/8000"), (Codec::G722, 9, "G722/8000")]
+        {
             let description = describe(&Parameters::of_voice(codec).unwrap(), 97).unwrap();
             assert_eq!((description.payload_type, &*description.mapping), (number, mapping));
             let format = Format { payload_type: number, clock_rate: 8_000, coding: Coding::Voice(codec) };
@@ -372,7 +402,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(
-            name in "(H264|H265|mpeg4-generic|MP4A-LATM|opus|MPA|PCMA|PCMU|G722)?",
+            name in "(H264|H265|VP8|VP9|AV1|mpeg4-generic|MP4A-LATM|opus|MPA|PCMA|PCMU|G722)?",
             rest in ".{0,12}",
             parameters in "([a-z-]{0,12}=[A-Za-z0-9+/=]{0,9};?){0,5}.{0,20}",
         ) {
