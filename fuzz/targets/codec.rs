@@ -28,6 +28,15 @@ fuzz_target!(|input: &[u8]| {
         12 => configuration(Codec::H266, bytes),
         13 => check_place(h266::Sps::parse(bytes), bytes),
         // The last places, so that no other moves.
+        252 => configuration(Codec::Vp8, bytes),
+        253 => {
+            for codec in [Codec::Vp8, Codec::Vp9, Codec::Av1] {
+                if let Some(parameters) = Parameters::of_key_frame(codec, bytes) {
+                    assert!(parameters.width_height().is_some());
+                    check(&Parameters::parse(codec, parameters.configuration), bytes);
+                }
+            }
+        }
         254 => configuration(Codec::Ac3, bytes),
         255 => match ac3::Header::parse(bytes) {
             Ok(header) => assert!((1..=ac3::FRAME_BYTES_MAX).contains(&header.frame_bytes)),

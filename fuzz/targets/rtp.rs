@@ -19,17 +19,25 @@ fuzz_target!(|input: &[u8]| {
         let (mapping, parameters) = text.split_once('\n').unwrap_or((text, ""));
         let _ = Format::read(96, Some(mapping), parameters);
     }
-    let video = if first & 1 == 0 {
-        ("H264/90000", "packetization-mode=1; sprop-parameter-sets=Z2QAH6zZQFAFuwEQAAADABAAAAMDwPGDGWA=,aOvjyyLA")
-    } else {
-        ("H265/90000", "")
+    // Bits that were added later stand above the others: a seed keeps its formats.
+    let video = match first & 1 | first >> 2 & 6 {
+        0 => {
+            ("H264/90000", "packetization-mode=1; sprop-parameter-sets=Z2QAH6zZQFAFuwEQAAADABAAAAMDwPGDGWA=,aOvjyyLA")
+        }
+        1 => ("H265/90000", ""),
+        2 => ("VP8/90000", ""),
+        3 => ("VP9/90000", "profile-id=0"),
+        _ => ("AV1/90000", ""),
     };
-    let audio = match first >> 1 & 3 {
+    let audio = match first >> 1 & 3 | first >> 3 & 4 {
         0 => ("MPEG4-GENERIC/44100/2", "sizelength=13; indexlength=3; indexdeltalength=3; config=1210"),
         1 => ("opus/48000/2", "sprop-stereo=1"),
         2 => ("MPA/90000", ""),
         // Widths that nobody uses.
-        _ => ("MPEG4-GENERIC/8000", "sizelength=6; indexlength=2; indexdeltalength=1; config=1590"),
+        3 => ("MPEG4-GENERIC/8000", "sizelength=6; indexlength=2; indexdeltalength=1; config=1590"),
+        4 => ("PCMA/8000", ""),
+        5 => ("PCMU/8000/1", ""),
+        _ => ("G722/8000", ""),
     };
     let formats = [(96, video), (97, audio)];
     let mut demuxer = Demuxer::new(formats.map(|(number, (mapping, text))| Format::read(number, Some(mapping), text)));

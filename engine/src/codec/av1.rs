@@ -1,6 +1,8 @@
 //! AV1: the decoder configuration `av1C` (AV1 Codec ISO Media File Format Binding, 2.3), open bitstream units and the
 //! sequence header (AV1 Bitstream & Decoding Process Specification, 5.3 and 5.5), and what tells a key frame.
 
+use bytes::BufMut;
+
 use crate::{
     bits::{BitReader, Reader},
     codec::{Colour, FrameRate},
@@ -233,6 +235,40 @@ pub fn sequence_header(data: &[u8]) -> Result<Option<SequenceHeader>, Error> {
     Ok(None)
 }
 
+/// The contents of `av1C` of a track that begins with this temporal unit: what its sequence header says, and that itself. `None`
+/// where it has none, or a broken one. (AV1-ISOBMFF, 2.3)
+///
+/// ```
+/// use shardcast_engine::codec::av1::{Configuration, configuration_of};
+///
+/// # let key_frame = [
+/// #     0x0a, 0x0a, 0x00, 0x00, 0x00, 0x02, 0xaf, 0xff, 0x9b, 0x5f, 0x20, 0x08, 0x32, 0x0e, 0x10,
+/// #     0x00, 0x96, 0x80, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0xeb, 0xc6, 0x8e, 0xf0
+/// # ];
+/// let av1c = configuration_of(&key_frame).expect("a key frame has a sequence header");
+/// let header = Configuration::parse(&av1c)?.sequence_header.expect("it is in it");
+/// assert_eq!((header.width, header.height), (64, 64));
+/// # Ok::<(), shardcast_engine::error::Error>(())
+/// ```
+pub fn configuration_of(data: &[u8]) -> Option<Vec<u8>> {
+    let mut units = Units::new(data).map_while(Result::ok);
+    let unit = units.find(|unit| unit.kind == UNIT_SEQUENCE_HEADER)?;
+    let header = SequenceHeader::parse(unit.payload).ok()?;
+    let Chroma { monochrome, subsampling_x, subsampling_y, position } = header.chroma;
+    let flags = [
+        header.high_tier,
+        header.bit_depth > 8,
+        header.bit_depth == 12,
+        monochrome,
+        subsampling_x,
+        subsampling_y,
+    ];
+    let flags = flags.iter().fold(0, |flags, flag| flags << 1 | u8::from(*flag)) << 2 | position;
+    let mut bytes = vec![0x81, header.profile << 5 | header.level, flags, 0];
+    unit.write(&mut bytes);
+    Some(bytes)
+}
+
 /// True when the temporal unit has a sequence header and after it, as its first frame, a key frame that is shown: what
 /// the binding asks of a sync sample (2.4). A key frame that is shown later (a forward key frame) is no place to begin.
 pub fn is_key(data: &[u8]) -> bool {
@@ -284,13 +320,15 @@ pub struct Units<'a> {
 ///
 /// // A temporal delimiter, which MP4 leaves out: type 2, and nothing in it.
 /// let delimiter = Units::new(&[0x12, 0x00]).next().expect("there is one")?;
-/// assert_eq!(delimiter, Unit { kind: 2, payload: &[], at: 2 });
+/// assert_eq!(delimiter, Unit { kind: 2, extension: None, payload: &[], at: 2 });
 /// # Ok::<(), shardcast_engine::error::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit<'a> {
     /// `obu_type`.
     pub kind: u8,
+    /// The byte that says of which layer it is, if there is one.
+    pub extension: Option<u8>,
     /// What follows header and size.
     pub payload: &'a [u8],
     /// Where the payload stands, in bytes from the start of the buffer.
@@ -309,13 +347,55 @@ impl<'a> Units<'a> {
         if header & 0x80 != 0 {
             return Err(Error::malformed("forbidden bit of an open bitstream unit", start));
         }
-        if header & 0x04 != 0 {
-            self.reader.skip(1, "extension header of an open bitstream unit")?;
-        }
+        let extension = if header & 0x04 != 0 {
+            Some(self.reader.u8("extension header of an open bitstream unit")?)
+        } else {
+            None
+        };
         let length = if header & 0x02 != 0 { leb128(&mut self.reader)? } else { self.reader.remaining() };
         let at = self.reader.position();
         let payload = self.reader.take(length, "open bitstream unit")?;
-        Ok(Unit { kind: header >> 3 & 15, payload, at })
+        Ok(Unit { kind: header >> 3 & 15, extension, payload, at })
+    }
+}
+
+impl Unit<'_> {
+    /// Appends the unit, with its size.
+    pub(crate) fn write(&self, out: &mut impl BufMut) {
+        let (head, head_len) = self.head(true);
+        out.put_slice(head.split_at(head_len).0);
+        let mut size = self.payload.len();
+        while size > 0x7f {
+            out.put_u8(0x80 | (size & 0x7f) as u8);
+            size >>= 7;
+        }
+        out.put_u8(size as u8);
+        out.put_slice(self.payload);
+    }
+
+    /// Its header, and how many of these bytes that is.
+    pub(crate) fn head(&self, has_size: bool) -> ([u8; 2], usize) {
+        let flags = u8::from(self.extension.is_some()) << 2 | u8::from(has_size) << 1;
+        let len = 1 + usize::from(self.extension.is_some());
+        ([self.kind << 3 | flags, self.extension.unwrap_or(0)], len)
+    }
+
+    /// True for what stands between temporal units, and for what no stream has: packets carry neither. (RTP Payload Format For AV1, 5)
+    #[cfg(feature = "rtsp")]
+    pub(crate) fn is_left_out(&self) -> bool {
+        matches!(self.kind, UNIT_DELIMITER | UNIT_TILE_LIST)
+    }
+
+    /// True for a sequence header.
+    #[cfg(feature = "rtsp")]
+    pub(crate) fn is_sequence_header(&self) -> bool {
+        self.kind == UNIT_SEQUENCE_HEADER
+    }
+
+    /// True for what something is shown by.
+    #[cfg(feature = "rtsp")]
+    pub(crate) fn is_picture(&self) -> bool {
+        matches!(self.kind, UNIT_FRAME_HEADER | UNIT_FRAME)
     }
 }
 
@@ -337,9 +417,13 @@ impl<'a> Iterator for Units<'a> {
 const UNIT_SEQUENCE_HEADER: u8 = 1;
 const UNIT_FRAME_HEADER: u8 = 3;
 const UNIT_FRAME: u8 = 6;
+#[cfg(feature = "rtsp")]
+const UNIT_DELIMITER: u8 = 2;
+#[cfg(feature = "rtsp")]
+const UNIT_TILE_LIST: u8 = 8;
 
 /// A number in up to eight bytes of seven bits, which has to fit 32 bits. (4.10.5)
-fn leb128(reader: &mut Reader<'_>) -> Result<usize, Error> {
+pub(crate) fn leb128(reader: &mut Reader<'_>) -> Result<usize, Error> {
     let at = reader.position() as u64;
     let mut value = 0u64;
     for place in 0..8 {

@@ -27,6 +27,9 @@ pub(crate) mod samples;
 pub(crate) mod sets;
 #[cfg(any(feature = "mpegts", feature = "rtsp"))]
 pub(crate) mod syntax;
+#[cfg(test)]
+mod tests;
+pub mod vp8;
 pub mod vp9;
 pub mod vui;
 
@@ -48,6 +51,8 @@ pub enum Codec {
     H266,
     /// AOMedia Video 1.
     Av1,
+    /// VP8, RFC 6386.
+    Vp8,
     /// VP9.
     Vp9,
     /// AAC, ISO/IEC 14496-3.
@@ -58,12 +63,18 @@ pub enum Codec {
     Mp3,
     /// AC-3 (Dolby Digital), ATSC A/52.
     Ac3,
+    /// ITU-T G.711 by the A-law: 8 kHz, one channel.
+    PcmA,
+    /// ITU-T G.711 by the mu-law: 8 kHz, one channel.
+    PcmU,
+    /// ITU-T G.722 at 64 kbit/s: 16 kHz, one channel.
+    G722,
 }
 
 impl Codec {
     /// True for codecs of pictures.
     pub const fn is_video(self) -> bool {
-        matches!(self, Codec::H264 | Codec::H265 | Codec::H266 | Codec::Av1 | Codec::Vp9)
+        matches!(self, Codec::H264 | Codec::H265 | Codec::H266 | Codec::Av1 | Codec::Vp8 | Codec::Vp9)
     }
     /// A short lower-case name for logs, metrics and the API.
     pub const fn name(self) -> &'static str {
@@ -72,11 +83,15 @@ impl Codec {
             Codec::H265 => "h265",
             Codec::H266 => "h266",
             Codec::Av1 => "av1",
+            Codec::Vp8 => "vp8",
             Codec::Vp9 => "vp9",
             Codec::Aac => "aac",
             Codec::Opus => "opus",
             Codec::Mp3 => "mp3",
             Codec::Ac3 => "ac3",
+            Codec::PcmA => "pcma",
+            Codec::PcmU => "pcmu",
+            Codec::G722 => "g722",
         }
     }
 }
@@ -88,12 +103,14 @@ pub struct Parameters {
     pub codec: Codec,
     /// The configuration as MP4 and FLV carry it: `avcC`, `hvcC`, `vvcC`, `av1C` and `vpcC` contents (`vpcC` with its four
     /// bytes of version and flags, `vvcC` without: each as it comes by FLV), the AudioSpecificConfig of AAC, `OpusHead` of
-    /// Opus (RFC 7845, with its magic), `dac3` contents; empty for MP3.
+    /// Opus (RFC 7845, with its magic), `dac3` contents; empty for MP3,
+    /// G.711 and G.722.
     pub configuration: Bytes,
     /// Size of the picture or shape of the sound.
     pub shape: Shape,
     /// The codec string of RFC 6381 and of the codec's own binding: `avc1.64001f`, `hvc1.1.6.L93.B0`, `vvc1.1.L51.CQA`,
-    /// `av01.0.04M.08`, `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`, `ac-3`.
+    /// `av01.0.04M.08`, `vp08.00.10.08`, `vp09.00.31.08`, `mp4a.40.2`, `opus`, `mp4a.6b`, `ac-3`; `alaw` and `ulaw` of the registry of WebCodecs, and `g722`,
+    /// for which nobody has one.
     pub codec_string: String,
 }
 
@@ -102,9 +119,9 @@ pub struct Parameters {
 pub enum Shape {
     /// A picture.
     Video {
-        /// Luma samples across, after cropping. 0 when the configuration does not say (VP9).
+        /// Luma samples across, after cropping. 0 when the configuration does not say (VP8, VP9).
         width: u32,
-        /// Luma samples down, after cropping. 0 when the configuration does not say (VP9).
+        /// Luma samples down, after cropping. 0 when the configuration does not say (VP8, VP9).
         height: u32,
     },
     /// Sound.
@@ -113,7 +130,7 @@ pub enum Shape {
         sample_rate: u32,
         /// Channels.
         channels: u8,
-        /// Samples per channel in one packet; 0 when it varies (Opus).
+        /// Samples per channel in one packet; 0 when it varies (Opus, G.711, G.722).
         packet_samples: u32,
     },
 }
@@ -145,7 +162,7 @@ impl Parameters {
             return Err(Error::too_large("decoder configuration", limits::CONFIGURATION_BYTES_MAX as u64));
         }
         let (shape, codec_string) = match codec {
-            Codec::Vp9 => return Self::parse_vp9(configuration),
+            Codec::Vp8 | Codec::Vp9 => return Self::parse_vp(codec, configuration),
             Codec::H266 => return Self::parse_h266(configuration),
             Codec::H264 => {
                 let sps = h264::Configuration::parse(&configuration)?.sps;
@@ -174,7 +191,9 @@ impl Parameters {
             Codec::Ac3 => {
                 (Shape::of_ac3(ac3::Configuration::parse(&configuration)?), AC3_CODEC_STRING.to_owned())
             }
-            Codec::Mp3 => return Err(Error::unsupported("MP3 has no decoder configuration", 0)),
+            Codec::Mp3 | Codec::PcmA | Codec::PcmU | Codec::G722 => {
+                return Err(Error::unsupported("a decoder configuration of a codec that has none", 0));
+            }
         };
         Ok(Parameters { codec, configuration, shape, codec_string })
     }
@@ -189,25 +208,20 @@ impl Parameters {
         Ok(Parameters { codec: Codec::H266, configuration, shape, codec_string })
     }
 
-    fn parse_vp9(configuration: Bytes) -> Result<Self, Error> {
+    fn parse_vp(codec: Codec, configuration: Bytes) -> Result<Self, Error> {
         let (configuration, added) = match vp9::with_version(&configuration) {
             Cow::Borrowed(_) => (configuration, 0),
             Cow::Owned(with_version) => (with_version.into(), vp9::VERSION_BYTES),
         };
         // A place counts in what the publisher sent.
-        let codec_string = vp9::Configuration::parse(&configuration)
-            .map_err(|error| Error { at: error.at.saturating_sub(added), ..error })?
-            .codec_string();
-        Ok(Parameters {
-            codec: Codec::Vp9,
-            configuration,
-            shape: Shape::Video { width: 0, height: 0 },
-            codec_string,
-        })
+        let config = vp9::Configuration::parse(&configuration)
+            .map_err(|error| Error { at: error.at.saturating_sub(added), ..error })?;
+        let codec_string = config.codec_string_of(codec);
+        Ok(Parameters { codec, configuration, shape: Shape::Video { width: 0, height: 0 }, codec_string })
     }
 
     /// These parameters and what a key frame of the track adds to them, or `None` when that is nothing: the size of the
-    /// picture where the configuration does not say it (VP9 never does, AV1 need not), and with it VP9's level.
+    /// picture where the configuration does not say it (VP8 and VP9 never do, AV1 need not), and with it VP9's level.
     ///
     /// ```
     /// use shardcast_engine::codec::{Codec, Parameters};
@@ -240,6 +254,10 @@ impl Parameters {
                 }
                 (frame.width, frame.height)
             }
+            Codec::Vp8 => {
+                let frame = vp8::KeyFrame::parse(data)?;
+                (frame.width, frame.height)
+            }
             Codec::Av1 if self.width_height().is_none() => {
                 let header = av1::sequence_header(data).ok().flatten()?;
                 better.codec_string = header.codec_string();
@@ -252,6 +270,30 @@ impl Parameters {
         }
         better.shape = Shape::Video { width, height };
         (better != *self).then_some(better)
+    }
+
+    /// From a key frame of VP8, VP9 or AV1, whose publisher sent no configuration: their key frames say all. `None` for other
+    /// codecs, and for what is no key frame.
+    ///
+    /// ```
+    /// use shardcast_engine::codec::{Codec, Parameters};
+    ///
+    /// # let frame = [0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xb4, 0x00, 0x00];
+    /// let parameters = Parameters::of_key_frame(Codec::Vp8, &frame).expect("a key frame");
+    /// assert_eq!(parameters.width_height(), Some((320, 180)));
+    /// // What a player is told of it.
+    /// assert_eq!(parameters.codec_string, "vp08.00.10.08");
+    /// ```
+    pub fn of_key_frame(codec: Codec, data: &[u8]) -> Option<Self> {
+        let configuration: Bytes = match codec {
+            Codec::Vp8 => Bytes::copy_from_slice(&vp8::KeyFrame::parse(data)?.configuration()),
+            Codec::Vp9 => Bytes::copy_from_slice(&vp9::KeyFrame::parse(data)?.configuration()),
+            Codec::Av1 => av1::configuration_of(data)?.into(),
+            _ => return None,
+        };
+        let parameters = Parameters::parse(codec, configuration).ok()?;
+        let parameters = parameters.with_key_frame(data).unwrap_or(parameters);
+        parameters.width_height().is_some().then_some(parameters)
     }
 
     /// From the first frame of an MP3 track.
@@ -304,6 +346,25 @@ impl Parameters {
         })
     }
 
+    /// For a track of a codec of which all is known by its name, G.711 or G.722; `None` for any other.
+    ///
+    /// ```
+    /// use shardcast_engine::codec::{Codec, Parameters, Shape};
+    ///
+    /// let parameters = Parameters::of_voice(Codec::PcmA).expect("it is G.711");
+    /// assert_eq!(parameters.shape, Shape::Audio { sample_rate: 8_000, channels: 1, packet_samples: 0 });
+    /// assert!(parameters.configuration.is_empty() && Parameters::of_voice(Codec::Aac).is_none());
+    /// ```
+    pub fn of_voice(codec: Codec) -> Option<Self> {
+        let is_voice = matches!(codec, Codec::PcmA | Codec::PcmU | Codec::G722);
+        is_voice.then(|| Parameters {
+            codec,
+            configuration: Bytes::new(),
+            shape: Shape::of_voice(codec),
+            codec_string: voice_codec_string(codec).to_owned(),
+        })
+    }
+
     /// For an Opus track whose publisher sent no `OpusHead`: the one [`opus::head_of`] makes.
     ///
     /// ```
@@ -345,6 +406,12 @@ impl Shape {
         Shape::Audio { sample_rate: opus::SAMPLE_RATE, channels, packet_samples: 0 }
     }
 
+    /// Of G.711 and G.722. (RFC 3551, 4.5.14 and 4.5.2)
+    const fn of_voice(codec: Codec) -> Self {
+        let sample_rate = if matches!(codec, Codec::G722) { 16_000 } else { 8_000 };
+        Shape::Audio { sample_rate, channels: 1, packet_samples: 0 }
+    }
+
     fn of_ac3(configuration: ac3::Configuration) -> Self {
         Shape::Audio {
             sample_rate: configuration.sample_rate(),
@@ -356,6 +423,14 @@ impl Shape {
 
 /// ETSI TS 102 366, F.3, and RFC 6381.
 const AC3_CODEC_STRING: &str = "ac-3";
+
+const fn voice_codec_string(codec: Codec) -> &'static str {
+    match codec {
+        Codec::PcmA => "alaw",
+        Codec::PcmU => "ulaw",
+        codec => codec.name(),
+    }
+}
 
 /// Size of the length before each NAL unit of frames that have this configuration; `None` for codecs without NAL units. A
 /// configuration that does not say it, or says three, counts as four.
@@ -392,8 +467,9 @@ pub fn is_key(codec: Codec, length_size: LengthSize, data: &[u8]) -> bool {
         Codec::H265 => h265::is_random_access_point(data, length_size),
         Codec::H266 => h266::is_random_access_point(data, length_size),
         Codec::Av1 => av1::is_key(data),
+        Codec::Vp8 => vp8::KeyFrame::parse(data).is_some(),
         Codec::Vp9 => vp9::KeyFrame::parse(data).is_some(),
-        Codec::Aac | Codec::Opus | Codec::Mp3 | Codec::Ac3 => true,
+        Codec::Aac | Codec::Opus | Codec::Mp3 | Codec::Ac3 | Codec::PcmA | Codec::PcmU | Codec::G722 => true,
     }
 }
 
@@ -464,214 +540,5 @@ impl FrameRate {
         let numerator = u32::try_from(numerator.checked_div(divisor)?).ok()?;
         let denominator = u32::try_from(denominator.checked_div(divisor)?).ok()?;
         (numerator > 0 && denominator > 0).then_some(FrameRate { numerator, denominator })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::{prelude::*, sample::select};
-    use samples::hex;
-
-    const CODECS: [Codec; 9] = [
-        Codec::H264,
-        Codec::H265,
-        Codec::H266,
-        Codec::Av1,
-        Codec::Vp9,
-        Codec::Aac,
-        Codec::Opus,
-        Codec::Mp3,
-        Codec::Ac3,
-    ];
-
-    const CONFIGURATIONS: [(Codec, &str); 14] = [
-        (Codec::H264, samples::H264_HIGH_720),
-        (Codec::H264, samples::H264_422_10_HDR),
-        (Codec::H265, samples::H265_MAIN10_1080_HDR),
-        (Codec::H265, samples::H265_444_SAR),
-        (Codec::H266, samples::H266_MAIN10_242),
-        (Codec::H266, samples::H266_MAIN10_1080_HDR),
-        (Codec::Av1, samples::AV1_MAIN_180),
-        (Codec::Av1, samples::AV1_HIGH_444),
-        (Codec::Vp9, samples::VP9_180),
-        (Codec::Vp9, samples::VP9_444_10_HDR),
-        (Codec::Aac, samples::AAC_LC_48000_STEREO),
-        (Codec::Aac, samples::AAC_LC_31_BY_ELEMENTS),
-        (Codec::Opus, samples::OPUS_51),
-        (Codec::Ac3, samples::AC3_48000_STEREO_DAC3),
-    ];
-
-    #[test]
-    fn a_configuration_gives_shape_and_codec_string() {
-        let video = Parameters::parse(Codec::H264, hex(samples::H264_HIGH_720).into()).unwrap();
-        assert_eq!((video.width_height(), &*video.codec_string), (Some((1280, 720)), "avc1.64001f"));
-        assert_eq!(video.nal_length_size(), LengthSize::Four);
-        assert!(video.is_key(&hex(samples::H264_IDR)) && !video.is_key(&hex(samples::H264_P)));
-
-        let audio = Parameters::parse(Codec::Aac, hex(samples::AAC_LC_48000_STEREO).into()).unwrap();
-        let shape = Shape::Audio { sample_rate: 48000, channels: 2, packet_samples: 1024 };
-        assert_eq!((audio.shape, audio.width_height()), (shape, None));
-    }
-
-    #[test]
-    fn each_video_codec_gives_the_size_that_ffprobe_says_and_its_codec_string() {
-        for (codec, text, size, codec_string) in [
-            (Codec::H264, samples::H264_BASELINE_1080, Some((1920, 1080)), "avc1.42c028"),
-            (Codec::H265, samples::H265_MAIN_720, Some((1280, 720)), "hvc1.1.6.L93.90"),
-            (Codec::H266, samples::H266_MAIN10_242, Some((322, 242)), "vvc1.1.L32.CQA"),
-            (Codec::Av1, samples::AV1_MAIN_10_720, Some((1280, 720)), "av01.0.05M.10"),
-            (Codec::Vp9, samples::VP9_180, None, "vp09.00.11.08"),
-        ] {
-            let parameters = Parameters::parse(codec, hex(text).into()).unwrap();
-            assert_eq!((parameters.width_height(), &*parameters.codec_string), (size, codec_string));
-            assert_eq!(parameters.configuration, hex(text));
-        }
-    }
-
-    #[test]
-    fn a_key_frame_tells_the_size_that_the_configuration_left_out() {
-        let mut record = hex(samples::VP9_444_10_HDR);
-        record[5] = 0; // no level
-        let vp9 = Parameters::parse(Codec::Vp9, record.into()).unwrap();
-        let better = vp9.with_key_frame(&hex(samples::VP9_KEY_444_10)).unwrap();
-        assert_eq!((vp9.width_height(), better.width_height()), (None, Some((640, 360))));
-        assert_eq!(better.codec_string, "vp09.03.21.10.03.09.16.09.00");
-        assert_eq!(better.with_key_frame(&hex(samples::VP9_KEY_444_10)), None);
-        assert_eq!(vp9.with_key_frame(&hex(samples::VP9_INTER)), None);
-
-        let whole = Parameters::parse(Codec::Av1, hex(samples::AV1_MAIN_180).into()).unwrap();
-        let bare = Parameters::parse(Codec::Av1, whole.configuration.slice(..4)).unwrap();
-        let better = bare.with_key_frame(&hex(samples::AV1_KEY)).unwrap();
-        assert_eq!((bare.width_height(), better.width_height()), (None, Some((64, 64))));
-        assert_eq!(whole.with_key_frame(&hex(samples::AV1_KEY)), None);
-    }
-
-    #[test]
-    fn a_vp9_record_without_its_version_is_given_one() {
-        let whole = hex(samples::VP9_180);
-        let from_record = Parameters::parse(Codec::Vp9, Bytes::copy_from_slice(&whole[4..])).unwrap();
-        assert_eq!(from_record, Parameters::parse(Codec::Vp9, whole.into()).unwrap());
-    }
-
-    #[test]
-    fn a_vvc_record_in_its_full_box_loses_the_version_and_a_fault_keeps_its_place() {
-        let record = hex(samples::H266_MAIN10_242);
-        let boxed = [&[0; 4], &record[..]].concat();
-        let parameters = Parameters::parse(Codec::H266, boxed.clone().into()).unwrap();
-        assert_eq!(
-            (&parameters.configuration[..], parameters.nal_length_size()),
-            (&record[..], LengthSize::Four)
-        );
-        assert_eq!(Parameters::parse(Codec::H266, record.clone().into()), Ok(parameters));
-        let at = |bytes: &[u8]| Parameters::parse(Codec::H266, Bytes::copy_from_slice(bytes)).unwrap_err().at;
-        assert_eq!(at(&boxed[..44]), at(&record[..40]) + 4);
-    }
-
-    #[test]
-    fn the_size_of_lengths_stands_where_each_record_has_it() {
-        let change = |codec, text, place: usize, value| {
-            let mut record = hex(text);
-            record[place] = value;
-            nal_length_size(codec, &record)
-        };
-        assert_eq!(change(Codec::H264, samples::H264_HIGH_720, 4, 0xfd), Some(LengthSize::Two));
-        assert_eq!(change(Codec::H265, samples::H265_MAIN_720, 21, 0x0c), Some(LengthSize::One));
-        assert_eq!(change(Codec::H266, samples::H266_MAIN10_242, 0, 0xfb), Some(LengthSize::Two));
-        assert_eq!(change(Codec::H266, samples::H266_MAIN10_242, 0, 0xfd), Some(LengthSize::Four));
-        assert_eq!(nal_length_size(Codec::H265, &[]), Some(LengthSize::Four));
-        assert_eq!(nal_length_size(Codec::Av1, &hex(samples::AV1_MAIN_180)), None);
-    }
-
-    #[test]
-    fn each_video_codec_tells_its_key_frames_from_others() {
-        for (codec, key, other) in [
-            (Codec::H264, samples::H264_IDR, samples::H264_P),
-            (Codec::H265, samples::H265_IDR, samples::H265_TRAIL),
-            (Codec::H265, samples::H265_CRA, samples::H265_RASL),
-            (Codec::H266, samples::H266_IDR, samples::H266_RADL),
-            (Codec::H266, samples::H266_CRA, samples::H266_RASL),
-            (Codec::H266, samples::H266_IDR_N_LP, samples::H266_TRAIL),
-            (Codec::Av1, samples::AV1_KEY, samples::AV1_INTER),
-            (Codec::Vp9, samples::VP9_KEY, samples::VP9_INTER),
-        ] {
-            assert!(is_key(codec, LengthSize::Four, &hex(key)), "{codec:?}");
-            assert!(!is_key(codec, LengthSize::Four, &hex(other)), "{codec:?}");
-            assert!(!is_key(codec, LengthSize::Four, &[]), "{codec:?}");
-        }
-    }
-
-    #[test]
-    fn tracks_without_a_configuration_get_their_parameters_all_the_same() {
-        let opus = Parameters::of_opus(2);
-        assert_eq!(Parameters::parse(Codec::Opus, opus.configuration.clone()), Ok(opus));
-        let mp3 = Parameters::from_mp3_frame(&hex(samples::MP3_48000_STEREO)).unwrap();
-        assert_eq!(mp3.shape, Shape::Audio { sample_rate: 48000, channels: 2, packet_samples: 1152 });
-        let ac3 = Parameters::from_ac3_frame(&hex(samples::AC3_44100_51)).unwrap();
-        assert_eq!(ac3.shape, Shape::Audio { sample_rate: 44100, channels: 6, packet_samples: 1536 });
-        assert_eq!(Parameters::parse(Codec::Ac3, ac3.configuration.clone()), Ok(ac3));
-    }
-
-    #[test]
-    fn a_configuration_past_its_bound_is_refused_unread() {
-        let huge = Bytes::from(vec![1; limits::CONFIGURATION_BYTES_MAX + 1]);
-        for codec in CODECS {
-            let error = Parameters::parse(codec, huge.clone()).unwrap_err();
-            assert_eq!(error.kind, crate::error::ErrorKind::TooLarge);
-        }
-    }
-
-    #[test]
-    fn a_frame_rate_is_in_lowest_terms_or_is_none() {
-        let rate = |numerator, denominator| Some(FrameRate { numerator, denominator });
-        assert_eq!(FrameRate::new(60000, 2002), rate(30000, 1001));
-        assert_eq!(FrameRate::new(1 << 40, 1 << 41), rate(1, 2));
-        assert_eq!([FrameRate::new(0, 1), FrameRate::new(1, 0), FrameRate::new(0, 0)], [None; 3]);
-        assert_eq!(FrameRate::new(1 << 40, 1), None);
-    }
-
-    /// Parses and judges; whatever fails must name a place inside what it was given.
-    fn probe(codec: Codec, bytes: &[u8]) -> Result<(), TestCaseError> {
-        if let Err(error) = Parameters::parse(codec, Bytes::copy_from_slice(bytes)) {
-            prop_assert!(error.at <= bytes.len() as u64, "{error}");
-        }
-        for error in [Parameters::from_mp3_frame(bytes).err(), Parameters::from_ac3_frame(bytes).err()] {
-            prop_assert!(error.is_none_or(|error| error.at <= bytes.len() as u64), "{error:?}");
-        }
-        for length_size in [LengthSize::One, LengthSize::Two, LengthSize::Four] {
-            is_key(codec, length_size, bytes);
-            h264::recovery_point(bytes, length_size);
-        }
-        for error in [h265::Sps::parse(bytes).err(), h266::Sps::parse(bytes).err()].into_iter().flatten() {
-            prop_assert!(error.at <= bytes.len() as u64, "{error}");
-        }
-        let _ = av1::SequenceHeader::parse(bytes);
-        opus::packet_samples(bytes);
-        Ok(())
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_a_parser_panic(codec in select(&CODECS[..]), bytes: Vec<u8>) {
-            probe(codec, &bytes)?;
-        }
-
-        #[test]
-        fn no_change_of_real_bytes_makes_a_parser_panic(
-            (codec, text) in select(&CONFIGURATIONS[..]),
-            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..6),
-            keep in any::<proptest::sample::Index>(),
-            cut: bool,
-        ) {
-            let mut bytes = hex(text);
-            for (place, value) in changes {
-                let place = place.index(bytes.len());
-                bytes[place] = value;
-            }
-            if cut {
-                bytes.truncate(keep.index(bytes.len()));
-            }
-            probe(codec, &bytes)?;
-        }
     }
 }

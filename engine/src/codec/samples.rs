@@ -131,6 +131,13 @@ pub const VP9_INTER: &str = "860040929c48500000037000005470";
 /// The first bytes of the first packet of [`VP9_444_10_HDR`].
 pub const VP9_KEY_444_10: &str = "b124c1a128013f80b3b031c120e0c2c0804f005fcdf7f3fcdf8bffe1f87fdbff";
 
+// Frames of `color=black:s=64x64:r=25 -c:v libvpx -deadline realtime -cpu-used 8 -g 2`, from the IVF file.
+/// The first packet.
+pub const VP8_KEY: &str = "\
+    f002009d012a4000400000470885858899848802020006703c42600ab220f73000feffab5080";
+/// The second packet.
+pub const VP8_INTER: &str = "3102000510ac00180019d7f40c00012c0600a600fef6b900";
+
 // AudioSpecificConfigs of `-c:a aac`, from the MP4.
 /// `sine=r=48000 -ac 2`
 pub const AAC_LC_48000_STEREO: &str = "119056e500";

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::{
     bits::{BitReader, Reader},
-    codec::Colour,
+    codec::{Codec, Colour},
     error::Error,
 };
 
@@ -63,10 +63,16 @@ impl Configuration {
 
     /// `vp09.PP.LL.DD` of the binding, and its long form where colours or chroma are not what the short one implies.
     pub fn codec_string(&self) -> String {
+        self.codec_string_of(Codec::Vp9)
+    }
+
+    /// The same for a codec that shares the binding: VP8 begins with `vp08`.
+    pub(super) fn codec_string_of(&self, codec: Codec) -> String {
         let Configuration { profile, level, bit_depth, chroma_subsampling, colour } = *self;
         // Browsers refuse a level that is none, so one that nobody named is the lowest.
         let level = if level == 0 { LEVEL_LOWEST } else { level };
-        let mut text = format!("vp09.{profile:02}.{level:02}.{bit_depth:02}");
+        let name = if codec == Codec::Vp8 { "vp08" } else { "vp09" };
+        let mut text = format!("{name}.{profile:02}.{level:02}.{bit_depth:02}");
         if chroma_subsampling > 1 || !colour.is_bt709_or_unsaid() {
             let Colour { primaries, transfer, matrix, full_range } = colour;
             let full_range = u8::from(full_range);
@@ -107,6 +113,10 @@ pub struct KeyFrame {
     pub width: u32,
     /// Luma samples down.
     pub height: u32,
+    /// As in [`Configuration`]. Half as many samples down alone has no number there, and stands for 4:4:4.
+    pub chroma_subsampling: u8,
+    /// How samples are to be understood as colours, as far as the header says it.
+    pub colour: Colour,
 }
 
 impl KeyFrame {
@@ -162,22 +172,53 @@ impl KeyFrame {
                 }
             }
         };
-        let is_rgb = reader.bits(3, "color_space")? == COLOUR_SPACE_RGB;
+        let colour_space = reader.bits(3, "color_space")?;
+        let is_rgb = colour_space == COLOUR_SPACE_RGB;
         let has_subsampling = matches!(profile, 1 | 3);
-        reader.skip(if is_rgb { 0 } else { 1 }, "color_range")?;
-        reader.skip(
-            if !has_subsampling {
-                0
-            } else if is_rgb {
-                1
-            } else {
-                3
-            },
-            "subsampling",
-        )?;
+        let full_range = is_rgb || reader.bit("color_range")?;
+        let chroma_subsampling = match (has_subsampling, is_rgb) {
+            (false, _) => CHROMA_420,
+            (true, true) => {
+                reader.skip(1, "reserved_zero")?;
+                CHROMA_444
+            }
+            (true, false) => {
+                let across = reader.bit("subsampling_x")?;
+                reader.skip(2, "subsampling_y and reserved_zero")?;
+                if across { CHROMA_422 } else { CHROMA_444 }
+            }
+        };
+        // BT.601 in either of its forms, BT.709, SMPTE 240M, BT.2020. (7.2.2)
+        let matrix = match colour_space {
+            1 => 5,
+            2 => 1,
+            3 => 6,
+            4 => 7,
+            5 => 9,
+            COLOUR_SPACE_RGB => 0,
+            _ => 2,
+        };
+        let colour = Colour { matrix, full_range, ..Colour::default() };
         let width = 1 + reader.bits(16, "frame_width_minus_1")? as u32;
         let height = 1 + reader.bits(16, "frame_height_minus_1")? as u32;
-        Ok(Some(KeyFrame { profile, bit_depth, width, height }))
+        Ok(Some(KeyFrame { profile, bit_depth, width, height, chroma_subsampling, colour }))
+    }
+
+    /// The contents of `vpcC` that a track gets which begins with this frame.
+    ///
+    /// ```
+    /// use shardcast_engine::codec::{Colour, vp9::{Configuration, KeyFrame}};
+    ///
+    /// let frame = KeyFrame {
+    ///     profile: 0, bit_depth: 8, width: 1280, height: 720, chroma_subsampling: 1, colour: Colour::default(),
+    /// };
+    /// assert_eq!(Configuration::parse(&frame.configuration())?.codec_string(), "vp09.00.31.08");
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    pub fn configuration(&self) -> [u8; 12] {
+        let Colour { primaries, transfer, matrix, full_range } = self.colour;
+        let formats = self.bit_depth << 4 | self.chroma_subsampling << 1 | u8::from(full_range);
+        [1, 0, 0, 0, self.profile, self.level(), formats, primaries, transfer, matrix, 0, 0]
     }
 
     /// The lowest level whose pictures are as large as this; the rate, which would raise it, is not known here.
@@ -207,6 +248,10 @@ impl KeyFrame {
 pub(super) const VERSION_BYTES: u64 = 4;
 const VERSION_AND_FLAGS: u32 = 1 << 24;
 const LEVEL_LOWEST: u8 = 10;
+/// Of `chromaSubsampling`. 4:2:0 is taken for that with chroma on the rows, as libvpx's own writer does.
+const CHROMA_420: u8 = 1;
+const CHROMA_422: u8 = 2;
+const CHROMA_444: u8 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -236,19 +281,38 @@ mod tests {
         assert_eq!(Configuration::parse(&[]).unwrap_err(), Error::truncated("version and flags of vpcC", 0));
     }
 
+    fn of(width: u32, height: u32) -> KeyFrame {
+        let colour = Colour::default();
+        KeyFrame { profile: 0, bit_depth: 8, width, height, chroma_subsampling: 1, colour }
+    }
+
+    #[test]
+    fn a_key_frame_makes_the_configuration_that_an_encoder_writes() {
+        let parse = |text| KeyFrame::parse(&hex(text)).unwrap().configuration();
+        // Of a larger picture, and so of another level.
+        let [before @ .., _, _, _, _, _, _, _] = parse(samples::VP9_KEY);
+        assert_eq!(before, [1, 0, 0, 0, 0]);
+        assert_eq!(parse(samples::VP9_KEY)[6..], hex(samples::VP9_180)[6..]);
+        // What the header does not say of colours, MP4 alone has.
+        let deep = hex(samples::VP9_444_10_HDR);
+        let made = parse(samples::VP9_KEY_444_10);
+        assert_eq!((&made[..7], made[9]), (&deep[..7], deep[9]));
+    }
+
     #[test]
     fn the_header_of_a_key_frame_says_its_size() {
         let parse = |text| KeyFrame::parse(&hex(text));
-        let small = KeyFrame { profile: 0, bit_depth: 8, width: 64, height: 64 };
+        let small = of(64, 64);
         assert_eq!(parse(samples::VP9_KEY), Some(small));
-        let large = KeyFrame { profile: 3, bit_depth: 10, width: 640, height: 360 };
+        let colour = Colour { matrix: 9, ..Colour::default() };
+        let large = KeyFrame { profile: 3, bit_depth: 10, chroma_subsampling: 3, colour, ..of(640, 360) };
         assert_eq!(parse(samples::VP9_KEY_444_10), Some(large));
         assert_eq!([parse(samples::VP9_INTER), parse(""), parse("8249834300"), parse("82")], [None; 4]);
     }
 
     #[test]
     fn the_level_follows_from_the_size() {
-        let level = |width, height| KeyFrame { profile: 0, bit_depth: 8, width, height }.level();
+        let level = |width, height| of(width, height).level();
         assert_eq!(
             [level(256, 144), level(1280, 720), level(1920, 1080), level(3840, 2160)],
             [10, 31, 40, 50]

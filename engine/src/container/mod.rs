@@ -86,6 +86,12 @@ pub struct Track {
 /// assert!(file.finish().concat().ends_with(&[0xfc, 1, 2]));
 /// ```
 pub trait Muxer: Send {
+    /// Whether the container has a form for tracks of these parameters. Those of others are no tracks of the file, and a recording of
+    /// nothing else is none. Asked at any time, also before the beginning.
+    fn takes(&self, _parameters: &Parameters) -> bool {
+        true
+    }
+
     /// What a file begins with. Called once, before anything else. `tracks` are ordered by id and are all that the file
     /// will have; some of them may have no frame yet. `started` is when the first frame came.
     fn begin(&mut self, tracks: &[Track], started: Wall, out: &mut Pieces);

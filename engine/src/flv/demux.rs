@@ -153,9 +153,9 @@ impl Demuxer {
             return Err(Error::unsupported("multitrack video", 0));
         }
         let place = reader.position() as u64;
-        let codec = codec_of(reader.array("video FourCC")?)
-            .filter(|codec| codec.is_video())
-            .ok_or(Error::unsupported("a video FourCC other than avc1, hvc1, vvc1, av01 and vp09", place))?;
+        let codec = codec_of(reader.array("video FourCC")?).filter(|codec| codec.is_video()).ok_or(
+            Error::unsupported("a video FourCC other than avc1, hvc1, vvc1, av01, vp08 and vp09", place),
+        )?;
         let has_offset = matches!(codec, Codec::H264 | Codec::H265 | Codec::H266);
         if packet == video_packet::CODED_FRAMES && has_offset {
             at.offset = reader.i24("composition time")?;
@@ -190,6 +190,12 @@ impl Demuxer {
             sound::EXTENDED => return self.enhanced_audio(first, reader, at, body, emit),
             sound::AAC => Codec::Aac,
             sound::MP3 | sound::MP3_8_KHZ => Codec::Mp3,
+            // Rate and size of the samples are those of G.711, whatever stands there.
+            sound::PCMA | sound::PCMU if first & STEREO != 0 => {
+                return Err(Error::unsupported("G.711 audio of two channels", 0));
+            }
+            sound::PCMA => Codec::PcmA,
+            sound::PCMU => Codec::PcmU,
             format => return Err(Error::unsupported(sound_format_name(format), 0)),
         };
         if codec == Codec::Aac {
@@ -340,6 +346,14 @@ impl Track {
         while codec == Codec::Av1 && data.starts_with(TEMPORAL_DELIMITER) {
             data = data.slice(TEMPORAL_DELIMITER.len()..);
         }
+        // A publisher may leave out a configuration that says nothing.
+        if codec == Codec::Vp8
+            && key
+            && !self.knows(codec)
+            && let Some(parameters) = Parameters::of_key_frame(codec, &data)
+        {
+            self.set(parameters, at, emit);
+        }
         if !data.is_empty() && self.can_decode(codec, emit) {
             emit(at.frame(Payload::Video { codec, key, data }));
         }
@@ -365,7 +379,11 @@ impl Track {
                     let stereo = data.first().is_some_and(|byte| byte & 0x04 != 0);
                     self.set(Parameters::of_opus(if stereo { 2 } else { 1 }), at, emit);
                 }
-                _ => {}
+                codec => {
+                    if let Some(parameters) = Parameters::of_voice(codec) {
+                        self.set(parameters, at, emit);
+                    }
+                }
             }
         }
         if self.can_decode(codec, emit) {
@@ -387,6 +405,9 @@ impl Track {
         knows
     }
 }
+
+/// The bit of a sound's first byte that says two channels. (E.4.2.1)
+const STEREO: u8 = 0x01;
 
 /// OBU type 2 with a size field of 0.
 const TEMPORAL_DELIMITER: &[u8] = &[0x12, 0x00];
@@ -441,7 +462,6 @@ const fn sound_format_name(format: u8) -> &'static str {
         0 | 3 => "uncompressed audio",
         1 => "ADPCM audio",
         4..=6 => "Nellymoser audio",
-        7 | 8 => "G.711 audio",
         11 => "Speex audio",
         _ => "an unknown sound format",
     }

@@ -1,14 +1,18 @@
 //! FLV as a file that is written fragment by fragment.
 
-use super::mux::{Plain, write_tag_at};
-use super::tag;
+use super::{
+    carries,
+    mux::{Plain, write_tag_at},
+    tag,
+};
 use crate::{
+    codec::Parameters,
     container::{Container, Muxer, Pieces, Track},
     media::{Frame, Payload},
     time::{MediaTime, Wall},
 };
 
-/// FLV. It has one track of pictures and one of sound; the first of each is kept.
+/// FLV. It has one track of pictures and one of sound; the first of each is kept, of the codecs that it [`carries`].
 pub static CONTAINER: Container =
     Container { name: "flv", extension: "flv", open: || Box::new(File::default()) };
 
@@ -24,9 +28,16 @@ struct File {
 }
 
 impl Muxer for File {
+    fn takes(&self, parameters: &Parameters) -> bool {
+        carries(parameters.codec)
+    }
+
     fn begin(&mut self, tracks: &[Track], _: Wall, out: &mut Pieces) {
         let first = |video| {
-            tracks.iter().find(move |track: &&Track| track.parameters.codec.is_video() == video).cloned()
+            let is_it = move |track: &&Track| {
+                carries(track.parameters.codec) && track.parameters.codec.is_video() == video
+            };
+            tracks.iter().find(is_it).cloned()
         };
         let (video, audio) = (first(true), first(false));
         tag::write_file_head(audio.is_some(), video.is_some(), out.bytes());

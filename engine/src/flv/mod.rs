@@ -64,6 +64,8 @@ const VIDEO_HEVC_UNOFFICIAL: u8 = 12;
 /// Classic sound formats (table E.4.2.1), and 9, which the enhanced format takes for itself.
 mod sound {
     pub const MP3: u8 = 2;
+    pub const PCMA: u8 = 7;
+    pub const PCMU: u8 = 8;
     pub const EXTENDED: u8 = 9;
     pub const AAC: u8 = 10;
     pub const MP3_8_KHZ: u8 = 14;
@@ -102,43 +104,58 @@ mod audio_packet {
     pub const MOD_EX: u8 = 7;
 }
 
-/// The four characters that name a codec in the enhanced format.
+/// The four characters that name a codec in the enhanced format; `None` for G.711, which has a number of its own in the classic
+/// one, and for G.722, which FLV cannot say.
 ///
 /// ```
 /// use shardcast_engine::{codec::Codec, flv::four_cc};
 ///
-/// assert_eq!(four_cc(Codec::H265), *b"hvc1");
-/// assert_eq!(four_cc(Codec::Av1), *b"av01");
+/// assert_eq!(four_cc(Codec::H265), Some(*b"hvc1"));
+/// assert_eq!((four_cc(Codec::Av1), four_cc(Codec::G722)), (Some(*b"av01"), None));
 /// ```
-pub const fn four_cc(codec: Codec) -> [u8; 4] {
-    match codec {
+pub const fn four_cc(codec: Codec) -> Option<[u8; 4]> {
+    Some(match codec {
         Codec::H264 => *b"avc1",
         Codec::H265 => *b"hvc1",
         Codec::H266 => *b"vvc1",
         Codec::Av1 => *b"av01",
+        Codec::Vp8 => *b"vp08",
         Codec::Vp9 => *b"vp09",
         Codec::Aac => *b"mp4a",
         Codec::Opus => *b"Opus",
         Codec::Mp3 => *b".mp3",
         Codec::Ac3 => *b"ac-3",
-    }
+        Codec::PcmA | Codec::PcmU | Codec::G722 => return None,
+    })
 }
 
-/// Codecs that can be carried, for the lists in which both sides of RTMP say what they know.
+/// Whether FLV can say frames of a codec. What it cannot is left out.
+///
+/// ```
+/// use shardcast_engine::{codec::Codec, flv::carries};
+///
+/// assert!(carries(Codec::PcmA) && !carries(Codec::G722));
+/// ```
+pub const fn carries(codec: Codec) -> bool {
+    !matches!(codec, Codec::G722)
+}
+
+/// Codecs of the enhanced format, for the lists in which both sides of RTMP say what they know.
 ///
 /// ```
 /// use shardcast_engine::{codec::Codec, flv::{CODECS, four_cc}};
 ///
 /// // The `fourCcList` that an encoder shows when it connects.
-/// let shown = [*b"hvc1", *b"vp08", *b"Opus"];
-/// let common: Vec<Codec> = CODECS.into_iter().filter(|codec| shown.contains(&four_cc(*codec))).collect();
+/// let shown = [*b"hvc1", *b"vp10", *b"Opus"];
+/// let common: Vec<Codec> = CODECS.into_iter().filter(|codec| four_cc(*codec).is_some_and(|name| shown.contains(&name))).collect();
 /// assert_eq!(common, [Codec::H265, Codec::Opus]);
 /// ```
-pub const CODECS: [Codec; 9] = [
+pub const CODECS: [Codec; 10] = [
     Codec::H264,
     Codec::H265,
     Codec::H266,
     Codec::Av1,
+    Codec::Vp8,
     Codec::Vp9,
     Codec::Aac,
     Codec::Opus,
@@ -147,5 +164,5 @@ pub const CODECS: [Codec; 9] = [
 ];
 
 fn codec_of(four_cc: [u8; 4]) -> Option<Codec> {
-    CODECS.into_iter().find(|codec| self::four_cc(*codec) == four_cc)
+    CODECS.into_iter().find(|codec| self::four_cc(*codec) == Some(four_cc))
 }

@@ -1,6 +1,6 @@
 //! Frames to FLV: bodies, tags, and the wire form of HTTP-FLV.
 //!
-//! H.264, AAC and MP3 are written in the classic layout, which every player knows; HEVC, VVC, AV1, VP9, Opus and AC-3
+//! H.264, AAC, MP3 and G.711 are written in the classic layout, which every player knows; HEVC, VVC, AV1, VP8, VP9, Opus and AC-3
 //! have only the enhanced one.
 
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    VIDEO_AVC, VIDEO_EXTENDED, audio_packet, four_cc, frame_type, packet, sound,
+    VIDEO_AVC, VIDEO_EXTENDED, audio_packet, carries, four_cc, frame_type, packet, sound,
     tag::{self, FILE_HEAD_BYTES, TAG_HEAD_BYTES, TAIL_BYTES, TagKind},
     video_packet,
 };
@@ -94,7 +94,14 @@ impl<E: Envelope> Wire for FlvWire<E> {
 /// ```
 pub fn write_header<E: Envelope>(opening: &Opening, at: &Frame, out: &mut BytesMut) {
     E::open(FILE_HEAD_BYTES, out);
-    tag::write_file_head(opening.has(false), opening.has(true), out);
+    let has = |video| {
+        let mut tracks = opening.parameters.iter().filter_map(|frame| match &frame.payload {
+            Payload::Parameters(parameters) => Some(parameters.codec),
+            _ => None,
+        });
+        tracks.any(|codec| carries(codec) && codec.is_video() == video)
+    };
+    tag::write_file_head(has(false), has(true), out);
     E::close(out);
     write_opening::<E>(opening, at, out);
 }
@@ -216,9 +223,11 @@ struct Head {
 const ON_META_DATA: &[u8; 13] = b"\x02\x00\x0aonMetaData";
 
 impl<'a> Body<'a> {
-    /// The body of a frame; `None` for what FLV cannot say: a discontinuity, and a body longer than its 24-bit length.
+    /// The body of a frame; `None` for what FLV cannot say: a discontinuity, a codec that it does not know
+    /// ([`carries`]), and a body longer than its 24-bit length.
     pub fn of(frame: &'a Frame) -> Option<Self> {
         let body = match &frame.payload {
+            Payload::Audio { codec, .. } if !carries(*codec) => return None,
             Payload::Video { codec, key, data } => {
                 let kind = if *key { frame_type::KEY } else { frame_type::INTER };
                 let offset = composition_offset(frame);
@@ -229,9 +238,9 @@ impl<'a> Body<'a> {
             }
             Payload::Parameters(parameters) => {
                 let data = &*parameters.configuration;
-                // MP3 has no configuration, and so nothing to say. AC-3 has one in MP4 alone, which its frames say too.
+                // These have no configuration, and so nothing to say. AC-3 has one in MP4 alone, which its frames say too.
                 match parameters.codec {
-                    Codec::Mp3 | Codec::Ac3 => return None,
+                    Codec::Mp3 | Codec::Ac3 | Codec::PcmA | Codec::PcmU | Codec::G722 => return None,
                     Codec::H264 => {
                         let first = frame_type::KEY << 4 | VIDEO_AVC;
                         let head = Head::new(&[first, packet::SEQUENCE_HEADER, 0, 0, 0]);
@@ -297,7 +306,7 @@ fn video_head(codec: Codec, kind: u8, offset: [u8; 3]) -> Head {
 
 fn enhanced_head(kind: u8, packet: u8, codec: Codec, offset: &[u8]) -> Head {
     let mut head = Head::new(&[VIDEO_EXTENDED | kind << 4 | packet]);
-    for byte in four_cc(codec).iter().chain(offset) {
+    for byte in four_cc(codec).iter().flatten().chain(offset) {
         head.push(*byte);
     }
     head
@@ -311,19 +320,24 @@ fn audio_head(codec: Codec, parameters: bool, data: &[u8]) -> Head {
             Head::new(&[sound::AAC << 4 | 0x0f, packet])
         }
         Codec::Mp3 => Head::new(&[mp3_head(data)]),
+        // 5.5 kHz is the least that there is a number for, and 16 bits are what it becomes: so does ffmpeg. (E.4.2.1)
+        Codec::PcmA => Head::new(&[sound::PCMA << 4 | SIXTEEN_BITS]),
+        Codec::PcmU => Head::new(&[sound::PCMU << 4 | SIXTEEN_BITS]),
         codec => {
             let packet = if parameters { audio_packet::SEQUENCE_START } else { audio_packet::CODED_FRAMES };
             let mut head = Head::new(&[sound::EXTENDED << 4 | packet]);
-            four_cc(codec).into_iter().for_each(|byte| head.push(byte));
+            four_cc(codec).into_iter().flatten().for_each(|byte| head.push(byte));
             head
         }
     }
 }
 
+/// Of the classic byte: the size of samples.
+const SIXTEEN_BITS: u8 = 2;
+
 /// The classic byte for an MP3 frame. FLV has no number for 48, 32, 24, 16 and 12 kHz; players take the frame's own word,
 /// and the nearest rate stands here.
 fn mp3_head(frame: &[u8]) -> u8 {
-    const SIXTEEN_BITS: u8 = 2;
     let (rate, channels) =
         mp3::Header::parse(frame).map_or((44_100, 2), |header| (header.sample_rate, header.channels));
     let (format, rate) = match rate {
@@ -379,6 +393,8 @@ mod tests {
         assert_eq!(audio(Codec::Aac, b"data"), b"\xaf\x01data");
         assert_eq!(audio(Codec::Opus, b"data"), b"\x91Opusdata");
         assert_eq!(audio(Codec::Ac3, b"data"), b"\x91ac-3data");
+        assert_eq!(audio(Codec::PcmA, b"data"), b"\x72data");
+        assert_eq!(audio(Codec::PcmU, b"data"), b"\x82data");
         // MPEG-1 layer III, 128 kbit/s, 44.1 kHz, joint stereo.
         assert_eq!(audio(Codec::Mp3, b"\xff\xfb\x90\x64"), b"\x2f\xff\xfb\x90\x64");
         let color = Payload::ColorInfo { codec: Codec::H265, data: Bytes::from_static(b"amf") };
@@ -415,6 +431,22 @@ mod tests {
         let ac3 = crate::codec::Parameters::from_ac3_frame(&hex(samples::AC3_48000_STEREO)).unwrap();
         let ac3 = frame(TrackId::AUDIO, 0, Payload::Parameters(std::sync::Arc::new(ac3)));
         assert!(Body::of(&ac3).is_none());
+    }
+
+    #[test]
+    fn a_track_that_cannot_be_said_is_left_out_with_its_frames() {
+        let parameters = crate::codec::Parameters::of_voice(Codec::G722).unwrap();
+        let parameters = frame(TrackId::AUDIO, 0, Payload::Parameters(std::sync::Arc::new(parameters)));
+        let data = Bytes::from_static(b"data");
+        let sound = frame(TrackId::AUDIO, 40, Payload::Audio { codec: Codec::G722, data });
+        let mut out = BytesMut::new();
+        write_header::<Plain>(
+            &Opening { parameters: vec![parameters], ..Opening::default() },
+            &sound,
+            &mut out,
+        );
+        write_tag::<Plain>(&sound, &mut out);
+        assert_eq!(&out[..], b"FLV\x01\0\0\0\0\x09\0\0\0\0", "there is no sound");
     }
 
     #[test]

@@ -18,21 +18,39 @@ const OBJECT_MPEG1_AUDIO: u8 = 0x6b;
 /// `OpusHead` begins with this (RFC 7845, 5.1).
 const OPUS_MAGIC: &[u8; 8] = b"OpusHead";
 
-/// Writes the sample entry of a track.
-pub(super) fn write(out: &mut BytesMut, parameters: &Parameters) {
-    let configuration = &parameters.configuration;
-    let (entry, inner) = match parameters.codec {
+/// Whether MP4 has a form for a codec that players read. G.711 has names in QuickTime's files alone, and G.722 none at all.
+///
+/// ```
+/// use shardcast_engine::{codec::Codec, fmp4::carries};
+///
+/// assert!(carries(Codec::Opus) && !carries(Codec::PcmA));
+/// ```
+pub const fn carries(codec: Codec) -> bool {
+    names(codec).is_some()
+}
+
+/// The type of a sample entry, and of the box in it that has the configuration.
+const fn names(codec: Codec) -> Option<(&'static [u8; 4], &'static [u8; 4])> {
+    Some(match codec {
         Codec::H264 => (b"avc1", b"avcC"),
         // `hvc1` and not `hev1`: the parameter sets stand in `hvcC`, and Apple's players take no other.
         Codec::H265 => (b"hvc1", b"hvcC"),
         Codec::H266 => (b"vvc1", b"vvcC"),
         Codec::Av1 => (b"av01", b"av1C"),
+        Codec::Vp8 => (b"vp08", b"vpcC"),
         Codec::Vp9 => (b"vp09", b"vpcC"),
         Codec::Aac | Codec::Mp3 => (b"mp4a", b"esds"),
         Codec::Opus => (b"Opus", b"dOps"),
         // ETSI TS 102 366, F.3 and F.4.
         Codec::Ac3 => (b"ac-3", b"dac3"),
-    };
+        Codec::PcmA | Codec::PcmU | Codec::G722 => return None,
+    })
+}
+
+/// Writes the sample entry of a track; nothing where there is no form for one ([`carries`]).
+pub(super) fn write(out: &mut BytesMut, parameters: &Parameters) {
+    let configuration = &parameters.configuration;
+    let Some((entry, inner)) = names(parameters.codec) else { return };
     match parameters.shape {
         Shape::Video { width, height } => plain(out, entry, |out| {
             visual(out, width, height);
@@ -170,7 +188,7 @@ pub(super) fn read(stsd: &[u8]) -> Result<SampleEntry, Error> {
     let mut body = Reader::new(reader.take(body, "sample entry")?);
     body.skip(8, "sample entry head")?;
     match &kind.0 {
-        b"avc1" | b"avc3" | b"hvc1" | b"hev1" | b"vvc1" | b"vvi1" | b"av01" | b"vp09" => {
+        b"avc1" | b"avc3" | b"hvc1" | b"hev1" | b"vvc1" | b"vvi1" | b"av01" | b"vp08" | b"vp09" => {
             read_visual(kind, &mut body)
         }
         b"mp4a" | b"Opus" | b".mp3" | b"ac-3" => read_audio(kind, &mut body),
@@ -188,6 +206,7 @@ fn read_visual(kind: FourCc, body: &mut Reader<'_>) -> Result<SampleEntry, Error
         b"hvc1" | b"hev1" => (Codec::H265, b"hvcC"),
         b"vvc1" | b"vvi1" => (Codec::H266, b"vvcC"),
         b"av01" => (Codec::Av1, b"av1C"),
+        b"vp08" => (Codec::Vp8, b"vpcC"),
         _ => (Codec::Vp9, b"vpcC"),
     };
     let content = child(body, wanted)?;

@@ -12,7 +12,7 @@ use crate::{
     time::{MediaTime, Wall},
 };
 
-/// Fragmented MP4 (ISO/IEC 14496-12). It carries every codec, and its frames are not copied.
+/// Fragmented MP4 (ISO/IEC 14496-12). Of the codecs that it [carries](super::carries) its frames are not copied.
 pub static CONTAINER: Container =
     Container { name: "mp4", extension: "mp4", open: || Box::new(Mp4::default()) };
 
@@ -38,7 +38,12 @@ pub fn usual_duration(parameters: &Parameters) -> Duration {
         Shape::Audio { sample_rate, packet_samples, .. } if sample_rate > 0 && packet_samples > 0 => {
             Duration::from_secs(packet_samples.into()) / sample_rate
         }
-        Shape::Audio { .. } if parameters.codec == Codec::Opus => Duration::from_millis(20),
+        // What most senders choose, and RFC 3551, 4.2, advises.
+        Shape::Audio { .. }
+            if matches!(parameters.codec, Codec::Opus | Codec::PcmA | Codec::PcmU | Codec::G722) =>
+        {
+            Duration::from_millis(20)
+        }
         Shape::Audio { .. } => Duration::from_millis(23),
     }
 }
@@ -64,6 +69,10 @@ struct Timeline {
 }
 
 impl Muxer for Mp4 {
+    fn takes(&self, parameters: &Parameters) -> bool {
+        super::carries(parameters.codec)
+    }
+
     fn begin(&mut self, tracks: &[Track], started: Wall, out: &mut Pieces) {
         let timeline = |track: &Track| Timeline {
             id: track.id,
@@ -72,7 +81,7 @@ impl Muxer for Mp4 {
             last: None,
             last_duration: None,
         };
-        self.tracks = tracks.iter().map(timeline).collect();
+        self.tracks = tracks.iter().filter(|track| self.takes(&track.parameters)).map(timeline).collect();
         let tracks: Vec<_> = (1..)
             .zip(&self.tracks)
             .map(|(id, track)| mux::Track {

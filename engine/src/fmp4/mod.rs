@@ -52,7 +52,7 @@ pub mod mux;
 mod tests;
 
 pub use boxes::FourCc;
-pub use entry::SampleEntry;
+pub use entry::{SampleEntry, carries};
 pub use file::CONTAINER;
 
 /// Bytes of the head of a box with a 32-bit size, and so of the smallest box.

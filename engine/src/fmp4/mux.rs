@@ -67,7 +67,7 @@ const TFHD_BYTES_MAX: usize = 20;
 const TFDT_BYTES: usize = 20;
 const TRUN_HEAD_BYTES: usize = 20;
 
-/// Appends the initialisation segment: `ftyp` and `moov`.
+/// Appends the initialisation segment: `ftyp` and `moov`. Tracks of codecs that MP4 does not [carry](super::carries) have no place in it.
 pub fn init(tracks: &[Track], created: Wall, out: &mut BytesMut) {
     plain(out, b"ftyp", |out| {
         // iso6 knows composition offsets with a sign (iso4) and data offsets from the `moof` (iso5).
@@ -92,11 +92,12 @@ pub fn init(tracks: &[Track], created: Wall, out: &mut BytesMut) {
             out.put_bytes(0, 24);
             out.put_u32(tracks.iter().map(|track| track.id).max().unwrap_or(0) + 1); // next_track_ID
         });
-        for track in tracks {
+        let carried = || tracks.iter().filter(|track| super::carries(track.parameters.codec));
+        for track in carried() {
             trak(out, track, created);
         }
         plain(out, b"mvex", |out| {
-            for track in tracks {
+            for track in carried() {
                 full(out, b"trex", 0, 0, |out| {
                     out.put_u32(track.id);
                     out.put_u32(1); // default_sample_description_index

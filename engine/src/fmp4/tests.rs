@@ -116,6 +116,33 @@ fn another_reader_finds_each_codec_in_our_initialisation_segment() {
 }
 
 #[test]
+fn vp8_has_an_entry_of_its_own_and_what_mp4_has_no_form_for_has_none() {
+    let vp8 = Parameters::of_key_frame(Codec::Vp8, &hex(samples::VP8_KEY)).unwrap();
+    let bytes = init(&tracks(&[Arc::new(vp8.clone())]));
+    let movie = demux::Movie::parse(moov(&bytes)).unwrap();
+    let entry::SampleEntry { kind, codec, configuration, shape } = &movie.tracks[0].entry;
+    assert_eq!((&kind.0, *codec, *shape), (b"vp08", Some(Codec::Vp8), Some(vp8.shape)));
+    assert_eq!(*configuration, vp8.configuration);
+    // Another's reader.
+    let mut rest = &bytes[..];
+    mp4_atom::Ftyp::decode(&mut rest).unwrap();
+    let moov = mp4_atom::Moov::decode(&mut rest).unwrap();
+    let [mp4_atom::Codec::Vp08(entry)] = &moov.trak[0].mdia.minf.stbl.stsd.codecs[..] else {
+        panic!("{:?}", moov.trak[0].mdia.minf.stbl.stsd)
+    };
+    assert_eq!((entry.visual.width, entry.visual.height, entry.vpcc.bit_depth), (64, 64, 8));
+
+    let voice = Arc::new(Parameters::of_voice(Codec::PcmA).unwrap());
+    let bytes = init(&tracks(&[voice, Arc::new(vp8)]));
+    assert_eq!(mp4_atom::Moov::decode(&mut &bytes[bytes.len() - moov_len(&bytes)..]).unwrap().trak.len(), 1);
+}
+
+/// Bytes of the `moov`, with its head.
+fn moov_len(init: &[u8]) -> usize {
+    moov(init).len() + BOX_HEAD_BYTES
+}
+
+#[test]
 fn our_reader_finds_what_our_writer_wrote() {
     let all = all_codecs();
     let init = init(&tracks(&all));

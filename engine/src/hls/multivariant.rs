@@ -127,7 +127,9 @@ fn colour(parameters: &Parameters) -> Option<Colour> {
         Codec::Av1 => {
             av1::Configuration::parse(configuration).ok()?.sequence_header.map(|header| header.colour)
         }
-        Codec::Vp9 => vp9::Configuration::parse(configuration).ok().map(|configuration| configuration.colour),
+        Codec::Vp8 | Codec::Vp9 => {
+            vp9::Configuration::parse(configuration).ok().map(|configuration| configuration.colour)
+        }
         _ => None,
     }
 }

@@ -354,6 +354,7 @@ impl Hub {
         let (milliseconds, previous) = (wall.0 / 1_000_000, group.previous());
         let form = &mut stream.packaged.0[packaging as usize];
         let mut maker = match packaging {
+            Packaging::Fragments if !Packager::takes(opening) => return None,
             Packaging::Fragments => Maker::Fragments(Box::new(Packager::new(
                 settings,
                 milliseconds,

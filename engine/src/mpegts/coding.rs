@@ -65,7 +65,7 @@ impl Coding {
             }
             Codec::Opus => usual_channels(configuration).map(|channels| Coding::Opus { channels }),
             Codec::Ac3 => Some(Coding::Ac3),
-            Codec::Av1 | Codec::Vp9 => None,
+            Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::PcmA | Codec::PcmU | Codec::G722 => None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! A file while it is written, in fragments.
 
-use super::{clock::Clock, program::Program};
+use super::{clock::Clock, program::Program, segment::Segmenter};
 use crate::{
+    codec::Parameters,
     container::{Container, Muxer, Pieces, Track},
     media::Frame,
     time::Wall,
@@ -16,6 +17,10 @@ pub static CONTAINER: Container =
 struct File(Program);
 
 impl Muxer for File {
+    fn takes(&self, parameters: &Parameters) -> bool {
+        Segmenter::takes(parameters)
+    }
+
     fn begin(&mut self, tracks: &[Track], _: Wall, out: &mut Pieces) {
         for track in tracks {
             self.0.learn(track.id, &track.parameters);

@@ -11,7 +11,7 @@
 //! | MP3 | 0x03 (MPEG-1) and 0x04 (the generations after it), as it is |
 //! | Opus | 0x06 and the registration `Opus`, for the channel orders of Vorbis |
 //! | AC-3 | 0x81 and the registration `AC-3`, as it is |
-//! | AV1, VP9, others | left out with their frames: no mapping is agreed on that players read |
+//! | AV1, VP8, VP9, G.711, G.722 | left out with their frames: no mapping is agreed on that players read |
 //!
 //! Here are packets, tables and times. What a decoder needs to know is the business of [`codec`](crate::codec), and when a
 //! fragment is cut that of [`record`](crate::record).

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     codec::Parameters,
-    container::Container,
+    container::{Container, Muxer},
     fmp4, limits,
     media::{Frame, Payload, TrackId},
     time::{Now, Wall},
@@ -64,6 +64,8 @@ pub use fragment::Fragment;
 /// ```
 pub struct Recorder {
     container: &'static Container,
+    /// Says what the container has a form for. No file is written by it.
+    judge: Box<dyn Muxer>,
     clock: SegmentClock,
     /// The tracks of the stream, by id.
     tracks: Vec<Known>,
@@ -182,8 +184,8 @@ pub struct Counters {
     pub bytes: u64,
     /// Frames in acknowledged fragments.
     pub frames: u64,
-    /// Frames left out because no file could begin at them: before the first key frame, or between a change of
-    /// parameters and the next key frame.
+    /// Frames left out because no file could begin at them, before the first key frame or between a change of
+    /// parameters and the next key frame; and those of a codec that the container does not take.
     pub skipped: u64,
     /// Frames lost to a slow or failing disk.
     pub lost: u64,
@@ -225,6 +227,7 @@ impl Recorder {
     pub fn new(folder: &str, settings: &Settings) -> Self {
         Recorder {
             container: settings.container,
+            judge: (settings.container.open)(),
             clock: SegmentClock::new(settings.segment),
             sink: Sink::new(folder, settings.container.extension),
             tracks: Vec::new(),
@@ -382,6 +385,9 @@ impl Recorder {
     }
 
     fn learn(&mut self, id: TrackId, announced: &Arc<Parameters>) {
+        if !self.judge.takes(announced) {
+            return self.tracks.retain(|track| track.id != id);
+        }
         let known = Known { id, announced: announced.clone(), parameters: announced.clone() };
         match self.tracks.binary_search_by_key(&id, |track| track.id) {
             Ok(place) if self.tracks[place].announced == *announced => return,

@@ -205,7 +205,8 @@ impl Connect {
 
 /// What both sides of enhanced RTMP say they can carry.
 pub(crate) fn enhanced_capabilities() -> Vec<(String, Value)> {
-    let name = |codec: &Codec| String::from_utf8_lossy(&flv::four_cc(*codec)).into_owned();
+    let name =
+        |codec: &Codec| String::from_utf8_lossy(&flv::four_cc(*codec).unwrap_or_default()).into_owned();
     let map = |video: bool| {
         let codecs = flv::CODECS.iter().filter(|codec| codec.is_video() == video);
         Value::Object(codecs.map(|codec| (name(codec), Value::Number(CAN_FORWARD))).collect())

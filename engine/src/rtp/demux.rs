@@ -1,18 +1,24 @@
-//! Packets to frames: the tracks of a sender, each in its payload format. (RFC 6184, 7798, 3640, 7587, 2250)
+//! Packets to frames: the tracks of a sender, each in its payload format. (RFC 6184, 7798, 7741, 9628, 3640, 7587, 2250,
+//! 3551; AOM "RTP Payload Format For AV1")
 //!
 //! No fault is fatal. What is broken is left out and counted ([`Counters`]). A picture of which a part is missing is left out
 //! whole, and so are all that follow it until a decoder can begin anew: nobody is sent a group with a hole.
 
+mod descriptor;
+mod frames;
 mod pictures;
 mod sound;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use self::{
+    frames::Frames,
     pictures::Assembly,
-    sound::{Aac, Mp3, Opus},
+    sound::{Aac, Mp3, Opus, Voice},
 };
 use super::{
     Packet,
@@ -83,9 +89,11 @@ struct Track {
 #[derive(Debug)]
 enum Media {
     Pictures(Box<Assembly>),
+    Frames(Box<Frames>),
     Aac(Box<Aac>),
     Opus(Opus),
     Mp3(Mp3),
+    Voice(Voice),
 }
 
 /// What everything that makes frames needs of the whole.
@@ -110,8 +118,8 @@ impl Demuxer {
         let track = |format: Option<Format>| {
             rates.push(format.as_ref().map_or(1, |format| format.clock_rate));
             let format = format?;
-            let is_video = matches!(format.coding, Coding::H264(_) | Coding::H265(_));
-            let taken = std::mem::replace(if is_video { &mut pictures } else { &mut sound }, true);
+            let taken =
+                std::mem::replace(if format.coding.is_video() { &mut pictures } else { &mut sound }, true);
             if taken { None } else { Track::new(format) }
         };
         let tracks: Vec<Option<Track>> = formats.into_iter().map(track).collect();
@@ -130,7 +138,9 @@ impl Demuxer {
                 Media::Pictures(assembly) => assembly.known_parameters(),
                 Media::Aac(aac) => aac.known_parameters(),
                 Media::Opus(opus) => opus.known_parameters(),
-                Media::Mp3(_) => None,
+                Media::Voice(voice) => voice.known_parameters(),
+                // The first frame says it.
+                Media::Frames(_) | Media::Mp3(_) => None,
             };
             if let Some(parameters) = known {
                 let (time, payload) =
@@ -179,7 +189,8 @@ impl Demuxer {
         }
     }
 
-    /// Nothing more comes: emits what ends only where something else begins.
+    /// Nothing more comes: emits what ends only where something else begins. A frame of VP8, VP9 or AV1 that nobody has marked as whole is
+    /// left out.
     pub fn finish(&mut self, now: Now, emit: &mut dyn FnMut(Event)) {
         for (track, found) in self.tracks.iter_mut().enumerate() {
             let Some(Track { id, rate, media: Media::Pictures(assembly), .. }) = found else { continue };
@@ -205,9 +216,10 @@ impl Demuxer {
     pub fn held_bytes(&self) -> usize {
         let tracks = self.tracks.iter().flatten().map(|track| match &track.media {
             Media::Pictures(assembly) => assembly.held_bytes(),
+            Media::Frames(frames) => frames.held_bytes(),
             Media::Aac(aac) => aac.held_bytes(),
             Media::Mp3(mp3) => mp3.held_bytes(),
-            Media::Opus(_) => 0,
+            Media::Opus(_) | Media::Voice(_) => 0,
         });
         tracks.sum()
     }
@@ -220,6 +232,7 @@ impl Track {
         let (id, media) = match coding {
             Coding::H264(sets) => (TrackId::VIDEO, pictures(Syntax::H264, &sets)),
             Coding::H265(sets) => (TrackId::VIDEO, pictures(Syntax::H265, &sets)),
+            Coding::Frames(codec) => (TrackId::VIDEO, Media::Frames(Box::new(Frames::new(codec)))),
             Coding::Aac { configuration, size_bits, index_bits, delta_bits } => {
                 let widths = [size_bits, index_bits, delta_bits].map(u32::from);
                 (TrackId::AUDIO, Media::Aac(Box::new(Aac::new(configuration, rate, widths)?)))
@@ -229,6 +242,7 @@ impl Track {
             }
             Coding::Opus { stereo } => (TrackId::AUDIO, Media::Opus(Opus::new(stereo))),
             Coding::Mp3 => (TrackId::AUDIO, Media::Mp3(Mp3::default())),
+            Coding::Voice(codec) => (TrackId::AUDIO, Media::Voice(Voice::new(codec)?)),
         };
         Some(Track { id, payload_type, rate, due: None, reception: Reception::default(), media })
     }
@@ -238,9 +252,11 @@ impl Media {
     fn packet(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) {
         let result = match self {
             Media::Pictures(assembly) => assembly.packet(packet, context),
+            Media::Frames(frames) => frames.packet(packet, context),
             Media::Aac(aac) => aac.packet(packet, context),
             Media::Opus(opus) => opus.packet(packet, context),
             Media::Mp3(mp3) => mp3.packet(packet, context),
+            Media::Voice(voice) => voice.packet(packet, context),
         };
         if result.is_none() {
             context.counters.malformed_packets += 1;
@@ -251,9 +267,10 @@ impl Media {
     fn lose(&mut self) {
         match self {
             Media::Pictures(assembly) => assembly.lose(),
+            Media::Frames(frames) => frames.lose(),
             Media::Aac(aac) => aac.lose(),
             Media::Mp3(mp3) => mp3.lose(),
-            Media::Opus(_) => {}
+            Media::Opus(_) | Media::Voice(_) => {}
         }
     }
 }

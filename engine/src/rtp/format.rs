@@ -1,16 +1,26 @@
-//! Payload formats: what a session's description (SDP) says of a track, both ways. (RFC 6184, 7798, 3640, 7587, 3551)
+//! Payload formats: what a session's description (SDP) says of a track, both ways. (RFC 6184, 7798, 7741,
+//! 9628, 3640, 7587, 3551; AOM "RTP Payload Format For AV1")
 
 use base64::{Engine as _, alphabet, engine};
 use bytes::Bytes;
 
 use crate::{
     bits::BitReader,
-    codec::{Codec, Parameters, Shape, h264, h265},
+    codec::{Codec, Parameters, Shape, av1, h264, h265, vp9},
 };
 
 /// Ticks per second of pictures and of MPEG audio. (RFC 3551, 6)
 pub const VIDEO_RATE: u32 = 90_000;
-/// The payload type that MPEG audio has without being told. (RFC 3551, table 4)
+/// Ticks per second of G.711, and of G.722 too, which has twice as many samples: an error of RFC 1890 that stayed. A byte lasts
+/// one. (RFC 3551, 4.5.2)
+pub const VOICE_RATE: u32 = 8_000;
+/// Payload types that need no description. (RFC 3551, table 4)
+pub const PCMU: u8 = 0;
+/// See [`PCMU`].
+pub const PCMA: u8 = 8;
+/// See [`PCMU`].
+pub const G722: u8 = 9;
+/// MPEG audio, see [`PCMU`].
 pub const MPA: u8 = 14;
 
 /// How a track comes in packets.
@@ -31,6 +41,8 @@ pub enum Coding {
     H264(Vec<Vec<u8>>),
     /// HEVC, likewise.
     H265(Vec<Vec<u8>>),
+    /// VP8, VP9 or AV1: all that a decoder needs is in the packets.
+    Frames(Codec),
     /// AAC, behind headers whose fields have these widths in bits.
     Aac {
         /// AudioSpecificConfig.
@@ -54,6 +66,15 @@ pub enum Coding {
     },
     /// MPEG audio of layer III.
     Mp3,
+    /// G.711 or G.722: which of them, see [`Parameters::of_voice`].
+    Voice(Codec),
+}
+
+impl Coding {
+    /// True for pictures.
+    pub fn is_video(&self) -> bool {
+        matches!(self, Coding::H264(_) | Coding::H265(_) | Coding::Frames(_))
+    }
 }
 
 /// A track as a description tells of it.
@@ -105,6 +126,17 @@ pub fn describe(parameters: &Parameters, payload_type: u8) -> Option<Description
                 format!("sprop-vps={}; sprop-sps={}; sprop-pps={}", of_kind(32), of_kind(33), of_kind(34));
             description(VIDEO_RATE, format!("H265/{VIDEO_RATE}"), text)
         }
+        (Codec::Vp8, _) => description(VIDEO_RATE, format!("VP8/{VIDEO_RATE}"), String::new()),
+        (Codec::Vp9, _) => {
+            let vp9::Configuration { profile, .. } = vp9::Configuration::parse(configuration).ok()?;
+            description(VIDEO_RATE, format!("VP9/{VIDEO_RATE}"), format!("profile-id={profile}"))
+        }
+        (Codec::Av1, _) => {
+            let av1::Configuration { profile, level, high_tier, .. } =
+                av1::Configuration::parse(configuration).ok()?;
+            let text = format!("profile={profile}; level-idx={level}; tier={}", u8::from(high_tier));
+            description(VIDEO_RATE, format!("AV1/{VIDEO_RATE}"), text)
+        }
         (Codec::Aac, Shape::Audio { sample_rate, channels, .. }) => {
             let hex: String = configuration.iter().map(|byte| format!("{byte:02X}")).collect();
             let text = format!(
@@ -118,12 +150,16 @@ pub fn describe(parameters: &Parameters, payload_type: u8) -> Option<Description
             let text = format!("sprop-stereo={}", u8::from(channels == 2));
             description(sample_rate, format!("opus/{sample_rate}/2"), text)
         }
-        (Codec::Mp3, _) => Some(Description {
-            payload_type: MPA,
-            clock_rate: VIDEO_RATE,
-            mapping: format!("MPA/{VIDEO_RATE}"),
-            parameters: String::new(),
-        }),
+        (codec @ (Codec::Mp3 | Codec::PcmA | Codec::PcmU | Codec::G722), _) => {
+            let (name, payload_type, clock_rate) = match codec {
+                Codec::Mp3 => ("MPA", MPA, VIDEO_RATE),
+                Codec::PcmA => ("PCMA", PCMA, VOICE_RATE),
+                Codec::PcmU => ("PCMU", PCMU, VOICE_RATE),
+                _ => ("G722", G722, VOICE_RATE),
+            };
+            let mapping = format!("{name}/{clock_rate}");
+            Some(Description { payload_type, clock_rate, mapping, parameters: String::new() })
+        }
         _ => None,
     }
 }
@@ -133,8 +169,8 @@ pub(super) const SIZE_BITS: u8 = 13;
 pub(super) const INDEX_BITS: u8 = 3;
 
 impl Format {
-    /// From what a description says of `payload_type`: its `a=rtpmap`, which may be left out for MPEG audio, and its `a=fmtp`,
-    /// each without the number. `None` for what is not known here, or lacks what a decoder needs.
+    /// From what a description says of `payload_type`: its `a=rtpmap`, which may be left out where the number alone says it (G.711,
+    /// G.722, MPEG audio), and its `a=fmtp`, each without the number. `None` for what is not known here, or lacks what a decoder needs.
     ///
     /// ```
     /// use shardcast_engine::rtp::format::{Coding, Format};
@@ -146,6 +182,9 @@ impl Format {
     pub fn read(payload_type: u8, mapping: Option<&str>, parameters: &str) -> Option<Self> {
         let mapping = match (mapping, payload_type) {
             (Some(mapping), _) => mapping,
+            (None, PCMU) => "PCMU/8000",
+            (None, PCMA) => "PCMA/8000",
+            (None, G722) => "G722/8000",
             (None, MPA) => "MPA/90000",
             (None, _) => return None,
         };
@@ -165,6 +204,9 @@ impl Format {
         let coding = match name.as_str() {
             "H264" => Coding::H264(sets(&["sprop-parameter-sets"])),
             "H265" => Coding::H265(sets(&["sprop-vps", "sprop-sps", "sprop-pps"])),
+            "VP8" => Coding::Frames(Codec::Vp8),
+            "VP9" => Coding::Frames(Codec::Vp9),
+            "AV1" => Coding::Frames(Codec::Av1),
             "MPEG4-GENERIC" => {
                 let bits = |name| {
                     parameter(name).map_or(Some(0), |text| text.parse().ok()).filter(|bits| *bits <= 32)
@@ -182,6 +224,16 @@ impl Format {
             }
             "OPUS" => Coding::Opus { stereo: parameter("sprop-stereo") == Some("1") },
             "MPA" => Coding::Mp3,
+            // What some send at other rates, or of two channels, nothing else here has a form for.
+            "PCMA" | "PCMU" | "G722"
+                if clock_rate == VOICE_RATE && parts.next().is_none_or(|channels| channels.trim() == "1") =>
+            {
+                Coding::Voice(match name.as_str() {
+                    "PCMA" => Codec::PcmA,
+                    "PCMU" => Codec::PcmU,
+                    _ => Codec::G722,
+                })
+            }
             _ => return None,
         };
         Some(Format { payload_type, clock_rate, coding })
@@ -309,16 +361,48 @@ mod tests {
             ("mpeg4-generic/48000", "config=119;sizelength=13"),
             ("mpeg4-generic/48000", "config=1190"),
             ("mpeg4-generic/48000", "config=1190;sizelength=99"),
-            ("VP8/90000", ""),
+            ("VP10/90000", ""),
+            ("PCMA/16000", ""),
+            ("PCMU/8000/2", ""),
+            ("G722/16000", ""),
         ] {
             assert!(Format::read(96, Some(mapping), parameters).is_none(), "{mapping} {parameters}");
+        }
+    }
+
+    #[test]
+    fn pictures_that_say_all_in_their_packets_are_described_by_little() {
+        for (codec, key, mapping, text) in [
+            (Codec::Vp8, samples::VP8_KEY, "VP8/90000", ""),
+            (Codec::Vp9, samples::VP9_KEY, "VP9/90000", "profile-id=0"),
+            (Codec::Av1, samples::AV1_KEY, "AV1/90000", "profile=0; level-idx=0; tier=0"),
+        ] {
+            let parameters = Parameters::of_key_frame(codec, &hex(key)).unwrap();
+            let description = describe(&parameters, 96).unwrap();
+            assert_eq!((&*description.mapping, &*description.parameters), (mapping, text));
+            let format = Format { payload_type: 96, clock_rate: 90_000, coding: Coding::Frames(codec) };
+            assert_eq!(Format::read(96, Some(mapping), text), Some(format));
+        }
+    }
+
+    #[test]
+    fn sound_of_telephones_needs_no_word_but_its_number() {
+        for (codec, number, mapping) in
+            [(Codec::PcmU, 0, "PCMU/8000"), (Codec::PcmA, 8, "PCMA/8000"), (Codec::G722, 9, "G722/8000")]
+        {
+            let description = describe(&Parameters::of_voice(codec).unwrap(), 97).unwrap();
+            assert_eq!((description.payload_type, &*description.mapping), (number, mapping));
+            let format = Format { payload_type: number, clock_rate: 8_000, coding: Coding::Voice(codec) };
+            assert_eq!(Format::read(number, None, ""), Some(format.clone()));
+            let dynamic = Format::read(98, Some(&format!("{}/1", mapping.to_lowercase())), "");
+            assert_eq!(dynamic, Some(Format { payload_type: 98, ..format }));
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(
-            name in "(H264|H265|mpeg4-generic|MP4A-LATM|opus|MPA)?",
+            name in "(H264|H265|VP8|VP9|AV1|mpeg4-generic|MP4A-LATM|opus|MPA|PCMA|PCMU|G722)?",
             rest in ".{0,12}",
             parameters in "([a-z-]{0,12}=[A-Za-z0-9+/=]{0,9};?){0,5}.{0,20}",
         ) {

@@ -1,17 +1,18 @@
 //! Frames to packets, one track at a time: a frame becomes one packet or several of a bounded size. (RFC 3550, 5.1; payload
-//! formats: RFC 6184, 7798, 3640, 7587, 2250)
+//! formats: RFC 6184, 7798, 7741, 9628, 3640, 7587, 2250, 3551; AOM "RTP Payload Format For AV1")
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    format::{INDEX_BITS, MPA, SIZE_BITS, VIDEO_RATE},
+    format::{INDEX_BITS, SIZE_BITS, describe},
     rtcp::{NtpTime, SenderReport},
 };
 use crate::{
     codec::{
-        Codec, Parameters, Shape, h264, h265,
+        Codec, Parameters, av1, h264, h265,
         nal::{LengthPrefixed, LengthSize},
         syntax::{Kind, Syntax},
+        vp9,
     },
     media::{Frame, Payload},
     time::MediaTime,
@@ -61,24 +62,29 @@ enum Coding {
         /// there may have been told of others.
         sets: Vec<Bytes>,
     },
+    Vp8,
+    Vp9,
+    /// With the sequence header of the configuration, which a key frame is sent that has none of its own.
+    Av1(Bytes),
     Aac,
     Opus,
     Mp3,
+    Voice(Codec),
 }
 
 impl Track {
     /// For a track with these parameters, whose packets come from `ssrc` and bear `payload_type`. `None` for what no payload
-    /// format here can carry; see [`describe`](super::format::describe).
+    /// format here can carry; see [`describe`].
     pub fn new(parameters: &Parameters, payload_type: u8, ssrc: u32) -> Option<Self> {
-        let (payload_type, clock_rate) = match (parameters.codec, parameters.shape) {
-            (Codec::H264 | Codec::H265, _) => (payload_type, VIDEO_RATE),
-            (Codec::Mp3, _) => (MPA, VIDEO_RATE),
-            (Codec::Aac, Shape::Audio { sample_rate, .. }) => (payload_type, sample_rate),
-            (Codec::Opus, Shape::Audio { sample_rate, channels: 1..=2, .. }) => (payload_type, sample_rate),
-            _ => return None,
-        };
+        // What is described can be sent, and nothing else.
+        let described = describe(parameters, payload_type)?;
         let coding = Coding::new(parameters)?;
-        let head = Head { payload_type, clock_rate, ssrc, sequence: 0 };
+        let head = Head {
+            payload_type: described.payload_type,
+            clock_rate: described.clock_rate,
+            ssrc,
+            sequence: 0,
+        };
         Some(Track { head, coding, packets: 0, octets: 0 })
     }
 
@@ -88,7 +94,8 @@ impl Track {
             return false;
         };
         let same = std::mem::discriminant(&track.coding) == std::mem::discriminant(&self.coding);
-        if !same || track.head.clock_rate != self.head.clock_rate {
+        let (ours, theirs) = (&self.head, &track.head);
+        if !same || (theirs.clock_rate, theirs.payload_type) != (ours.clock_rate, ours.payload_type) {
             return false;
         }
         self.coding = track.coding;
@@ -120,11 +127,19 @@ impl Track {
             (Coding::Pictures { syntax, length_size, sets }, Payload::Video { key, data, .. }) => {
                 writer.picture(*syntax, *length_size, if *key { &sets[..] } else { &[] }, data);
             }
+            (Coding::Vp8, Payload::Video { codec: Codec::Vp8, data, .. }) => {
+                writer.pieces(data, &[], |first, _| if first { VP8_BEGINS } else { 0 });
+            }
+            (Coding::Vp9, Payload::Video { codec: Codec::Vp9, key, data }) => writer.vp9(*key, data),
+            (Coding::Av1(sequence), Payload::Video { codec: Codec::Av1, key, data }) => {
+                writer.units(if *key { Some(sequence) } else { None }, data);
+            }
             (Coding::Aac, Payload::Audio { data, .. }) => writer.aac(data),
             (Coding::Opus, Payload::Audio { data, .. }) if data.len() <= OPUS_BYTES_MAX => {
                 writer.packet(false, &[data]);
             }
             (Coding::Mp3, Payload::Audio { data, .. }) => writer.mp3(data),
+            (Coding::Voice(of), Payload::Audio { codec, data }) if codec == of => writer.voice(data),
             _ => {}
         }
         let Writer { packets, octets, .. } = writer;
@@ -152,9 +167,14 @@ impl Coding {
                 sets.sort_by_key(|set| h265::unit_type(set));
                 Coding::Pictures { syntax: Syntax::H265, length_size: config.length_size, sets: shared(sets) }
             }
+            Codec::Vp8 => Coding::Vp8,
+            Codec::Vp9 => Coding::Vp9,
+            // Behind four bytes of fields. (AV1-ISOBMFF, 2.3.3)
+            Codec::Av1 => Coding::Av1(configuration.slice(configuration.len().min(4)..)),
             Codec::Aac => Coding::Aac,
             Codec::Opus => Coding::Opus,
             Codec::Mp3 => Coding::Mp3,
+            codec @ (Codec::PcmA | Codec::PcmU | Codec::G722) => Coding::Voice(codec),
             _ => return None,
         })
     }
@@ -221,6 +241,68 @@ impl<S: Sink> Writer<'_, S> {
         }
     }
 
+    /// A frame of VP8 or VP9, its pieces behind a byte of descriptor each, by whether one is the first and the last; behind that of the first
+    /// stands `head`. The last packet is marked. (RFC 7741, 4; RFC 9628, 4)
+    fn pieces(&mut self, data: &[u8], head: &[u8], descriptor: impl Fn(bool, bool) -> u8) {
+        const ROOM: usize = PAYLOAD_BYTES_MAX - 1;
+        if data.is_empty() {
+            return;
+        }
+        let (first, rest) = data.split_at(data.len().min(ROOM - head.len()));
+        self.packet(rest.is_empty(), &[&[descriptor(true, rest.is_empty())], head, first]);
+        let mut pieces = rest.chunks(ROOM).peekable();
+        while let Some(piece) = pieces.next() {
+            let last = pieces.peek().is_none();
+            self.packet(last, &[&[descriptor(false, last)], piece]);
+        }
+    }
+
+    /// A frame of VP9. With a key frame goes its size, as the structure of one layer: there are receivers that look nowhere else. (RFC
+    /// 9628, 4.2.1)
+    fn vp9(&mut self, key: bool, data: &[u8]) {
+        let side = |side: u32| u16::try_from(side).unwrap_or(u16::MAX).to_be_bytes();
+        let frame = if key { vp9::KeyFrame::parse(data) } else { None };
+        let structure = frame.map(|frame| {
+            let ([a, b], [c, d]) = (side(frame.width), side(frame.height));
+            [VP9_ONE_SIZE, a, b, c, d]
+        });
+        let all = if key { 0 } else { VP9_PREDICTED };
+        self.pieces(data, structure.as_ref().map_or(&[], |structure| structure), |first, last| {
+            let begins = if structure.is_some() { VP9_BEGINS | VP9_STRUCTURE } else { VP9_BEGINS };
+            all | if first { begins } else { 0 } | if last { VP9_ENDS } else { 0 }
+        });
+    }
+
+    /// A temporal unit of AV1, a packet for each of its units, or several where that is too long. `sequence` is what a key frame gets
+    /// that has no sequence header. The last packet is marked. (RTP Payload Format For AV1, 4)
+    fn units(&mut self, sequence: Option<&Bytes>, data: &[u8]) {
+        let units = || av1::Units::new(data).map_while(Result::ok).filter(|unit| !unit.is_left_out());
+        let brings_its_own = units().any(|unit| unit.is_sequence_header());
+        let others = sequence.filter(|_| !brings_its_own).map_or(&[][..], |sequence| sequence);
+        let others = av1::Units::new(others).map_while(Result::ok).filter(av1::Unit::is_sequence_header);
+        let mut all = others.chain(units()).peekable();
+        let mut begins = if sequence.is_some() { NEW_SEQUENCE } else { 0 };
+        while let Some(unit) = all.next() {
+            self.av1(std::mem::take(&mut begins), &unit, all.peek().is_none());
+        }
+    }
+
+    /// One unit, without its size. (RTP Payload Format For AV1, 4.4 and 5)
+    fn av1(&mut self, begins: u8, unit: &av1::Unit<'_>, last: bool) {
+        const ROOM: usize = PAYLOAD_BYTES_MAX - 1;
+        let (head, head_len) = unit.head(false);
+        let head = head.split_at(head_len).0;
+        let (first, rest) = unit.payload.split_at(unit.payload.len().min(ROOM - head.len()));
+        let goes_on = if rest.is_empty() { 0 } else { GOES_ON };
+        self.packet(last && rest.is_empty(), &[&[begins | goes_on | ONE_ELEMENT], head, first]);
+        let mut pieces = rest.chunks(ROOM).peekable();
+        while let Some(piece) = pieces.next() {
+            let end = pieces.peek().is_none();
+            let goes_on = if end { 0 } else { GOES_ON };
+            self.packet(end && last, &[&[CONTINUES | goes_on | ONE_ELEMENT], piece]);
+        }
+    }
+
     /// An access unit behind its one header, in pieces where it is too long, each behind the size of the whole. (RFC 3640,
     /// 3.2.1 and 3.2.3)
     fn aac(&mut self, data: &[u8]) {
@@ -231,6 +313,14 @@ impl<S: Sink> Writer<'_, S> {
         while let Some(piece) = pieces.next() {
             let last = pieces.peek().is_none();
             self.packet(last, &[&head, piece]);
+        }
+    }
+
+    /// As it is, in pieces where it is too long: each has its own time, and a byte lasts a tick. (RFC 3551, 4.3 and 4.5)
+    fn voice(&mut self, data: &[u8]) {
+        for piece in data.chunks(PAYLOAD_BYTES_MAX) {
+            self.packet(false, &[piece]);
+            self.timestamp = self.timestamp.wrapping_add(piece.len() as u32);
         }
     }
 
@@ -248,6 +338,19 @@ impl<S: Sink> Writer<'_, S> {
 /// Flags of a fragment. (RFC 6184, 5.8)
 const START: u8 = 0x80;
 const END: u8 = 0x40;
+/// Flags of a piece of VP8 and of VP9. (RFC 7741, 4.2; RFC 9628, 4.2)
+const VP8_BEGINS: u8 = 0x10;
+const VP9_PREDICTED: u8 = 0x40;
+const VP9_BEGINS: u8 = 0x08;
+const VP9_ENDS: u8 = 0x04;
+const VP9_STRUCTURE: u8 = 0x02;
+/// Of a structure: one layer, and its size follows.
+const VP9_ONE_SIZE: u8 = 0x10;
+/// Of an aggregation header of AV1. (4.4)
+const CONTINUES: u8 = 0x80;
+const GOES_ON: u8 = 0x40;
+const ONE_ELEMENT: u8 = 0x10;
+const NEW_SEQUENCE: u8 = 0x08;
 /// Types of a packet with a fragment. (RFC 6184, table 1; RFC 7798, 4.4.3)
 const FU_A: u8 = 28;
 const FU: u8 = 49;

@@ -182,7 +182,7 @@ mod tests {
             ..Opening::default()
         };
         assert!(write(&StreamName::parse("live/cam").unwrap(), &opening, "rtsp://h/live/cam").1.is_empty());
-        let text = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96 14\r\na=rtpmap:96 VP8/90000\r\na=control:streamid=0\r\nm=application 0 RTP/AVP 200\r\n";
+        let text = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96 14\r\na=rtpmap:96 theora/90000\r\na=control:streamid=0\r\nm=application 0 RTP/AVP 200\r\n";
         let read_back = read(text.as_bytes()).unwrap();
         assert_eq!(read_back[0].format.as_ref().unwrap().coding, Coding::Mp3);
         assert_eq!((read_back[0].control.as_str(), read_back[1].format.is_none()), ("streamid=0", true));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     codec::{Parameters, Shape},
-    fmp4::file::usual_duration,
+    fmp4::{self, file::usual_duration},
     limits,
     media::{Frame, Payload, TrackId},
     session::Opening,
@@ -46,6 +46,8 @@ pub struct Packager {
     parameters: Vec<(TrackId, Arc<Parameters>)>,
     /// Where numbers begin; once it is over, where the next packaging goes on.
     numbering: Numbering,
+    /// The first frame that was left out because its codec has no form in MP4.
+    left_out: Option<MediaTime>,
     state: State,
     cuts: VecDeque<Cut>,
 }
@@ -93,15 +95,21 @@ impl Packager {
             group,
             parameters: Vec::new(),
             numbering,
+            left_out: None,
             state: State::Learning(Vec::new()),
             cuts: VecDeque::new(),
         };
-        for frame in &opening.parameters {
+        for frame in opening.parameters.iter().filter(|frame| carries(frame)) {
             if let Payload::Parameters(parameters) = &frame.payload {
                 packager.note(frame.track, parameters);
             }
         }
         packager
+    }
+
+    /// Whether anything of a stream with this opening can be packaged. One that has not said what it is made of may have it yet.
+    pub fn takes(opening: &Opening) -> bool {
+        opening.parameters.is_empty() || opening.parameters.iter().any(carries)
     }
 
     /// What it says next.
@@ -117,8 +125,12 @@ impl Packager {
         }
     }
 
-    /// The next frame of the stream, which came at `wall`.
+    /// The next frame of the stream, which came at `wall`. What MP4 does not [carry](fmp4::carries) is left out, and a stream of nothing
+    /// else has [ended](Cut::Ended), here, as soon as that is known.
     pub fn frame(&mut self, frame: &Frame, wall: Wall) {
+        if !carries(frame) {
+            return self.leave_out(frame);
+        }
         match &mut self.state {
             State::Ended => {}
             State::Learning(frames) => {
@@ -156,6 +168,16 @@ impl Packager {
         }
         self.cuts.push_back(Cut::Ended);
         self.state = State::Ended;
+    }
+
+    fn leave_out(&mut self, frame: &Frame) {
+        if !frame.is_media() || !self.parameters.is_empty() || !matches!(self.state, State::Learning(_)) {
+            return;
+        }
+        let first = *self.left_out.get_or_insert(frame.dts);
+        if since(first, frame.dts) >= LEARN_MAX {
+            self.finish();
+        }
     }
 
     fn note(&mut self, track: TrackId, parameters: &Arc<Parameters>) {
@@ -464,6 +486,15 @@ impl Running {
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.rendition == rendition) {
             lane.push(frame, out);
         }
+    }
+}
+
+/// Whether MP4 has a form for what the frame is of.
+fn carries(frame: &Frame) -> bool {
+    match &frame.payload {
+        Payload::Video { codec, .. } | Payload::Audio { codec, .. } => fmp4::carries(*codec),
+        Payload::Parameters(parameters) => fmp4::carries(parameters.codec),
+        _ => true,
     }
 }
 

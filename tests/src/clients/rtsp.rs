@@ -131,7 +131,7 @@ pub fn packets_without_times(path: &Path, filters: &[&str]) -> Packets {
 }
 
 /// RTP says when a picture is shown; when it is decoded, each client reckons for itself.
-fn by_showing(packets: &Packets) -> Packets {
+pub fn by_showing(packets: &Packets) -> Packets {
     let shown = |packets: &[Packet]| {
         packets.iter().map(|packet| Packet { dts: packet.pts, ..packet.clone() }).collect()
     };
@@ -139,19 +139,20 @@ fn by_showing(packets: &Packets) -> Packets {
 }
 
 /// What stands for a time that is not known.
-const NO_TIME: &str = "-9223372036854775808";
+pub const NO_TIME: &str = "-9223372036854775808";
 /// What ffmpeg says of itself.
-const HARMLESS: [&str; 3] = [
+pub const HARMLESS: [&str; 4] = [
     "Timestamps are unset in a packet for stream 0",
     // It draws its ports by lot, and draws again.
     "bind failed: Address already in use",
     // What it says when it goes on to the next transport.
     "method SETUP failed: 461 Unsupported Transport",
+    "RTP/VP9 support is still experimental",
 ];
 
 /// Of what ffmpeg has to find the packets of in a stream that it reads by RTSP, whoever sends it, the first has no time, or a wrong
 /// one.
-fn give_first_its_time(got: &mut [Packet], source: &[Packet]) {
+pub fn give_first_its_time(got: &mut [Packet], source: &[Packet]) {
     if let [first, second, ..] = got {
         let place = |hash: &str| source.iter().find(|packet| packet.hash == hash).map(|packet| packet.pts);
         let (its, next) = (place(&first.hash), place(&second.hash));

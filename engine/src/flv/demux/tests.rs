@@ -261,19 +261,49 @@ fn what_is_not_supported_says_what_it_is() {
         (Video, b"\x12\x00\x00\x00\x00" as &[u8], "Sorenson H.263 video"),
         (Video, b"\x14\x00\x00\x00\x00", "On2 VP6 video"),
         (Video, b"\x13\x00\x00\x00\x00", "Screen video"),
-        (Video, b"\x91vp08\x00\x00\x00x", "a video FourCC other than avc1, hvc1, vvc1, av01 and vp09"),
-        (Video, b"\x91Opusx", "a video FourCC other than avc1, hvc1, vvc1, av01 and vp09"),
+        (Video, b"\x91vp10\x00\x00\x00x", "a video FourCC other than avc1, hvc1, vvc1, av01, vp08 and vp09"),
+        (Video, b"\x91Opusx", "a video FourCC other than avc1, hvc1, vvc1, av01, vp08 and vp09"),
         (Video, b"\x96\x10avc1\x00", "multitrack video"),
         (Video, b"\x95av01\x00", "AV1 configured by an MPEG-2 TS descriptor"),
         (Audio, b"\x95\x10mp4a\x00", "multitrack audio"),
         (Audio, b"\x91ec-3x", "an audio FourCC other than mp4a, Opus, .mp3 and ac-3"),
         (Audio, b"\xb2x", "Speex audio"),
         (Audio, b"\x62x", "Nellymoser audio"),
-        (Audio, b"\x72x", "G.711 audio"),
+        (Audio, b"\x73x", "G.711 audio of two channels"),
         (Audio, b"\x12x", "ADPCM audio"),
     ] {
         let error = demux(&[(kind, body)]).unwrap_err();
         assert_eq!((error.kind, error.why), (ErrorKind::Unsupported, why));
+    }
+}
+
+#[test]
+fn a_key_frame_of_vp8_needs_no_configuration_before_it() {
+    let key: &[u8] = b"\x91vp08\xf0\x02\x00\x9d\x01\x2a\x40\x01\xb4\x00\x00";
+    let said: &[u8] = b"\x90vp08\x01\x00\x00\x00\x00\x00\x82\x02\x02\x02\x00\x00";
+    let bare = demux(&[(TagKind::Video, key.to_vec().leak())]).unwrap();
+    let Payload::Parameters(parameters) = &frames(&bare)[0].payload else { panic!("{bare:?}") };
+    assert_eq!((parameters.codec, parameters.width_height()), (Codec::Vp8, Some((320, 180))));
+    assert!(frames(&bare)[1].is_key());
+    let told =
+        demux(&[(TagKind::Video, said.to_vec().leak()), (TagKind::Video, key.to_vec().leak())]).unwrap();
+    let Payload::Parameters(known) = &frames(&told)[0].payload else { panic!("{told:?}") };
+    assert_eq!((known.configuration.clone(), frames(&told).len()), (parameters.configuration.clone(), 2));
+}
+
+#[test]
+fn sound_of_telephones_says_all_in_its_first_byte() {
+    for (body, codec) in [(b"\x72xy", Codec::PcmA), (b"\x82xy", Codec::PcmU)] {
+        let events = demux(&[(TagKind::Audio, body), (TagKind::Audio, body)]).unwrap();
+        let frames = frames(&events);
+        let Payload::Parameters(parameters) = &frames[0].payload else { panic!("{frames:?}") };
+        assert_eq!(**parameters, Parameters::of_voice(codec).unwrap());
+        for frame in &frames[1..] {
+            assert!(
+                matches!(&frame.payload, Payload::Audio { codec: of, data } if *of == codec && data == "xy")
+            );
+        }
+        assert_eq!(frames.len(), 3);
     }
 }
 
@@ -361,7 +391,7 @@ proptest! {
     #[test]
     fn bodies_with_a_plausible_head_never_panic(
         first in any::<u8>(),
-        four_cc in prop_oneof![Just(*b"avc1"), Just(*b"hvc1"), Just(*b"vvc1"), Just(*b"av01"), Just(*b"vp09"), Just(*b"Opus"), Just(*b"mp4a"), Just(*b"ac-3")],
+        four_cc in prop_oneof![Just(*b"avc1"), Just(*b"hvc1"), Just(*b"vvc1"), Just(*b"av01"), Just(*b"vp08"), Just(*b"vp09"), Just(*b"Opus"), Just(*b"mp4a"), Just(*b"ac-3")],
         rest: Vec<u8>,
     ) {
         let body = Bytes::from([&[first][..], &four_cc, &rest].concat());

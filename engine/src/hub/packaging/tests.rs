@@ -80,6 +80,10 @@ fn event(words: &[&str]) -> Event {
             let name = StreamName::parse(name).expect("the tests write names");
             Event::Publish { name, query: String::new() }
         }
+        ["describe", "pcma"] => {
+            let parameters = Parameters::of_voice(Codec::PcmA).expect("it is G.711");
+            Event::Frame(frame(0, Payload::Parameters(Arc::new(parameters))))
+        }
         ["describe", codec] => {
             let (codec, configuration) = match *codec {
                 "h264" => (Codec::H264, samples::H264_HIGH_720),
@@ -264,6 +268,16 @@ fn what_no_transport_stream_can_say_is_not_there() {
         world.send(publisher, 4040);
         assert!(world.heard(other).is_some_and(|text| text.ends_with(" 0")), "fragments can");
     }
+}
+
+#[test]
+fn what_no_fragment_can_say_is_not_there() {
+    let mut world = World::new(1, LINGER);
+    let (name, _) = world.publish(0, "pcma", 6000);
+    for form in ["ts", "video"] {
+        assert_eq!(world.list(0, &format!("{name} {form}")), "NotFound");
+    }
+    assert_eq!(world.packages(0), 0);
 }
 
 #[test]

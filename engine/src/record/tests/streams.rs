@@ -249,3 +249,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sound_that_the_container_has_no_form_for_is_left_out_and_alone_it_is_no_file() {
+    let voice = |millis| Frame {
+        track: TrackId::AUDIO,
+        dts: MediaTime::from_millis(millis),
+        pts: MediaTime::from_millis(millis),
+        payload: Payload::Audio { codec: Codec::PcmA, data: Bytes::from_static(&[0xd5; 160]) },
+    };
+    let mut world = World::new(Duration::from_secs(600));
+    world.parameters(TrackId::AUDIO, Parameters::of_voice(Codec::PcmA).unwrap());
+    (0..100).for_each(|number| world.live(&voice(number * 20)));
+    assert!(world.paths().is_empty());
+    world.parameters(TrackId::VIDEO, h264());
+    let pictures: Vec<Frame> =
+        (50..150).map(|number| picture(number * 40, number * 40, number % 50 == 0)).collect();
+    for picture in &pictures {
+        world.live(picture);
+        world.live(&voice(picture.dts.ticks + 1));
+    }
+    world.finish();
+    let (movie, _) = read(world.file(0));
+    assert_eq!((world.paths().len(), movie.tracks.len()), (1, 1));
+    assert_eq!(read_track(world.file(0), 1), sent_track(&pictures, TrackId::VIDEO, 2000));
+    assert_eq!((world.counters().frames, world.counters().skipped), (100, 200));
+}

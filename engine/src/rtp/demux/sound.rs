@@ -1,4 +1,4 @@
-//! Packets of sound out of RTP's. (RFC 3640, 3; RFC 7587, 4; RFC 2250, 3.5)
+//! Packets of sound out of RTP's. (RFC 3640, 3; RFC 7587, 4; RFC 2250, 3.5; RFC 3551, 4.5)
 
 use std::sync::Arc;
 
@@ -35,6 +35,13 @@ pub(super) struct Aac {
 #[derive(Debug)]
 pub(super) struct Opus {
     stereo: bool,
+    told: bool,
+}
+
+/// G.711 and G.722.
+#[derive(Debug)]
+pub(super) struct Voice {
+    parameters: Arc<Parameters>,
     told: bool,
 }
 
@@ -191,6 +198,27 @@ impl Opus {
             (!std::mem::replace(&mut self.told, true)).then(|| Arc::new(Parameters::of_opus(channels)));
         let data = context.copy(packet.payload);
         context.sound(packet.timestamp, 0, parameters, Payload::Audio { codec: Codec::Opus, data });
+        Some(())
+    }
+}
+
+impl Voice {
+    /// `None` for another codec.
+    pub(super) fn new(codec: Codec) -> Option<Self> {
+        Some(Voice { parameters: Arc::new(Parameters::of_voice(codec)?), told: false })
+    }
+
+    /// The parameters of the track, once.
+    pub(super) fn known_parameters(&mut self) -> Option<Arc<Parameters>> {
+        (!std::mem::replace(&mut self.told, true)).then(|| self.parameters.clone())
+    }
+
+    /// Takes a packet; `None` when there is nothing in it. (RFC 3551, 4.5.14 and 4.5.2)
+    pub(super) fn packet(&mut self, packet: &Packet<'_>, context: &mut Context<'_>) -> Option<()> {
+        packet.payload.first()?;
+        let parameters = self.known_parameters();
+        let (codec, data) = (self.parameters.codec, context.copy(packet.payload));
+        context.sound(packet.timestamp, 0, parameters, Payload::Audio { codec, data });
         Some(())
     }
 }

@@ -168,6 +168,9 @@ fn sound_of_every_kind_comes_out_as_it_went_in_and_in_step_with_the_pictures() {
         (aac, 1024, 44_100, vec![vec![1; 300], vec![2; 3_000], vec![3; 8_191], vec![4]]),
         (Parameters::of_opus(2), 960, 48_000, vec![vec![0xfc, 1], vec![0xfc; 1_500]]),
         (Parameters::from_mp3_frame(&mp3).unwrap(), 2_160, 90_000, vec![mp3.clone(), mp3]),
+        (Parameters::of_voice(Codec::PcmA).unwrap(), 160, 8_000, vec![vec![0xd5; 160], vec![1]]),
+        (Parameters::of_voice(Codec::PcmU).unwrap(), 1_388, 8_000, vec![vec![0xff; 1_388], vec![1; 1_000]]),
+        (Parameters::of_voice(Codec::G722).unwrap(), 160, 8_000, vec![vec![0xfa; 160], vec![2; 160]]),
     ] {
         let codec = parameters.codec;
         let mut frames = vec![picture(Codec::H264, 0, 2, true, &[unit(&[0x65, 0x88], 10)])];
@@ -184,6 +187,37 @@ fn sound_of_every_kind_comes_out_as_it_went_in_and_in_step_with_the_pictures() {
         assert_eq!(form_of(false, true), Some(&FORMS[1]));
     }
     assert_eq!(form_of(false, false), None);
+}
+
+#[test]
+fn sound_of_telephones_that_is_too_long_is_cut_and_each_piece_has_its_time() {
+    for codec in [Codec::PcmA, Codec::PcmU, Codec::G722] {
+        let parameters = Parameters::of_voice(codec).unwrap();
+        let bytes: Vec<u8> = (0..3_000).map(|place| (place % 251) as u8).collect();
+        let sent = [sound(codec, 0, 3_000, 8_000, bytes.clone()), sound(codec, 1, 3_000, 8_000, vec![7])];
+        let packets = packets(&written(&FORMS[1], &[parameters_frame(TrackId::AUDIO, &parameters)], &sent));
+        assert!(packets.iter().all(|(_, packet)| packet.len() <= PACKET_BYTES_MAX));
+        let tracks: Vec<_> = vec![None, Some(&parameters)];
+        let formats = tracks.into_iter().map(|track| {
+            let described = describe(track?, 97)?;
+            Format::read(described.payload_type, None, "")
+        });
+        let (mut demuxer, mut got) = (Demuxer::new(formats), Vec::new());
+        for (channel, packet) in packets.iter().filter(|(channel, _)| channel % 2 == 0) {
+            demuxer.packet(usize::from(channel / 2), packet, Now(0), &mut |event| match event {
+                Event::Frame(frame) if frame.is_media() => got.push(frame),
+                _ => {}
+            });
+        }
+        let joined: Vec<u8> = got.iter().flat_map(data).copied().collect();
+        assert_eq!(joined, [&bytes[..], &[7]].concat());
+        let mut at = got[0].dts.ticks;
+        for frame in &got {
+            assert_eq!((frame.dts.ticks, frame.dts.rate), (at, 8_000), "a byte lasts a tick");
+            at += data(frame).len() as i64;
+        }
+        assert_eq!(got.len(), 4);
+    }
 }
 
 #[test]

@@ -234,3 +234,32 @@ proptest! {
         demand_all(&core, &frames, Rendition::Audio);
     }
 }
+
+fn voice(millis: i64) -> Frame {
+    let data = Bytes::from_static(&[0xd5; 160]);
+    of(TrackId::AUDIO, millis, Payload::Audio { codec: Codec::PcmA, data })
+}
+
+#[test]
+fn sound_that_mp4_has_no_form_for_is_left_out_and_pictures_are_not() {
+    let described = described(TrackId::AUDIO, crate::codec::Parameters::of_voice(Codec::PcmA).unwrap());
+    let mut core = Core::usual(&[h264(), described.clone()]);
+    let pictures = pictures(25, 50, 300);
+    let voices: Vec<Frame> = (0..600).map(|number| voice(number * 20)).collect();
+    core.give(&woven(&[pictures.clone(), voices.clone()])).finish();
+    core.check();
+    assert_eq!(core.terms().renditions, [Rendition::Video]);
+    assert_eq!(core.samples(Rendition::Video).len(), pictures.len());
+    assert!(core.parts(Rendition::Audio).is_empty());
+
+    // A stream of nothing else has no end that anybody waits for.
+    let mut alone = Core::usual(&[]);
+    alone.give(&[described]).give(&voices);
+    assert!(matches!(alone.cuts[..], [Cut::Ended]), "{:?}", alone.cuts);
+    let known = Opening { parameters: vec![alone_described()], ..Opening::default() };
+    assert!(!Packager::takes(&known) && Packager::takes(&Opening::default()));
+}
+
+fn alone_described() -> Frame {
+    described(TrackId::AUDIO, crate::codec::Parameters::of_voice(Codec::G722).unwrap())
+}
