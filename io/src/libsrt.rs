@@ -91,8 +91,7 @@ impl Listener {
         let number = number.bind(address)?;
         // Never freed: the library does not say when its threads have asked for the last time.
         let judge: Box<Judge> = Box::new(judge);
-        let judge: &'static Box<Judge> = Box::leak(Box::new(judge));
-        let opaque = std::ptr::from_ref(judge).cast_mut().cast::<c_void>();
+        let opaque = std::ptr::from_mut(Box::leak(Box::new(judge))).cast::<c_void>();
         // SAFETY: `ask` takes `opaque` for what it is, a shared reference that is good for ever.
         checked(unsafe { srt::srt_listen_callback(number.id, ask, opaque) })?;
         number.listen(BACKLOG)?;
