@@ -41,6 +41,8 @@ pub struct Caller<'a> {
     pub peer: SocketAddr,
     /// What it wants.
     pub stream_id: &'a [u8],
+    /// It will be one link of a group: the first of them is accepted as that group, and the others join it without a word.
+    pub in_group: bool,
 }
 
 impl Caller<'_> {
@@ -57,7 +59,10 @@ impl Caller<'_> {
 type Judge = dyn Fn(&Caller<'_>) -> Result<(), u32> + Send + Sync;
 
 /// Listens.
-pub struct Listener(Socket);
+pub struct Listener {
+    socket: Socket,
+    groups: bool,
+}
 
 impl Listener {
     /// Listens at `address`. Packets are held back for `latency` at least. `judge` is asked about each caller, on a thread of the library
@@ -88,6 +93,8 @@ impl Listener {
             // As for all doors: `[::]` has the addresses of IPv4, too.
             number.set_ipv6_only(0)?;
         }
+        // A library that was built without groups knows no such option.
+        let groups = set(number.id, srt::SRT_SOCKOPT::SRTO_GROUPCONNECT, &1_i32).is_ok();
         let number = number.bind(address)?;
         // Never freed: the library does not say when its threads have asked for the last time.
         let judge: Box<Judge> = Box::new(judge);
@@ -95,17 +102,22 @@ impl Listener {
         // SAFETY: `ask` takes `opaque` for what it is, a shared reference that is good for ever.
         checked(unsafe { srt::srt_listen_callback(number.id, ask, opaque) })?;
         number.listen(BACKLOG)?;
-        Ok(Listener(socket))
+        Ok(Listener { socket, groups })
     }
 
     /// The socket, for an epoll.
     pub fn socket(&self) -> &Socket {
-        &self.0
+        &self.socket
+    }
+
+    /// Whether it takes groups of links: the library was built with them.
+    pub fn takes_groups(&self) -> bool {
+        self.groups
     }
 
     /// The next caller whose handshake is done.
     pub fn accept(&self) -> Option<(Socket, SocketAddr)> {
-        self.0.0.accept().ok().map(|(socket, peer)| (Socket(socket), peer))
+        self.socket.0.accept().ok().map(|(socket, peer)| (Socket(socket), peer))
     }
 }
 
@@ -127,7 +139,7 @@ unsafe extern "C" fn ask(
         // SAFETY: the library gives a string that ends in a zero and lives until this returns.
         unsafe { CStr::from_ptr(stream_id) }
     };
-    let caller = Caller { socket, peer, stream_id: stream_id.to_bytes() };
+    let caller = Caller { socket, peer, stream_id: stream_id.to_bytes(), in_group: wants_group(socket) };
     // A panic must not go on into C++.
     let judged = catch_unwind(AssertUnwindSafe(|| judge(&caller)));
     let reason = match judged {
@@ -138,6 +150,33 @@ unsafe extern "C" fn ask(
     // SAFETY: the call takes no memory.
     unsafe { srt::srt_setrejectreason(socket, c_int::try_from(reason).unwrap_or(0)) };
     -1
+}
+
+/// Whether a caller in its handshake says that it is a link of a group.
+fn wants_group(socket: Number) -> bool {
+    let (mut kind, mut length): (c_int, c_int) = (0, size_of::<c_int>() as c_int);
+    let option = srt::SRT_SOCKOPT::SRTO_GROUPTYPE;
+    // SAFETY: pointer and length describe `kind`, and both outlive the call.
+    let result = unsafe { srt::srt_getsockflag(socket, option, (&raw mut kind).cast(), &raw mut length) };
+    result == 0 && kind != 0
+}
+
+/// The group that a socket is a link of.
+pub fn group_of(socket: Number) -> Option<Number> {
+    // SAFETY: the call takes no memory.
+    let group = unsafe { srt::srt_groupof(socket) };
+    (group > 0).then_some(group)
+}
+
+/// Whether this is the number of a group of links.
+pub fn is_group(number: Number) -> bool {
+    number > 0 && number & srt::SRTGROUP_MASK != 0
+}
+
+/// Ends one link of a group, which goes on by the others.
+pub fn close_link(socket: Number) {
+    // One that is closed already is no news.
+    let _ = SrtSocket { id: socket }.close();
 }
 
 /// An address of IPv4 or IPv6.
@@ -264,7 +303,8 @@ impl Stats {
         // What is counted since the last look is counted since the beginning: nobody clears it.
         Stats {
             rtt: Duration::try_from_secs_f64(all.msRTT / 1000.0).unwrap_or_default(),
-            received: count(all.pktRecvTotal),
+            // Of a group the library counts the first of these alone.
+            received: count(all.pktRecvUniqueTotal.max(all.pktRecvTotal)),
             missing: count(all.pktRcvLossTotal.into()),
             came_again: count(all.pktRcvRetrans.into()),
             rebuilt: count(all.pktRcvFilterSupplyTotal.into()),
@@ -369,7 +409,7 @@ mod tests {
     use std::{
         sync::{
             Arc,
-            atomic::{AtomicBool, Ordering},
+            atomic::{AtomicBool, AtomicUsize, Ordering},
         },
         time::Instant,
     };
@@ -440,5 +480,51 @@ mod tests {
         drop(caller);
         wait_for(|| socket.receive(&mut buffer).is_err().then_some(()));
         wait_for(|| (!is_there(socket.number())).then_some(()));
+    }
+
+    #[test]
+    fn links_of_a_group_are_accepted_as_one_where_the_library_has_groups() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let told = asked.clone();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = Listener::open(address, Duration::from_millis(20), move |caller| {
+            assert!(caller.in_group);
+            told.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+        .unwrap();
+        let mut name = listener.socket().0.local_addr().map(|address| address.port()).map(|port| {
+            let mut name = [0_u8; 16];
+            name[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            name[2..4].copy_from_slice(&port.to_be_bytes());
+            name[4..8].copy_from_slice(&[127, 0, 0, 1]);
+            name
+        });
+        // SAFETY: the call takes no memory.
+        let group = unsafe { srt::srt_create_group(srt::SRT_GTYPE_BROADCAST) };
+        assert_eq!(listener.takes_groups(), group > 0);
+        if group <= 0 {
+            return;
+        }
+        let group = Socket(SrtSocket { id: group });
+        let name = name.as_mut().unwrap().as_mut_ptr().cast();
+        let mut links = [(); 2].map(|()| {
+            // SAFETY: pointer and length describe `name`, which outlives the call; the library copies it.
+            unsafe { srt::srt_prepare_endpoint(std::ptr::null(), name, 16) }
+        });
+        // SAFETY: pointer and length describe `links`, which outlive the call.
+        let connected = unsafe { srt::srt_connect_group(group.number(), links.as_mut_ptr(), 2) };
+        checked(connected).unwrap();
+        wait_for(|| (asked.load(Ordering::SeqCst) == 2).then_some(()));
+        let (accepted, _) = wait_for(|| listener.accept());
+        assert!(is_group(accepted.number()) && !is_group(listener.socket().number()));
+        wait_for(|| group.send(b"hello").unwrap().then_some(()));
+        let mut buffer = [0; MESSAGE_BYTES_MAX];
+        assert_eq!(wait_for(|| accepted.receive(&mut buffer).unwrap()), 5);
+        assert!(listener.accept().is_none() && group_of(links[0].id) == Some(group.number()));
+        close_link(links[0].id);
+        assert!(group.send(b"again").unwrap());
+        assert_eq!(wait_for(|| accepted.receive(&mut buffer).unwrap()), 5);
+        assert!(buffer.starts_with(b"again"));
     }
 }

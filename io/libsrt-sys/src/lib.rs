@@ -87,6 +87,8 @@ numbers! {
         SRTO_IPV6ONLY = 54,
         SRTO_PEERIDLETIMEO = 55,
         SRTO_BINDTODEVICE = 56,
+        SRTO_GROUPCONNECT = 57,
+        SRTO_GROUPTYPE = 59,
         SRTO_PACKETFILTER = 60,
         SRTO_RETRANSMITALGO = 61,
     }
@@ -212,6 +214,28 @@ pub struct SRT_EPOLL_EVENT {
     /// Bits of [`SRT_EPOLL_OPT`].
     pub events: c_int,
 }
+
+/// A link of a group that is to be called.
+#[repr(C)]
+pub struct SRT_SOCKGROUPCONFIG {
+    /// The socket, once there is one.
+    pub id: SRTSOCKET,
+    /// Two of the system's `sockaddr_storage`: from where, and to where.
+    pub addresses: [[u64; 16]; 2],
+    /// How much it is preferred.
+    pub weight: u16,
+    /// Options of its own.
+    pub config: *mut c_void,
+    /// What went wrong.
+    pub errorcode: c_int,
+    /// The caller's own word for it.
+    pub token: c_int,
+}
+
+/// A group each link of which carries all.
+pub const SRT_GTYPE_BROADCAST: c_uint = 1;
+/// The bit by which the number of a group is told from that of a socket.
+pub const SRTGROUP_MASK: SRTSOCKET = 1 << 30;
 
 /// What a socket has counted.
 #[repr(C)]
@@ -476,6 +500,18 @@ unsafe extern "C" {
     pub fn srt_epoll_set(epoll: c_int, flags: i32) -> i32;
     /// As `srt/srt.h` says.
     pub fn srt_epoll_release(epoll: c_int) -> c_int;
+    /// As `srt/srt.h` says.
+    pub fn srt_groupof(socket: SRTSOCKET) -> SRTSOCKET;
+    /// As `srt/srt.h` says.
+    pub fn srt_create_group(kind: c_uint) -> SRTSOCKET;
+    /// As `srt/srt.h` says.
+    pub fn srt_prepare_endpoint(
+        source: *const sockaddr,
+        address: *const sockaddr,
+        length: c_int,
+    ) -> SRT_SOCKGROUPCONFIG;
+    /// As `srt/srt.h` says.
+    pub fn srt_connect_group(group: SRTSOCKET, links: *mut SRT_SOCKGROUPCONFIG, count: c_int) -> c_int;
     /// As `srt/srt.h` says.
     pub fn srt_setloglevel(level: c_int);
 }

@@ -13,7 +13,7 @@ pub enum Library {
     /// The one of this server, on the shards.
     #[default]
     Own,
-    /// The system's libsrt, on threads of its own: it speaks packet filters, too. In builds with the feature `libsrt`.
+    /// The system's libsrt, on threads of its own: it speaks packet filters and groups, too. In builds with the feature `libsrt`.
     Libsrt,
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use shardcast_engine::{session::Refusal, settings::Settings, srt};
-use shardcast_io::libsrt::{Caller, Number, is_there};
+use shardcast_io::libsrt::{Caller, Number, close_link, group_of, is_group, is_there};
 
 use super::crossing::{Between, Outside, Standing, crossing};
 use crate::{
@@ -50,10 +50,14 @@ struct Room {
 pub struct Waiting {
     pub peer: SocketAddr,
     pub wish: srt::Wish,
-    /// It is in a shard already. Who needs a passphrase is not before it has shown that it knows it.
+    /// It is in a shard already. Who needs a passphrase is not before it has shown that it knows it, nor is a link of a group.
     pub entered: Option<Entered>,
     pub seat: Seat,
     since: Instant,
+    /// It is a link of a group.
+    in_group: bool,
+    /// It has joined one that stands.
+    joined: bool,
 }
 
 /// The end outside of a shard of somebody who is inside.
@@ -145,15 +149,17 @@ impl Desk {
             self.say(caller.peer, LogLine::warn("refused: too many connections"));
             return Err(srt::reason_of(Refusal::Full));
         };
-        let entered = match settings.doors.srt.passphrase_of(wish.name.as_str()) {
-            Some(words) => {
-                // The config has none that libsrt would not take.
-                caller.set_passphrase(words).map_err(|_| srt::reason_of(Refusal::Forbidden))?;
-                None
-            }
-            None => Some(self.ask(&wish, caller.peer)?),
-        };
-        let waiting = Waiting { peer: caller.peer, wish, entered, seat, since: Instant::now() };
+        let passphrase = settings.doors.srt.passphrase_of(wish.name.as_str());
+        if let Some(words) = passphrase {
+            // The config has none that libsrt would not take.
+            caller.set_passphrase(words).map_err(|_| srt::reason_of(Refusal::Forbidden))?;
+        }
+        let in_group = caller.in_group;
+        // The second link of a group would be told that the stream is the first's.
+        let at_once = passphrase.is_none() && !in_group;
+        let entered = if at_once { Some(self.ask(&wish, caller.peer)?) } else { None };
+        let (peer, since, joined) = (caller.peer, Instant::now(), false);
+        let waiting = Waiting { peer, wish, entered, seat, since, in_group, joined };
         // One that it takes the place of is dropped when the lock is free: it has a seat to give back.
         let former = self.room().waiting.insert(caller.socket, waiting);
         drop(former);
@@ -199,22 +205,59 @@ impl Desk {
         Some(Seat { desk: self.clone(), address })
     }
 
-    /// Whom libsrt has connected.
-    pub fn take(&self, socket: Number) -> Option<Waiting> {
-        self.room().waiting.remove(&socket)
+    /// Whom libsrt has connected: a socket, or a group, which is known by the link that came first.
+    pub fn take(&self, number: Number) -> Option<Waiting> {
+        let link = if is_group(number) {
+            self.links().into_iter().find(|link| group_of(*link) == Some(number))?
+        } else {
+            number
+        };
+        self.room().waiting.remove(&link)
+    }
+
+    /// Those who wait and are links of groups that nobody has seen them in.
+    fn links(&self) -> Vec<Number> {
+        let room = self.room();
+        let links = room.waiting.iter().filter(|(_, waiting)| waiting.in_group && !waiting.joined);
+        links.map(|(link, _)| *link).collect()
+    }
+
+    /// Looks after links that have joined a group without a word. `wish_of` says what the group of a number wants, if it stands: a link
+    /// that says something else has no business there.
+    pub fn check_links<'a>(&self, wish_of: impl Fn(Number) -> Option<&'a srt::Wish>) {
+        // libsrt has locks of its own: it is not asked under ours.
+        let links = self.links().into_iter();
+        let found: Vec<_> =
+            links.filter_map(|link| Some((link, group_of(link).and_then(&wish_of)?))).collect();
+        let mut strangers = Vec::new();
+        let mut room = self.room();
+        for (link, wish) in found {
+            let Some(waiting) = room.waiting.get_mut(&link) else { continue };
+            waiting.joined = true;
+            if *wish != waiting.wish {
+                strangers.push((link, waiting.peer));
+            }
+        }
+        drop(room);
+        for (link, peer) in strangers {
+            close_link(link);
+            self.say(peer, LogLine::warn("refused: a link of a group that wants something else"));
+        }
     }
 
     /// Forgets those whose handshake came to nothing.
     pub fn sweep(&self) {
-        let mut room = self.room();
-        let lost = |(number, waiting): (&Number, &Waiting)| {
-            (waiting.since.elapsed() > HANDSHAKE_TIME && !is_there(*number)).then_some(*number)
+        let old = |(number, waiting): (&Number, &Waiting)| {
+            (waiting.since.elapsed() > HANDSHAKE_TIME).then_some(*number)
         };
-        let lost: Vec<Number> = room.waiting.iter().filter_map(lost).collect();
+        let mut lost: Vec<Number> = self.room().waiting.iter().filter_map(old).collect();
+        // libsrt has locks of its own: it is not asked under ours.
+        lost.retain(|number| !is_there(*number));
+        let mut room = self.room();
         let lost: Vec<Waiting> = lost.iter().filter_map(|number| room.waiting.remove(number)).collect();
         // Each has a seat, which locks the room to be given back.
         drop(room);
-        for waiting in lost {
+        for waiting in lost.into_iter().filter(|waiting| !waiting.joined) {
             let line = LogLine::warn(HANDSHAKE_FAILED);
             self.say(waiting.peer, LogLine { stream: Some(waiting.wish.name.clone()), ..line });
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use shardcast_engine::stats::PathStats;
+use shardcast_engine::{srt::Wish, stats::PathStats};
 use shardcast_io::{
     lane::{Receiver, Sender},
     libsrt::{Epoll, MESSAGE_BYTES_MAX, Socket, Stats},
@@ -40,6 +40,7 @@ pub struct Link {
     ends: Option<Instant>,
     /// How long it ends.
     farewell: Duration,
+    wish: Wish,
     _seat: Seat,
 }
 
@@ -70,7 +71,7 @@ enum Taken {
 
 impl Link {
     /// Of somebody whom libsrt has connected.
-    pub fn new(socket: Socket, entered: Entered, seat: Seat) -> Link {
+    pub fn new(socket: Socket, wish: Wish, entered: Entered, seat: Seat) -> Link {
         let Entered { passage, outside, between } = entered;
         let [receive, send] = socket.latencies().unwrap_or_default();
         let (side, latency) = match outside {
@@ -78,7 +79,12 @@ impl Link {
             Outside::Viewer(lane) => (Side::Viewer { lane, piece: Bytes::new() }, send),
         };
         let farewell = (latency + FAREWELL).min(FAREWELL_MAX);
-        Link { side, between, passage, socket, watched: false, ends: None, farewell, _seat: seat }
+        Link { side, between, passage, socket, watched: false, ends: None, farewell, wish, _seat: seat }
+    }
+
+    /// What it wants.
+    pub fn wish(&self) -> &Wish {
+        &self.wish
     }
 
     /// Something has come for it.

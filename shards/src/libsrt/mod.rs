@@ -1,4 +1,4 @@
-//! The SRT door by the system's libsrt, for those who need what ours does not speak: packet filters.
+//! The SRT door by the system's libsrt, for those who need what ours does not speak: packet filters, groups of links.
 //!
 //! One thread speaks with the library, by its epoll. It meets the shards as a host does: each connection is a session in a shard
 //! (`crossing`), behind a lane of bytes. What a caller wants is read and asked for before its handshake is answered (`desk`).
@@ -25,10 +25,13 @@ use shardcast_io::{
 };
 
 use self::{
-    desk::{Desk, Waiting},
+    desk::{DOOR, Desk, Waiting},
     link::{Link, Turn},
 };
-use crate::{control::log::Log, host::Handle};
+use crate::{
+    control::log::{Log, LogLine},
+    host::Handle,
+};
 
 /// How often all connections get their turn: libsrt's epoll hears of nothing but libsrt, and looks no more often than this itself.
 const TICK: Duration = Duration::from_millis(10);
@@ -59,6 +62,10 @@ impl Libsrt {
         let listener = Listener::open(address, latency, move |caller| judge.judge(caller))?;
         let epoll = Epoll::new(EVENTS)?;
         epoll.add(listener.socket())?;
+        let speaks =
+            if listener.takes_groups() { "packet filters, groups" } else { "packet filters, no groups" };
+        let line = LogLine::info("served by libsrt").detail(speaks.to_owned());
+        log.write(LogLine { protocol: Some(DOOR), ..line });
         let stop = Arc::new(AtomicBool::new(false));
         let bridge = Bridge {
             desk: desk.clone(),
@@ -113,6 +120,7 @@ impl Bridge {
                 next_turn = now + TICK;
                 let epoll = &self.epoll;
                 self.links.retain(|_, link| link.turn(epoll, now) == Turn::GoesOn);
+                self.desk.check_links(|group| self.links.get(&group).map(Link::wish));
             }
             if next_count <= now {
                 next_count = now + COUNT;
@@ -141,7 +149,7 @@ impl Bridge {
         let Waiting { peer, wish, entered, seat, .. } = waiting;
         let entered = entered.unwrap_or_else(|| self.desk.enter(&wish, peer, None));
         let number = socket.number();
-        let mut link = Link::new(socket, entered, seat);
+        let mut link = Link::new(socket, wish, entered, seat);
         link.count();
         if link.turn(&self.epoll, now) == Turn::GoesOn {
             self.links.insert(number, link);
