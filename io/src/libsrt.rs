@@ -46,6 +46,17 @@ pub struct Caller<'a> {
 }
 
 impl Caller<'_> {
+    /// Has its packets held back for so long at least, both ways.
+    ///
+    /// # Errors
+    /// The library takes no such time.
+    pub fn set_latency(&self, latency: Duration) -> io::Result<()> {
+        let millis = i32::try_from(latency.as_millis()).unwrap_or(i32::MAX);
+        let socket = SrtSocket { id: self.socket };
+        socket.set_receive_latency(millis)?;
+        Ok(socket.set_peer_latency(millis)?)
+    }
+
     /// Demands that it knows these words, and encrypts both ways with them.
     ///
     /// # Errors
@@ -65,14 +76,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `address`. Packets are held back for `latency` at least. `judge` is asked about each caller, on a thread of the library
+    /// Listens at `address`. `judge` is asked about each caller, on a thread of the library
     /// that does nothing else meanwhile for any of this listener's sockets: it must be quick.
     ///
     /// # Errors
     /// The address is taken, or the library cannot begin.
     pub fn open(
         address: SocketAddr,
-        latency: Duration,
         judge: impl Fn(&Caller<'_>) -> Result<(), u32> + Send + Sync + 'static,
     ) -> io::Result<Listener> {
         srt_rs::startup()?;
@@ -82,9 +92,6 @@ impl Listener {
         let socket = Socket(number);
         number.set_receive_blocking(false)?;
         number.set_send_blocking(false)?;
-        let millis = i32::try_from(latency.as_millis()).unwrap_or(i32::MAX);
-        number.set_receive_latency(millis)?;
-        number.set_peer_latency(millis)?;
         // What is sent sets the pace.
         number.set_max_bandwith(0)?;
         number.set_recovery_bandwidth_overhead(OVERHEAD_PERCENT)?;
@@ -433,8 +440,9 @@ mod tests {
         let asked = Arc::new(AtomicBool::new(false));
         let told = asked.clone();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = Listener::open(address, Duration::from_millis(20), move |caller| {
+        let listener = Listener::open(address, move |caller| {
             told.store(true, Ordering::SeqCst);
+            caller.set_latency(Duration::from_millis(333)).map_err(|_| 1500_u32)?;
             caller.set_passphrase("open sesame please").map_err(|_| 1500_u32)?;
             if caller.stream_id == b"read:live/cam" { Ok(()) } else { Err(1403) }
         })
@@ -476,7 +484,7 @@ mod tests {
         assert_eq!(wait_for(|| caller.receive(&mut buffer).unwrap()), 8);
         let stats = socket.stats().expect("it is there");
         assert_eq!((stats.received, stats.sent, stats.lost), (1, 1, 0));
-        assert!(socket.latencies().unwrap()[0] >= Duration::from_millis(20));
+        assert!(socket.latencies().unwrap() == [Duration::from_millis(333); 2]);
         drop(caller);
         wait_for(|| socket.receive(&mut buffer).is_err().then_some(()));
         wait_for(|| (!is_there(socket.number())).then_some(()));
@@ -487,7 +495,7 @@ mod tests {
         let asked = Arc::new(AtomicUsize::new(0));
         let told = asked.clone();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = Listener::open(address, Duration::from_millis(20), move |caller| {
+        let listener = Listener::open(address, move |caller| {
             assert!(caller.in_group);
             told.fetch_add(1, Ordering::SeqCst);
             Ok(())

@@ -150,8 +150,9 @@ impl Desk {
             return Err(srt::reason_of(Refusal::Full));
         };
         let passphrase = settings.doors.srt.passphrase_of(wish.name.as_str());
+        // The config has no latency and no passphrase that libsrt would not take.
+        caller.set_latency(settings.doors.srt.latency).map_err(|_| srt::reason_of(Refusal::Forbidden))?;
         if let Some(words) = passphrase {
-            // The config has none that libsrt would not take.
             caller.set_passphrase(words).map_err(|_| srt::reason_of(Refusal::Forbidden))?;
         }
         let in_group = caller.in_group;
@@ -227,10 +228,17 @@ impl Desk {
     pub fn check_links<'a>(&self, wish_of: impl Fn(Number) -> Option<&'a srt::Wish>) {
         // libsrt has locks of its own: it is not asked under ours.
         let links = self.links().into_iter();
-        let found: Vec<_> =
-            links.filter_map(|link| Some((link, group_of(link).and_then(&wish_of)?))).collect();
-        let mut strangers = Vec::new();
+        let found = links.filter_map(|link| Some((link, group_of(link).and_then(&wish_of)?))).collect();
+        for (link, peer) in self.joined(found) {
+            close_link(link);
+            self.say(peer, LogLine::warn("refused: a link of a group that wants something else"));
+        }
+    }
+
+    /// These links have joined groups that want this. Those of them that want something else, and who they are.
+    fn joined(&self, found: Vec<(Number, &srt::Wish)>) -> Vec<(Number, SocketAddr)> {
         let mut room = self.room();
+        let mut strangers = Vec::new();
         for (link, wish) in found {
             let Some(waiting) = room.waiting.get_mut(&link) else { continue };
             waiting.joined = true;
@@ -238,11 +246,7 @@ impl Desk {
                 strangers.push((link, waiting.peer));
             }
         }
-        drop(room);
-        for (link, peer) in strangers {
-            close_link(link);
-            self.say(peer, LogLine::warn("refused: a link of a group that wants something else"));
-        }
+        strangers
     }
 
     /// Forgets those whose handshake came to nothing.
@@ -280,7 +284,43 @@ const HANDSHAKE_FAILED: &str =
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+    use crate::{
+        config::{LogFormat, LogLevel},
+        host::Node,
+    };
+
+    #[test]
+    fn a_link_that_wants_something_else_than_its_group_is_found_and_seats_are_given_back() {
+        let node = Node::builder().start().unwrap();
+        let (log, _writer) = Log::start(LogFormat::Text, LogLevel::Error, false, io::sink()).unwrap();
+        let desk = Arc::new(Desk::new(node.handle(), log));
+        let settings = Settings::default();
+        let wish = |text: &str| srt::Wish::read(text.as_bytes()).unwrap();
+        for (link, stream_id) in [(1, "publish:live/cam"), (2, "publish:live/other"), (3, "read:live/cam")] {
+            let peer = SocketAddr::from(([192, 0, 2, link as u8], 9000));
+            let seat = desk.seat(peer.ip(), &settings).expect("there are seats");
+            let (since, wish) = (Instant::now() - 2 * HANDSHAKE_TIME, wish(stream_id));
+            let waiting = Waiting { peer, wish, entered: None, seat, since, in_group: true, joined: false };
+            desk.room().waiting.insert(link, waiting);
+        }
+        assert_eq!((desk.links(), desk.room().seats), (vec![1, 2, 3], 3));
+        let wanted = wish("publish:live/cam");
+        let strangers = desk.joined(vec![(1, &wanted), (2, &wanted), (7, &wanted)]);
+        assert_eq!(strangers, [(2, SocketAddr::from(([192, 0, 2, 2], 9000)))]);
+        assert_eq!(desk.links(), [3]);
+        // None of these is a socket of the library.
+        desk.sweep();
+        assert_eq!((desk.room().waiting.len(), desk.room().seats, desk.room().addresses.len()), (0, 0, 0));
+        let mut tight = settings;
+        tight.doors.connections_per_address = 1;
+        let seat = desk.seat(IpAddr::from([192, 0, 2, 1]), &tight).expect("there is one");
+        assert!(desk.seat(IpAddr::from([192, 0, 2, 1]), &tight).is_none());
+        drop(seat);
+        assert!(desk.seat(IpAddr::from([192, 0, 2, 1]), &tight).is_some());
+    }
 
     #[test]
     fn waits_for_answers_take_their_share_of_the_time_and_no_more() {

@@ -58,8 +58,7 @@ impl Libsrt {
         udp::ensure_free(address)?;
         let desk = Arc::new(Desk::new(node.clone(), log.clone()));
         let judge = desk.clone();
-        let latency = node.settings().doors.srt.latency;
-        let listener = Listener::open(address, latency, move |caller| judge.judge(caller))?;
+        let listener = Listener::open(address, move |caller| judge.judge(caller))?;
         let epoll = Epoll::new(EVENTS)?;
         epoll.add(listener.socket())?;
         let speaks =
