@@ -3,7 +3,9 @@
 
 use std::{process::Command, thread, time::Duration};
 
+use rustix::process::Signal;
 use shardcast_tests::clients::{
+    Folder,
     forms::{Form, Player, follow},
     media::{Clip, Kind},
     network::{Network, Weather},
@@ -130,4 +132,33 @@ fn a_packet_filter_makes_what_is_lost_of_what_came_and_nothing_is_sent_again() {
     if lost == 0.0 {
         assert_packets(got, &clip.transport(), "TS, published with a packet filter");
     }
+}
+
+#[test]
+fn who_stalls_or_vanishes_holds_nobody_up_and_a_publisher_comes_back_to_its_stream() {
+    let clip = Clip::of(Kind::H264, 4);
+    // A publisher may be gone for as long as it takes to start a program on a machine with other things to do.
+    let server = server("", "[apps.live]\nwait_for_publisher = \"20s\"\nreconnect_window = \"6s\"\n");
+    let url = server.srt_url("publish", "live/cam");
+    let kept = Folder::new("srt-libsrt");
+    let path = kept.path().join("kept.ts");
+    let mut stalled = Player::of(Form::Srt, &clip).start(&Form::Srt.url(&server, "live/cam"));
+    let viewer = Player::keeping(Form::Srt, &path).start(&Form::Srt.url(&server, "live/cam"));
+    wait_for_viewers(&server, 2.0);
+    let mut first = publish(&clip, "ffmpeg", &url);
+    wait_for(PATIENCE, || Some(count(&server, "sent")).filter(|sent| *sent > 20.0)).expect("it is played");
+    stalled.signal(Signal::STOP);
+    thread::sleep(Duration::from_secs(1));
+    // Nobody says goodbye: five seconds of silence do.
+    first.kill();
+    let left = || server.metric("shardcast_viewers").filter(|viewers| *viewers == 1.0);
+    wait_for(PATIENCE, left).expect("whoever stalls is missed");
+    let gone = || server.metric("shardcast_publishers").filter(|publishers| *publishers == 0.0);
+    wait_for(PATIENCE, gone).expect("and whoever is gone");
+    publish(&clip, "ffmpeg", &url).succeed(PATIENCE);
+    assert!(!server.log_lines("publishing again").is_empty(), "{}", server.log());
+    viewer.succeed(PATIENCE);
+    stalled.kill();
+    let pictures = Packets::of_filtered_file("ffmpeg", &path, &clip.kind.of_transport()).video.len();
+    assert!(pictures > clip.packets.video.len() + 20, "{pictures}: of both");
 }
