@@ -29,7 +29,7 @@ impl Changes {
             match table {
                 "streams" => return follows(rest, running, read),
                 // The door stays where it is; how it meets those who come is up to the next one.
-                "srt" => return rest != "port",
+                "srt" => return !matches!(rest, "port" | "library"),
                 _ => {}
             }
             RELOADABLE.contains(&table) && (table != "tls" || running.keeps_doors(read))
@@ -51,7 +51,7 @@ impl Config {
             apps: read.apps.clone(),
             auth: read.auth.clone(),
             log: read.log.clone(),
-            srt: Srt { port: self.srt.port, ..read.srt.clone() },
+            srt: Srt { port: self.srt.port, library: self.srt.library, ..read.srt.clone() },
             streams: self.with_streams_of(read),
             tls: if self.keeps_doors(read) { read.tls.clone() } else { self.tls.clone() },
             ..self.clone()
