@@ -108,7 +108,10 @@ fn compare(old: &Table, new: &Table, prefix: &str, keys: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Passphrase, *};
+    use super::{
+        super::{Library, Passphrase},
+        *,
+    };
 
     #[test]
     fn limits_of_streams_and_keys_change_now_and_doors_at_the_next_start() {
@@ -175,21 +178,22 @@ mod tests {
     }
 
     #[test]
-    fn passphrases_change_now_and_the_port_at_the_next_start() {
+    fn passphrases_change_now_and_whose_door_it_is_and_where_at_the_next_start() {
         let secret = |words: &str| Passphrase(words.into());
         let mut running = Config::default();
         let camera = Source { pull: "udp://127.0.0.1:5000".into(), ..Source::default() };
         running.streams.insert("live/a".into(), camera.clone());
         let mut read = running.clone();
-        read.srt = Srt { port: 9000, passphrase: secret("what the door wants"), ..running.srt.clone() };
+        let (passphrase, library) = (secret("what the door wants"), Library::Libsrt);
+        read.srt = Srt { port: 9000, passphrase, library, ..running.srt.clone() };
         read.streams.insert("live/a".into(), Source { passphrase: secret("what it wants"), ..camera });
         let changes = Changes::between(&running, &read);
         assert_eq!(changes.now, ["srt.passphrase", "streams.live/a.passphrase"]);
-        assert_eq!(changes.restart, ["srt.port"]);
+        assert_eq!(changes.restart, ["srt.library", "srt.port"]);
         let settings = running.reloaded(&read).settings();
         assert_eq!(settings.doors.srt.passphrase_of("live/a"), Some("what it wants"));
         assert_eq!(settings.doors.srt.passphrase_of("live/b"), Some("what the door wants"));
-        assert_eq!(Changes::between(&running.reloaded(&read), &read).restart, ["srt.port"]);
+        assert_eq!(Changes::between(&running.reloaded(&read), &read).restart, changes.restart);
     }
 
     #[test]
