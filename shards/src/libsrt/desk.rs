@@ -306,14 +306,15 @@ mod tests {
             let waiting = Waiting { peer, wish, entered: None, seat, since, in_group: true, joined: false };
             desk.room().waiting.insert(link, waiting);
         }
-        assert_eq!((desk.links(), desk.room().seats), (vec![1, 2, 3], 3));
+        assert_eq!(desk.links(), [1, 2, 3]);
         let wanted = wish("publish:live/cam");
         let strangers = desk.joined(vec![(1, &wanted), (2, &wanted), (7, &wanted)]);
         assert_eq!(strangers, [(2, SocketAddr::from(([192, 0, 2, 2], 9000)))]);
         assert_eq!(desk.links(), [3]);
         // None of these is a socket of the library.
         desk.sweep();
-        assert_eq!((desk.room().waiting.len(), desk.room().seats, desk.room().addresses.len()), (0, 0, 0));
+        let held = |room: &Room| (room.waiting.len(), room.seats, room.addresses.len());
+        assert_eq!(held(&desk.room()), (0, 0, 0));
         let mut tight = settings;
         tight.doors.connections_per_address = 1;
         let seat = desk.seat(IpAddr::from([192, 0, 2, 1]), &tight).expect("there is one");
