@@ -31,9 +31,11 @@ gstreamer1.0-plugins-ugly|-|GStreamer: x264
 gstreamer1.0-libav|-|GStreamer: AAC
 gstreamer1.0-rtsp|-|GStreamer: rtspclientsink
 srt-tools|srt-live-transmit|publishes and plays by SRT
+libsrt-openssl-dev|-|the SRT door by libsrt
 gir1.2-gst-rtsp-server-1.0|-|GStreamer: a camera, which is pulled from
 python3-gi|-|GStreamer: a camera, which is pulled from
 mpv|mpv|plays HTTP-FLV and RTSP
+mplayer|mplayer|plays RTSP
 vlc-bin|vlc|plays HTTP-FLV
 vlc-plugin-base|-|VLC: FLV, H.264 and AAC
 xvfb|Xvfb|a screen for OBS

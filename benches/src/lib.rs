@@ -6,7 +6,7 @@
 //! that every figure has something to be a ratio of.
 //!
 //! - [`cli`] is the command line. [`scenario`] and [`server`] are the two kinds of file, [`units`] how durations, rates and
-//!   sizes are written in them.
+//!   sizes are written in them, [`url`] where doors are.
 //! - [`clip`] and [`stamp`] are what is published: a recorded clip, each picture with its number and the time it left.
 //! - [`load`] is one thread with one ring: publishers, viewers that are only drained, and viewers that parse everything.
 //!   [`player`] is what viewers decide that ask for one piece after the other: HLS and DASH.
@@ -37,4 +37,5 @@ pub mod scenario;
 pub mod server;
 pub mod stamp;
 pub mod units;
+pub mod url;
 pub mod verdict;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::server::Url;
+use crate::url::Url;
 
 /// How long a server may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);

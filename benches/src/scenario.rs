@@ -48,8 +48,12 @@ pub enum Entrance {
     /// `rtmp://`, or what a floor has in its place.
     #[default]
     Rtmp,
+    /// `rtsp://`, inside the connection.
+    Rtsp,
     /// `srt://`
     Srt,
+    /// `udp://`, MPEG-TS in datagrams, a port for each stream.
+    Udp,
 }
 
 /// Who watches.
@@ -155,9 +159,16 @@ impl Entrance {
     pub const fn name(self) -> &'static str {
         match self {
             Entrance::Rtmp => "rtmp",
+            Entrance::Rtsp => "rtsp",
             Entrance::Srt => "srt",
+            Entrance::Udp => "udp",
         }
     }
+}
+
+/// What a stream of a run is called, behind the application.
+pub fn stream_name(index: usize) -> String {
+    format!("bench{index}")
 }
 
 impl Default for Watch {
@@ -235,8 +246,10 @@ impl Scenario {
             "publish.by" => {
                 self.publish.by = match value {
                     "rtmp" => Entrance::Rtmp,
+                    "rtsp" => Entrance::Rtsp,
                     "srt" => Entrance::Srt,
-                    _ => return Err(format!("{key}={value}: one of rtmp, srt")),
+                    "udp" => Entrance::Udp,
+                    _ => return Err(format!("{key}={value}: one of rtmp, rtsp, srt, udp")),
                 }
             }
             "watch.viewers" => self.watch.viewers = count()?,
@@ -352,10 +365,10 @@ mod tests {
             assert_eq!(toml::from_str::<Watch>(&text).unwrap().by, door);
         }
         assert!(scenario.set("watch.by", "hsl").unwrap_err().contains("ll-hls"));
-        for entrance in [Entrance::Srt, Entrance::Rtmp] {
+        for entrance in [Entrance::Srt, Entrance::Rtsp, Entrance::Udp, Entrance::Rtmp] {
             scenario.set("publish.by", entrance.name()).unwrap();
             assert_eq!(scenario.publish.by, entrance);
         }
-        assert!(scenario.set("publish.by", "http-flv").unwrap_err().contains("rtmp, srt"));
+        assert!(scenario.set("publish.by", "http-flv").unwrap_err().contains("rtmp, rtsp, srt"));
     }
 }

@@ -16,7 +16,10 @@ use rustix::{
 };
 use serde::Deserialize;
 
-use crate::scenario::{Door, Entrance};
+use crate::{
+    scenario::{Door, Entrance, stream_name},
+    url::Url,
+};
 
 /// A server file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -37,6 +40,9 @@ pub struct ServerFile {
     /// Files that are written into `{dir}` before the start: name and text.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// What is added to a file for each stream where all have ports of their own: `{stream}` and `{port}` are the stream's.
+    #[serde(default)]
+    pub each_stream: BTreeMap<String, String>,
     /// Where the server is reached.
     pub doors: Doors,
     /// What is special about a floor.
@@ -53,8 +59,12 @@ pub struct ServerFile {
 pub struct Doors {
     /// `rtmp://` or, for floors, `flv://`: FLV by plain TCP.
     pub publish: Option<String>,
+    /// `rtsp://`, for publishers.
+    pub publish_rtsp: Option<String>,
     /// `srt://`, for publishers.
     pub publish_srt: Option<String>,
+    /// `udp://`, MPEG-TS for the first stream; each other has the next port.
+    pub publish_udp: Option<String>,
     /// `rtmp://`
     pub rtmp: Option<String>,
     /// `rtsp://`
@@ -122,6 +132,8 @@ enum Process {
     Attached { pid: u32 },
 }
 
+/// The variable with the port of the first stream, where each has one; 0 where none has.
+const UDP_PORT: &str = "udp_port";
 /// Doors over UDP: whether they are open cannot be asked.
 const DATAGRAM_SCHEMES: [&str; 2] = ["srt", "udp"];
 /// How long a server may take from its start until its doors are open.
@@ -180,7 +192,8 @@ impl ServerFile {
         let about = fill(&self.about, &values)?;
         for (name, text) in &self.files {
             let path = directory.join(name);
-            fs::write(&path, fill(text, &values)?).map_err(|error| format!("{}: {error}", path.display()))?;
+            let text = fill(text, &values)? + &self.of_each_stream(name, &values)?;
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         let doors = self.doors.filled(&values)?;
         // Another server on the same port would be measured in its place.
@@ -249,6 +262,23 @@ impl ServerFile {
         fill(&self.about, &self.values(&BTreeMap::new(), place, Path::new("")))
     }
 
+    /// What this file has for each stream, where they have ports.
+    fn of_each_stream(&self, file: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
+        let number = |name| values.get(name).map_or(Ok(0), |value| value.parse::<u16>());
+        let (Ok(first), Ok(streams)) = (number(UDP_PORT), number("streams")) else {
+            return Err(format!("{UDP_PORT} is no port"));
+        };
+        let Some(text) = self.each_stream.get(file).filter(|_| first > 0) else { return Ok(String::new()) };
+        let mut values = values.clone();
+        let text_of = |index: u16| {
+            let port = first.checked_add(index).ok_or("there are not as many ports as streams")?;
+            values.insert("stream".to_owned(), stream_name(index.into()));
+            values.insert("port".to_owned(), port.to_string());
+            fill(text, &values)
+        };
+        (0..streams).map(text_of).collect()
+    }
+
     fn values(
         &self,
         variables: &BTreeMap<String, String>,
@@ -289,7 +319,9 @@ impl Doors {
         };
         Ok(Doors {
             publish: door(&self.publish)?,
+            publish_rtsp: door(&self.publish_rtsp)?,
             publish_srt: door(&self.publish_srt)?,
+            publish_udp: door(&self.publish_udp)?,
             rtmp: door(&self.rtmp)?,
             rtsp: door(&self.rtsp)?,
             rtsp_udp: door(&self.rtsp_udp)?,
@@ -307,7 +339,9 @@ impl Doors {
     pub fn for_publishers(&self, entrance: Entrance) -> Option<&str> {
         match entrance {
             Entrance::Rtmp => self.publish.as_deref(),
+            Entrance::Rtsp => self.publish_rtsp.as_deref(),
             Entrance::Srt => self.publish_srt.as_deref(),
+            Entrance::Udp => self.publish_udp.as_deref(),
         }
     }
 
@@ -333,7 +367,8 @@ impl Doors {
     }
 
     fn addresses_of(&self, is_one: impl Fn(&str) -> bool) -> Vec<String> {
-        let others = [self.publish.as_deref(), self.publish_srt.as_deref(), self.metrics.as_deref()];
+        let others = [&self.publish, &self.publish_rtsp, &self.publish_srt, &self.publish_udp, &self.metrics]
+            .map(Option::as_deref);
         let urls = Door::ALL.map(|door| self.for_viewers(door)).into_iter().chain(others);
         let urls = urls.flatten().filter_map(Url::parse).filter(|url| is_one(&url.scheme));
         let mut addresses: Vec<String> = urls.map(|url| url.address).collect();
@@ -433,33 +468,6 @@ impl Drop for Server {
         if let Process::Own { directory, .. } = &self.process {
             let _ = fs::remove_dir_all(directory);
         }
-    }
-}
-
-/// The parts of a URL that a client needs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Url {
-    /// `rtmp`, `http`, `flv`.
-    pub scheme: String,
-    /// Host and port.
-    pub address: String,
-    /// From the first slash on; `/` when there is none.
-    pub path: String,
-}
-
-impl Url {
-    /// Splits a URL whose port stands there.
-    pub fn parse(url: &str) -> Option<Url> {
-        let (scheme, rest) = url.split_once("://")?;
-        let (address, path) = match rest.find('/') {
-            Some(at) => rest.split_at(at),
-            None => (rest, "/"),
-        };
-        address.contains(':').then(|| Url {
-            scheme: scheme.to_owned(),
-            address: address.to_owned(),
-            path: path.to_owned(),
-        })
     }
 }
 
@@ -578,7 +586,14 @@ mod tests {
             let doors = file.doors.filled(&values).unwrap();
             let watched = Door::ALL.into_iter().any(|door| doors.for_viewers(door).is_some());
             assert!(
-                watched || doors.publish.or(doors.publish_srt).is_some() || file.floor.feeds_itself,
+                watched
+                    || doors
+                        .publish
+                        .or(doors.publish_rtsp)
+                        .or(doors.publish_srt)
+                        .or(doors.publish_udp)
+                        .is_some()
+                    || file.floor.feeds_itself,
                 "{path:?}"
             );
             count += 1;
@@ -594,7 +609,31 @@ mod tests {
         let values = file.values(&BTreeMap::new(), &place(), Path::new("/tmp/x"));
         assert_eq!(file.describe(&place()).unwrap(), "mine 1.2, 1 worker(s)");
         assert_eq!(fill(&file.files["mine.conf"], &values).unwrap(), "listen 127.0.0.1:1935; workers 1;");
+        assert_eq!(file.of_each_stream("mine.conf", &values).unwrap(), "");
         assert!(fill_all(&file.command, &values).is_ok() && file.doors.filled(&values).is_ok());
+    }
+
+    #[test]
+    fn each_stream_has_a_port_of_its_own_where_there_are_any() {
+        let file =
+            ServerFile::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/shardcast.toml")).unwrap();
+        let text = |port: &str| {
+            let variables =
+                [("udp_port", port), ("streams", "2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+            file.of_each_stream(
+                "shardcast.toml",
+                &file.values(&variables.into(), &place(), Path::new("/tmp/x")),
+            )
+        };
+        let tables = text("5000").unwrap();
+        let tables: toml::Table = toml::from_str(&tables).unwrap();
+        let pull = |name: &str| tables["streams"][name]["pull"].as_str().unwrap().to_owned();
+        assert_eq!(
+            [pull("live/bench0"), pull("live/bench1")],
+            ["udp://127.0.0.1:5000", "udp://127.0.0.1:5001"]
+        );
+        assert_eq!(text("0"), Ok(String::new()));
+        assert!(text("65535").is_err() && text("many").is_err());
     }
 
     #[test]
@@ -606,14 +645,10 @@ mod tests {
     }
 
     #[test]
-    fn a_url_has_its_parts() {
+    fn doors_at_one_address_are_asked_for_once() {
         let doors =
             Doors { hls: Some("http://h:1/a".into()), dash: Some("http://h:1/b".into()), ..Doors::default() };
         assert_eq!((doors.addresses(), doors.for_viewers(Door::LlHls)), (vec!["h:1".to_owned()], None));
-        let url = Url::parse("http://127.0.0.1:8080/live/{stream}.flv").unwrap();
-        assert_eq!((url.address.as_str(), url.path.as_str()), ("127.0.0.1:8080", "/live/{stream}.flv"));
-        assert_eq!(Url::parse("flv://127.0.0.1:8071").unwrap().path, "/");
-        assert_eq!(Url::parse("rtmp://host/live"), None);
     }
 
     #[test]
@@ -643,6 +678,7 @@ mod tests {
             command: ["sh", "-c", "echo no such luck; exit 3"].map(str::to_owned).to_vec(),
             variables: BTreeMap::new(),
             files: BTreeMap::new(),
+            each_stream: BTreeMap::new(),
             doors: Doors { publish: Some("rtmp://127.0.0.1:1/x".into()), ..Doors::default() },
             floor: Floor::default(),
             here: PathBuf::from("/"),

@@ -159,12 +159,13 @@ fn viewers_by_every_other_door_find_the_stream_whole() {
 }
 
 #[test]
-fn viewers_and_publishers_by_udp_find_the_stream_whole() {
+fn publishers_and_viewers_by_other_protocols_find_the_stream_whole() {
     let _alone = alone();
-    for (published, watched) in [("srt", "srt"), ("rtmp", "rtsp-udp")] {
+    for (published, watched) in [("srt", "srt"), ("rtsp", "rtsp-udp"), ("udp", "rtsp")] {
         let mut ports = own_ports();
         // Two that follow on each other, the first of them even, and both of them nobody else's.
         let [first, ..] = [free_port(), free_port(), free_port()];
+        let [for_streams, _] = [free_port(), free_port()];
         let beside = first.next_multiple_of(2);
         for pair in [
             format!("publish.by={published}"),
@@ -172,6 +173,7 @@ fn viewers_and_publishers_by_udp_find_the_stream_whole() {
             format!("srt_port={}", free_port()),
             format!("rtsp_port={}", free_port()),
             format!("rtsp_udp_port={beside}"),
+            format!("udp_port={}", if published == "udp" { for_streams } else { 0 }),
         ] {
             ports.extend(["--set".to_owned(), pair]);
         }

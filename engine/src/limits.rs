@@ -41,9 +41,9 @@ pub const HTTP_TARGET_BYTES_MAX: usize = 8 << 10;
 pub const HTTP_BODY_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a WebSocket message from a viewer (it has nothing to say but pongs and close). A longer one closes it.
 pub const WEBSOCKET_MESSAGE_BYTES_MAX: usize = 4096;
-/// Bytes of an RTSP request's head. What is longer closes the connection.
+/// Bytes of the head of an RTSP request or answer. What is longer closes the connection.
 pub const RTSP_HEAD_BYTES_MAX: usize = 16 << 10;
-/// Bytes of an RTSP request's body. What is longer closes the connection.
+/// Bytes of the body of an RTSP request or answer. What is longer closes the connection.
 pub const RTSP_BODY_BYTES_MAX: usize = 64 << 10;
 /// Requests for the same stream that may be refused on one connection: the first may come without credentials, to learn which
 /// are wanted. One more, and the connection is closed.

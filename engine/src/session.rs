@@ -13,7 +13,7 @@ use crate::segment::{Found, Item};
 use crate::{
     access::Proof,
     error::Error,
-    media::{Frame, StreamName},
+    media::{Frame, StreamName, TrackId},
     stats::PathStats,
     time::{MediaTime, Now, Wall},
 };
@@ -95,6 +95,11 @@ pub trait Session: Send {
     /// to another core; not at all where they cannot, or where the connection hides what it carries and they would not.
     fn offer_ports(&mut self, offer: PortOffer) {
         let _ = offer;
+    }
+    /// The first packets that this viewer is sent, each track's with its numbers: said right before [`Answer::Playing`], of a form
+    /// that [counts](Wire::starts), if there is an entrance to begin at. Whoever is held or lags meanwhile may begin later.
+    fn begins_at(&mut self, starts: &[Start]) {
+        let _ = starts;
     }
 }
 
@@ -375,8 +380,32 @@ pub trait Wire: Send {
     fn marks_jumps(&self) -> bool {
         false
     }
+    /// The numbers of each track's first packet from here on, of a form whose packets have such and whose sessions tell them before
+    /// the packets come. Asked behind [`header`](Self::header), before the frame `at`.
+    fn starts(&self, at: &Frame) -> Vec<Start> {
+        let _ = at;
+        Vec::new()
+    }
     /// One frame. Writes nothing for what the form cannot say.
     fn frame(&mut self, frame: &Frame, out: &mut BytesMut);
+}
+
+/// Where the packets of a track begin for a viewer. (RFC 2326, 12.33)
+///
+/// ```
+/// use shardcast_engine::{media::TrackId, session::Start};
+///
+/// let start = Start { track: TrackId::VIDEO, sequence: 7, timestamp: 90_000 };
+/// assert_eq!(format!("seq={};rtptime={}", start.sequence, start.timestamp), "seq=7;rtptime=90000");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The track.
+    pub track: TrackId,
+    /// The number of its first packet.
+    pub sequence: u16,
+    /// When the stream begins for the viewer, on the track's clock: the time of showing of the frame that it enters at.
+    pub timestamp: u32,
 }
 
 /// What a transport puts around a piece of a form that must not be torn: an HTTP chunk, a WebSocket message. What a piece is,

@@ -6,6 +6,7 @@
 //! - [`mod@file`] creates what is recorded into, with a helper thread for what would block a shard.
 //! - [`buffer`] is the memory that the kernel reads and writes.
 //! - `heap`, with the feature of that name, is where the binaries have their memory from.
+//! - `libsrt`, with the feature of that name, is the system's library of that name.
 //! - [`lane`] carries messages to another core and wakes it.
 //! - [`cpu`] says which cores there are, and which of them shards take.
 //! - [`clock`] and [`probe`] say when it is and what this kernel offers.
@@ -20,6 +21,8 @@ pub mod file;
 pub mod heap;
 pub mod ktls;
 pub mod lane;
+#[cfg(feature = "libsrt")]
+pub mod libsrt;
 pub mod probe;
 pub mod ring;
 mod slots;

@@ -22,7 +22,7 @@ use shardcast_engine::{
     udp::Intake,
 };
 
-pub use self::parse::Fault;
+pub use self::{library::Library, parse::Fault};
 use crate::{
     disk,
     node::SHARDS_MAX,
@@ -31,6 +31,7 @@ use crate::{
 };
 
 pub mod check;
+pub mod library;
 pub mod memory;
 pub mod parse;
 pub mod relays;
@@ -121,6 +122,8 @@ pub struct Srt {
     pub latency: Duration,
     /// What encrypts the streams that have no passphrase of their own; `""` is none.
     pub passphrase: Passphrase,
+    /// Whose machine serves the door.
+    pub library: Library,
 }
 
 /// Words that keys are made of. They must never reach a log.
@@ -463,11 +466,12 @@ impl Config {
         };
         rows.iter().filter_map(place).collect()
     }
-    /// Every media door that is open: the built-in ones, and those of `rows`, which a host brings along.
+    /// Every media door that shards open: the built-in ones, and those of `rows`, which a host brings along.
     pub fn open_doors(&self, rows: &[Protocol]) -> Vec<(Protocol, SocketAddr)> {
         let own = built_in();
         let row = |name: &str| tls::row_of(name, &own);
-        let doors = self.doors().into_iter().filter_map(|(name, address)| Some((row(name)?, address)));
+        let doors = self.doors().into_iter().filter(|(name, _)| !self.is_of_libsrt(name));
+        let doors = doors.filter_map(|(name, address)| Some((row(name)?, address)));
         doors.chain(self.doors_of(rows)).collect()
     }
     /// The doors that speak TLS, with what they prove who they are with; none without a certificate.
@@ -573,7 +577,7 @@ impl Default for Rtsp {
 impl Default for Srt {
     fn default() -> Self {
         let SrtSettings { latency, .. } = SrtSettings::default();
-        Srt { port: 8890, latency, passphrase: Passphrase::default() }
+        Srt { port: 8890, latency, passphrase: Passphrase::default(), library: Library::Own }
     }
 }
 

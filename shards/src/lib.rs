@@ -17,6 +17,8 @@ pub mod disk;
 #[cfg(feature = "server")]
 pub mod doctor;
 pub mod host;
+#[cfg(feature = "libsrt")]
+mod libsrt;
 pub mod mesh;
 pub mod node;
 pub mod profile;

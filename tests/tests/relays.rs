@@ -250,11 +250,12 @@ fn the_streams_of_an_app_are_pushed_each_to_its_name_and_a_reload_changes_that()
 fn a_server_that_is_killed_is_pushed_to_again_when_it_is_back() {
     let clip = Clip::of(Kind::H264, 14);
     let mut other = Setup::new().start();
-    let server = pushing(2, "live/cam", &[other.rtmp_url("copies/cam")], "").start();
+    let urls = [other.rtmp_url("copies/cam"), other.rtsp_url("copies/rtsp")];
+    let server = pushing(2, "live/cam", &urls, "").start();
     let beside = Viewer::follow(&server, "live/cam");
     let publisher = clip.publish(&server.rtmp_url("live/cam"));
-    let is_live = |other: &Server| (other.metric("shardcast_publishers") == Some(1.0)).then_some(());
-    wait_for(PATIENCE, || is_live(&other)).expect("the copy is live");
+    let is_live = |other: &Server| (other.metric("shardcast_publishers") == Some(2.0)).then_some(());
+    wait_for(PATIENCE, || is_live(&other)).expect("the copies are live");
     let ports = other.ports();
     other.crash();
     thread::sleep(Duration::from_secs(1));
@@ -278,13 +279,13 @@ fn a_server_that_is_killed_is_pushed_to_again_when_it_is_back() {
 fn a_target_that_stops_reading_disturbs_neither_the_publisher_nor_a_viewer_beside_it() {
     let clip = Clip::of(Kind::H264Heavy, 12);
     let mut other = Setup::new().start();
-    let server =
-        pushing(2, "live/cam", &[other.rtmp_url("copies/cam")], "").stream("viewer_lag = \"1s\"\n").start();
+    let urls = [other.rtmp_url("copies/cam"), other.rtsp_url("copies/rtsp")];
+    let server = pushing(2, "live/cam", &urls, "").stream("viewer_lag = \"1s\"\n").start();
     let beside = Viewer::follow(&server, "live/cam");
     let began = Instant::now();
     let publisher = clip.publish(&server.rtmp_url("live/cam"));
-    let is_live = || (other.metric("shardcast_publishers") == Some(1.0)).then_some(());
-    wait_for(PATIENCE, is_live).expect("the copy is live");
+    let is_live = || (other.metric("shardcast_publishers") == Some(2.0)).then_some(());
+    wait_for(PATIENCE, is_live).expect("the copies are live");
     other.signal(Signal::STOP);
     publisher.succeed(PATIENCE);
     let took = began.elapsed();

@@ -4,7 +4,6 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    process::Command,
     time::Duration,
 };
 
@@ -12,10 +11,11 @@ use shardcast_tests::clients::{
     Folder,
     forms::{Form, Player, follow},
     media::{Clip, Kind},
-    packets::{Packet, Packets},
-    process::Process,
-    program,
-    rtsp::{PATIENCE, assert_played, assert_read, play, publish, wait_for_viewers},
+    packets::Packets,
+    rtsp::{
+        PATIENCE, assert_played, assert_read, assert_shown_by_mpv, gst, play, publish, timeless,
+        wait_for_viewers, with,
+    },
     server::Setup,
 };
 
@@ -77,13 +77,12 @@ fn a_key_is_shown_in_the_url_or_as_a_password_and_who_has_none_is_told() {
     setup.tables.push_str("[auth]\npublish = [\"pub:&key\"]\nplay = [\"see\"]\n");
     let server = setup.start();
     let url = server.rtsp_url("live/cam");
-    let with = |user: &str| url.replace("rtsp://", &format!("rtsp://{user}@"));
     let refused = publish(&clip, "ffmpeg", &INSIDE, &format!("{url}?key=see")).finish(PATIENCE);
     assert!(!refused.status.success() && refused.errors.contains("401"), "{}", refused.errors);
-    let players = [format!("{url}?key=see"), with("anyone:see")]
+    let players = [format!("{url}?key=see"), with(&url, "anyone:see")]
         .map(|url| play(&clip, "ffmpeg", &["-rtsp_transport", "tcp"], &url));
     wait_for_viewers(&server, 2.0);
-    publish(&clip, "ffmpeg", &INSIDE, &with("anyone:pub%3a%26key")).succeed(PATIENCE);
+    publish(&clip, "ffmpeg", &INSIDE, &with(&url, "anyone:pub%3a%26key")).succeed(PATIENCE);
     players.into_iter().for_each(|player| assert_played(&clip, player));
 }
 
@@ -126,12 +125,6 @@ fn gstreamer_publishes_and_plays() {
          d.video ! queue ! h264parse ! identity sync=true ! r.  d.audio ! queue ! aacparse ! identity sync=true ! r.",
         clip.path.display()
     );
-    let gst = |name: &str, line: &str| {
-        Process::start(
-            name,
-            Command::new(program("gst-launch-1.0")).args(["-e"]).args(line.split_whitespace()),
-        )
-    };
     let players = [Player::of(Form::Flv, &clip)];
     let mut readings = follow(&server, "live/cam", &players, || {
         let reader = gst("gst-player", &read);
@@ -160,12 +153,6 @@ fn gstreamer_publishes_and_plays() {
     );
     Packets { video: got.video, audio: early }.assert_run(&clip.packets, MOVED_MAX);
     let played = Packets::of_filtered_file("ffmpeg", &kept, &clip.kind.of_transport()[..2]);
-    // GStreamer makes times of its own of when packets come, and moves them as it goes on. What it has is compared, in its order.
-    let timeless = |packets: &[Packet]| {
-        packets.iter().map(|packet| Packet { dts: 0, pts: 0, ..packet.clone() }).collect()
-    };
-    let timeless =
-        |packets: &Packets| Packets { video: timeless(&packets.video), audio: timeless(&packets.audio) };
     let (video, audio) = timeless(&played).assert_run(&timeless(&clip.transport()), 0);
     println!("played: {video:?} {audio:?}");
     assert!(video.is_some_and(|run| run.count + 16 >= clip.packets.video.len()), "{video:?}");
@@ -184,20 +171,7 @@ fn mpv_shows_it() {
     let server = Setup::new().start();
     let url = server.rtsp_url("live/cam");
     let publisher = publish(&clip, "ffmpeg", &INSIDE, &url);
-    let folder = Folder::new("mpv");
-    let mut command = Command::new(program("mpv"));
-    command.args([
-        "--no-config",
-        "--vo=image",
-        "--ao=null",
-        "--vo-image-format=jpg",
-        "--frames=60",
-        "--rtsp-transport=tcp",
-    ]);
-    command.arg(format!("--vo-image-outdir={}", folder.path().display())).arg(&url);
-    Process::start("mpv", &mut command).succeed(PATIENCE);
-    let shown = std::fs::read_dir(folder.path()).expect("an own folder").count();
-    assert!(shown >= 60, "{shown} pictures");
+    assert_shown_by_mpv(&url, "tcp");
     publisher.succeed(PATIENCE);
 }
 

@@ -2,9 +2,8 @@
 //! which go by any transport.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpStream, UdpSocket},
-    process::Command,
+    io::Read as _,
+    net::{Ipv4Addr, UdpSocket},
     time::Duration,
 };
 
@@ -13,10 +12,11 @@ use shardcast_tests::clients::{
     forms::{Form, Player, follow},
     lossy::{Lossy, Weather},
     media::{Clip, GROUP, Kind},
-    packets::{Packet, Packets, Run, runs},
-    process::Process,
-    program,
-    rtsp::{PATIENCE, assert_played, assert_read, play, publish, wait_for_viewers},
+    packets::{Packets, Run, runs},
+    rtsp::{
+        PATIENCE, assert_played, assert_read, assert_shown_by_mpv, gst, play, play_by_hand, publish,
+        timeless, wait_for_viewers, with,
+    },
     server::{Server, Setup},
 };
 
@@ -132,26 +132,6 @@ fn datagrams_of_strangers_disturb_nobody() {
     assert!(counted >= 7_000.0, "{counted} were counted");
 }
 
-/// Says what a player by UDP says, with these ports, and returns the connection and what came of it.
-fn play_by_hand(server: &Server, ports: &str) -> (TcpStream, String) {
-    let mut socket = TcpStream::connect(("127.0.0.1", server.ports().rtsp)).expect("the door is open");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a legal time");
-    let (url, mut said) = (server.rtsp_url("live/cam"), String::new());
-    for request in [
-        format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\n\r\n"),
-        format!(
-            "SETUP {url}/trackID=0 RTSP/1.0\r\nCSeq: 2\r\nTransport: RTP/AVP;unicast;client_port={ports}\r\n\r\n"
-        ),
-        format!("PLAY {url} RTSP/1.0\r\nCSeq: 3\r\n\r\n"),
-    ] {
-        socket.write_all(request.as_bytes()).expect("it is taken");
-        let mut buffer = [0; 4096];
-        let length = socket.read(&mut buffer).unwrap_or(0);
-        said.push_str(&String::from_utf8_lossy(&buffer[..length]));
-    }
-    (socket, said)
-}
-
 #[test]
 fn ports_of_another_session_are_not_taken_from_it() {
     let clip = Clip::of(Kind::H264, 6);
@@ -160,10 +140,10 @@ fn ports_of_another_session_are_not_taken_from_it() {
     let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     port.set_read_timeout(Some(PATIENCE)).expect("a legal time");
     let first = port.local_addr().expect("it is bound").port();
-    let ports = format!("{first}-{first}");
-    let (kept, said) = play_by_hand(&server, &ports);
+    let transport = format!("RTP/AVP;unicast;client_port={first}-{first}");
+    let (kept, said) = play_by_hand(&server, &[&transport]);
     assert_eq!(said.matches("200 OK").count(), 3, "{said}");
-    let (mut other, said) = play_by_hand(&server, &ports);
+    let (mut other, said) = play_by_hand(&server, &[&transport]);
     let mut rest = Vec::new();
     assert!(other.read_to_end(&mut rest).is_ok(), "it is closed after {said}");
     // The first goes on.
@@ -231,17 +211,6 @@ fn a_picture_with_a_hole_is_left_out_with_all_that_need_it() {
 const SOUND_IN_PACKET_MAX: usize = 8;
 const SOUND_MISSED_MAX: usize = 32;
 
-fn gst(name: &str, line: &str) -> Process {
-    Process::start(name, Command::new(program("gst-launch-1.0")).args(["-e"]).args(line.split_whitespace()))
-}
-
-fn timeless(packets: &Packets) -> Packets {
-    let timeless = |packets: &[Packet]| {
-        packets.iter().map(|packet| Packet { dts: 0, pts: 0, ..packet.clone() }).collect()
-    };
-    Packets { video: timeless(&packets.video), audio: timeless(&packets.audio) }
-}
-
 #[test]
 fn gstreamer_publishes_and_plays_by_udp() {
     let clip = Clip::of(Kind::H264, 6);
@@ -279,20 +248,7 @@ fn mpv_shows_it_by_udp() {
     let server = server(2);
     let url = server.rtsp_url("live/cam");
     let publisher = publish(&clip, "ffmpeg", &PUBLISH_BY_UDP, &url);
-    let folder = Folder::new("mpv");
-    let mut command = Command::new(program("mpv"));
-    command.args([
-        "--no-config",
-        "--vo=image",
-        "--ao=null",
-        "--vo-image-format=jpg",
-        "--frames=60",
-        "--rtsp-transport=udp",
-    ]);
-    command.arg(format!("--vo-image-outdir={}", folder.path().display())).arg(&url);
-    Process::start("mpv", &mut command).succeed(PATIENCE);
-    let shown = std::fs::read_dir(folder.path()).expect("an own folder").count();
-    assert!(shown >= 60, "{shown} pictures");
+    assert_shown_by_mpv(&url, "udp");
     publisher.succeed(PATIENCE);
 }
 
@@ -300,10 +256,6 @@ fn keyed() -> Server {
     let mut setup = Setup::new();
     setup.tables.push_str("[auth]\npublish = [\"pub:&key\"]\nplay = [\"see\"]\n");
     setup.start()
-}
-
-fn with(url: &str, user: &str) -> String {
-    url.replace("rtsp://", &format!("rtsp://{user}@"))
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! passphrases, and every packet is where and when it was.
 
 use std::{
+    fs,
     net::{Ipv4Addr, UdpSocket},
     process::Command,
     thread,
@@ -18,22 +19,15 @@ use shardcast_tests::clients::{
     process::Process,
     program,
     server::{Server, Setup},
+    srt::{
+        PASSPHRASE, PATIENCE, ROUNDING, SOUND_BEFORE_MAX, assert_packets, free_port, publish, transmit,
+        wait_for_viewers,
+    },
     wait_for,
 };
 
-/// How long a client may take for a clip of a few seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Packets of sound that stand before the first picture in a transport stream, whose viewers begin with the picture.
-const SOUND_BEFORE_MAX: usize = 24;
-/// Packets of sound that stand in ffmpeg's last PES packet. ffmpeg 9 sometimes ends before its libsrt has sent that, and says no
-/// goodbye either.
-const SOUND_KEPT_MAX: usize = 18;
-/// Microseconds: a PES packet holds several packets of sound and the time of the first, where the clip has milliseconds for each.
-const ROUNDING: i64 = 1_500;
 /// What ffmpeg says at the end of any connection by SRT, whoever it is to, and ffmpeg 9 of any body in chunks.
 const HARMLESS: &str = "Input/output error";
-/// A passphrase. ffmpeg takes it from the URL as it stands there.
-const PASSPHRASE: &str = "open-sesame-please";
 /// Takes from HEVC what stands beside its pictures.
 const HEVC_ALONE: [&str; 2] = ["-bsf:v", "hevc_mp4toannexb,filter_units=remove_types=32-35|39"];
 const BAD: Weather = Weather {
@@ -44,15 +38,6 @@ const BAD: Weather = Weather {
     jitter: Duration::from_millis(10),
 };
 
-/// An ffmpeg that publishes the clip as a transport stream at the pace of its clock.
-fn publish(clip: &Clip, ffmpeg: &str, url: &str) -> Process {
-    let mut command = Command::new(program(ffmpeg));
-    command.args(["-nostdin", "-v", "warning", "-re", "-i"]).arg(&clip.path);
-    // Without this libsrt throws away what has not gone when it is closed.
-    command.args(["-c", "copy", "-f", "mpegts", &format!("{url}&linger=3")]);
-    Process::start("ffmpeg-publisher", &mut command)
-}
-
 /// Demands that a viewer had all of the clip but the sound before its first picture.
 fn assert_whole(clip: &Clip, reading: &Reading) {
     let complaints: Vec<_> = reading.complaints.iter().filter(|line| !line.contains(HARMLESS)).collect();
@@ -62,21 +47,6 @@ fn assert_whole(clip: &Clip, reading: &Reading) {
     let source = if bare { clip.transport() } else { clip.packets.clone() };
     let got = reading.packets.as_ref().expect("it lists packets");
     assert_packets(got, &source, &format!("{:?}", reading.form));
-}
-
-fn assert_packets(got: &Packets, source: &Packets, what: &str) {
-    let (video, audio) = got.assert_run(source, ROUNDING);
-    println!("{what}: pictures {video:?}, sound {audio:?}");
-    assert_eq!(video, Some(Run { first: 0, count: source.video.len() }), "pictures by {what}");
-    let audio = audio.expect("there is sound");
-    assert!(audio.first <= SOUND_BEFORE_MAX, "sound by {what}: {audio:?}");
-    let end = audio.first + audio.count;
-    assert!(end + SOUND_KEPT_MAX >= source.audio.len(), "sound by {what} up to its end: {audio:?}");
-}
-
-fn wait_for_viewers(server: &Server, count: f64) {
-    let are_there = || server.metric("shardcast_viewers").filter(|viewers| *viewers >= count);
-    wait_for(PATIENCE, are_there).expect("viewers come");
 }
 
 /// A server whose `[srt]` has these lines.
@@ -105,28 +75,18 @@ fn followed(server: &Server, forms: &[Form], clip: &Clip, publish: impl FnOnce()
 }
 
 #[test]
-fn what_each_ffmpeg_publishes_comes_out_by_every_door_and_in_the_recording() {
+fn what_ffmpeg_publishes_comes_out_by_every_door_and_in_the_recording() {
     // The other pairs stand in the matrix of all doors.
-    for (kind, ffmpeg) in [(Kind::H264, "ffmpeg9")] {
-        let clip = Clip::of(kind, 6);
-        let mut server = Setup::new().stream("wait_for_publisher = \"20s\"\nrecord = true\n").start();
-        let forms = [Form::Rtmp, Form::Flv, Form::Ts, Form::Srt];
-        // The ffmpeg of 2022 does not read HEVC by RTMP.
-        let forms = if kind == Kind::Hevc { &forms[1..] } else { &forms[..] };
-        let readings = followed(&server, forms, &clip, || {
-            publish(&clip, ffmpeg, &server.srt_url("publish", "live/cam")).succeed(PATIENCE);
-        });
-        readings.iter().for_each(|reading| assert_whole(&clip, reading));
-        let written = || server.recordings("live/cam").into_iter().next();
-        let path = wait_for(PATIENCE, written).expect("it is recorded");
-        server.stop();
-        let (filters, source) = match kind {
-            Kind::Hevc => (&HEVC_ALONE[..], clip.transport()),
-            _ => (&[][..], clip.packets.clone()),
-        };
-        let recorded = Packets::of_filtered_file(clip.ffmpeg, &path, filters);
-        assert_packets(&recorded, &source, "recording");
-    }
+    let clip = Clip::of(Kind::H264, 6);
+    let mut server = Setup::new().stream("wait_for_publisher = \"20s\"\nrecord = true\n").start();
+    let readings = followed(&server, &[Form::Rtmp, Form::Flv, Form::Ts, Form::Srt], &clip, || {
+        publish(&clip, "ffmpeg9", &server.srt_url("publish", "live/cam")).succeed(PATIENCE);
+    });
+    readings.iter().for_each(|reading| assert_whole(&clip, reading));
+    let written = || server.recordings("live/cam").into_iter().next();
+    let path = wait_for(PATIENCE, written).expect("it is recorded");
+    server.stop();
+    assert_packets(&Packets::of_file(clip.ffmpeg, &path), &clip.packets, "recording");
 }
 
 #[test]
@@ -204,6 +164,36 @@ fn a_passphrase_encrypts_both_ways_and_who_has_another_is_told_so() {
 }
 
 #[test]
+fn a_passphrase_that_is_changed_holds_for_those_who_come_after() {
+    let clip = Clip::of(Kind::H264, 8);
+    let mut server = server(&format!("passphrase = {PASSPHRASE:?}\n"), "");
+    let (playing, newer) = (Form::Srt.url(&server, "live/cam"), "close-sesame-please");
+    let with = |url: &str, passphrase: &str| format!("{url}&passphrase={passphrase}");
+    let player = Player::of(Form::Srt, &clip);
+    let before = player.start(&with(&playing, PASSPHRASE));
+    wait_for_viewers(&server, 1.0);
+    let publisher = publish(&clip, "ffmpeg", &with(&server.srt_url("publish", "live/cam"), PASSPHRASE));
+    wait_for(PATIENCE, || (server.metric("shardcast_publishers") == Some(1.0)).then_some(()))
+        .expect("it is live");
+    let path = server.folder().join("shardcast.toml");
+    let text = fs::read_to_string(&path).expect("it was read before");
+    fs::write(&path, text.replace(PASSPHRASE, newer)).expect("an own folder can be written");
+    server.signal(Signal::HUP);
+    let told = || (!server.log_lines("reload: changed").is_empty()).then_some(());
+    wait_for(PATIENCE, told).unwrap_or_else(|| panic!("nothing has changed:\n{}", server.log()));
+    let refused = player.start(&with(&playing, PASSPHRASE)).finish(PATIENCE);
+    assert!(!refused.status.success() && !server.log_lines("another passphrase").is_empty());
+    let after = player.start(&with(&playing, newer));
+    wait_for_viewers(&server, 2.0);
+    publisher.succeed(PATIENCE);
+    let source = clip.transport();
+    assert_packets(&Packets::parse(&before.succeed(PATIENCE).output), &source, "who came before");
+    let (video, _) = Packets::parse(&after.succeed(PATIENCE).output).assert_run(&source, ROUNDING);
+    assert!(video.is_some_and(|run| run.first + run.count == source.video.len()), "{video:?}");
+    assert!(!server.log().contains(newer), "nothing shows a passphrase");
+}
+
+#[test]
 fn a_key_is_shown_in_the_stream_id_and_who_has_none_is_told() {
     let clip = Clip::of(Kind::H264, 4);
     let server = server("", "[auth]\npublish = [\"secret\"]\nplay = [\"other\"]\n");
@@ -216,12 +206,6 @@ fn a_key_is_shown_in_the_stream_id_and_who_has_none_is_told() {
     let standard = "%23!::r=live/cam,m=publish,key=secret";
     publish(&clip, "ffmpeg", &format!("srt://127.0.0.1:{port}?streamid={standard}")).succeed(PATIENCE);
     assert_packets(&Packets::parse(&viewer.succeed(PATIENCE).output), &clip.transport(), "SRT with a key");
-}
-
-/// libsrt's own tool carries datagrams on.
-fn transmit(from: &str, to: &str) -> Process {
-    let mut command = Command::new(program("srt-live-transmit"));
-    Process::start("srt-live-transmit", command.args(["-q", "-chunk:1316", from, to]))
 }
 
 #[test]
@@ -392,12 +376,6 @@ fn a_publisher_that_vanishes_comes_back_to_its_stream_and_viewers_stay() {
     viewer.succeed(PATIENCE);
     let pictures = Packets::of_filtered_file("ffmpeg", &path, &clip.kind.of_transport()).video.len();
     assert!(pictures > clip.packets.video.len() + 30, "{pictures}: of both");
-}
-
-/// A port of UDP that nobody listens on.
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
-    socket.local_addr().expect("it is bound").port()
 }
 
 #[test]

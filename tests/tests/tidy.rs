@@ -209,7 +209,8 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "srt" => [&media[..], &["container", "datagram", "mpegts", "session", "slab", "stats"]].concat(),
         "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
         // Where streams go to and come from. Who goes there is for the driver to open.
-        "relay" => [&media[..], &["srt", "udp"]].concat(),
+        // The keys of a URL are read as those of a peer are.
+        "relay" => [&media[..], &["access", "srt", "udp"]].concat(),
         "protocol" => [&media[..], &["datagram", "demo", "http", "rtmp", "rtsp", "session", "srt"]].concat(),
         "lib" => Vec::new(),
         _ => return None,

@@ -26,7 +26,7 @@ use crate::{
         uri,
     },
     scenario::Door,
-    server::Url,
+    url::Url,
 };
 
 /// What a receive has room for until it is known what comes: a head, and most playlists.

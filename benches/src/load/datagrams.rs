@@ -7,7 +7,7 @@ use shardcast_engine::{media::Frame, session::Event, time::Now};
 use shardcast_io::{ring::SocketId, udp};
 
 use super::{Kind, Line, Load, State, now, send};
-use crate::{scenario::Door, server::Url};
+use crate::{scenario::Door, url::Url};
 
 /// How often what has come is looked for: well below the 10 ms in which receivers by SRT acknowledge.
 const INTERVAL: Duration = Duration::from_millis(4);

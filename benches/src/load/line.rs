@@ -12,7 +12,7 @@ use shardcast_engine::{
 };
 use shardcast_io::udp;
 
-use crate::server::Url;
+use crate::url::Url;
 
 /// What a packet of data carries when it is full: seven packets of MPEG-TS, as every sender of it does.
 const MESSAGE_BYTES: usize = 1316;

@@ -47,8 +47,9 @@ use window::Window;
 use crate::{
     clip::{Clip, Filling, Playback},
     histogram::Histogram,
-    scenario::{Door, Entrance, Scenario},
-    server::{Doors, Floor, Url},
+    scenario::{Door, Entrance, Scenario, stream_name},
+    server::{Doors, Floor},
+    url::Url,
 };
 
 /// How closely the place of a key frame's last byte is found.
@@ -159,12 +160,13 @@ impl Load {
     /// The ring cannot be made, or the clip not be brought to the bit rate.
     pub fn new(plan: Scenario, doors: Doors, floor: Floor, clip: &Clip) -> Result<Load, String> {
         // Where what comes is taken out of MPEG-TS, filler is no load.
-        let by_srt = plan.publish.by == Entrance::Srt || plan.watch.by == Door::Srt;
-        let filling = if by_srt { Filling::Reserved } else { Filling::Filler };
+        let by_transport_stream =
+            matches!(plan.publish.by, Entrance::Srt | Entrance::Udp) || plan.watch.by == Door::Srt;
+        let filling = if by_transport_stream { Filling::Reserved } else { Filling::Filler };
         let clip = clip.filled(plan.publish.bitrate, filling)?;
         let config = RingConfig { receive_buffers: 1024, write_buffer_bytes: 0, ..RingConfig::default() };
         let ring = Ring::new(&config).map_err(|error| format!("the load's ring: {error}"))?;
-        let streams = (0..plan.publish.streams).map(|index| format!("bench{index}")).collect();
+        let streams = (0..plan.publish.streams).map(stream_name).collect();
         Ok(Load {
             ring,
             owners: HashMap::new(),
@@ -211,7 +213,10 @@ impl Load {
         // Key frames of many publishers do not fall together in life either.
         let spread = Duration::from_millis(2000 / self.streams.len().max(1) as u64);
         for index in 0..self.streams.len() {
-            let url = url_of(&door, &self.streams[index])?;
+            let mut url = url_of(&door, &self.streams[index])?;
+            if by == Entrance::Udp {
+                url = url.at_port(index).ok_or("there are not as many ports as streams")?;
+            }
             let stagger = spread * u32::try_from(index).unwrap_or(0);
             let playback = Playback::new(self.clip.clone());
             let mut publisher = Publisher::new(&url, playback, stagger, now())?;

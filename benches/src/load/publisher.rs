@@ -1,19 +1,28 @@
-//! One publisher: a clip at its own pace, by RTMP, by SRT or as FLV by plain TCP.
+//! One publisher: a clip at its own pace, by RTMP, by RTSP, by SRT, as MPEG-TS in datagrams or as FLV by plain TCP.
 
-use bytes::Bytes;
+use std::{io::ErrorKind, net::UdpSocket, os::fd::AsFd};
+
+use bytes::{Bytes, BytesMut};
 use shardcast_engine::{
     flv,
     limits::DoorLimits,
-    mpegts,
-    rtmp::{self, Client},
+    media::StreamName,
+    mpegts, rtmp, rtsp,
     session::{Answer, Event, Input, Output, Session, Wire},
     time::Now,
 };
 
-use super::{line::Line, outbox::Outbox, target_of};
-use crate::{clip::Playback, histogram::Histogram, server::Url};
+use shardcast_io::udp;
 
-/// One publisher without its socket; by SRT it has one of its own.
+use super::{line::Line, outbox::Outbox, target_of};
+use crate::{clip::Playback, histogram::Histogram, url::Url};
+
+/// Bytes of a datagram: seven packets of MPEG-TS, as every sender of it does.
+const DATAGRAM_BYTES: usize = 7 * 188;
+/// Datagrams of one send: what the kernel cuts at once.
+const DATAGRAMS_MAX: usize = 45;
+
+/// One publisher without its socket; by SRT and by datagrams it has one of its own.
 pub struct Publisher {
     talk: Talk,
     wire: Box<dyn Wire>,
@@ -33,8 +42,10 @@ pub struct Publisher {
 }
 
 enum Talk {
-    Rtmp(Box<Client>),
+    /// By one connection, in which the server is asked first.
+    Asked(Box<dyn Session>),
     Srt(Box<Line>),
+    Datagrams(UdpSocket),
     Flv,
 }
 
@@ -52,10 +63,22 @@ impl Publisher {
         let (talk, wire) = match url.scheme.as_str() {
             "rtmp" => {
                 let (target, name) = target_of(url)?;
-                let client = Client::push(target, name, &DoorLimits::default(), now);
-                (Talk::Rtmp(Box::new(client)), (rtmp::FORM.open)())
+                let client = rtmp::Client::push(target, name, &DoorLimits::default(), now);
+                (Talk::Asked(Box::new(client)), (rtmp::FORM.open)())
+            }
+            "rtsp" => {
+                let target = rtsp::client::Target {
+                    url: format!("rtsp://{}{}", url.address, url.path),
+                    credentials: None,
+                };
+                // What it is called here is nobody's business there.
+                let name = StreamName::new("live", "bench").map_err(|error| error.to_string())?;
+                let client = rtsp::Client::push(target, name, &DoorLimits::default(), now);
+                // Which form it is depends on the tracks that the server takes.
+                (Talk::Asked(Box::new(client)), (rtmp::FORM.open)())
             }
             "srt" => (Talk::Srt(Box::new(Line::call(url, true, now)?)), (mpegts::FORM.open)()),
+            "udp" => (Talk::Datagrams(sender(url)?), (mpegts::FORM.open)()),
             "flv" => (Talk::Flv, (flv::FORM.open)()),
             scheme => return Err(format!("nothing is published by {scheme}://")),
         };
@@ -72,16 +95,16 @@ impl Publisher {
             held: 0,
         };
         match publisher.talk {
-            Talk::Rtmp(_) => drop(publisher.listen(now)?),
+            Talk::Asked(_) => publisher.listen(now)?,
             Talk::Srt(_) => {}
-            Talk::Flv => publisher.start(now),
+            Talk::Datagrams(_) | Talk::Flv => publisher.start(now),
         }
         Ok(publisher)
     }
 
     /// Whether it has a socket of its own, and [`work_line`](Self::work_line) is to be called again and again.
     pub fn has_line(&self) -> bool {
-        matches!(self.talk, Talk::Srt(_))
+        matches!(self.talk, Talk::Srt(_) | Talk::Datagrams(_))
     }
 
     /// Takes what has come by its own socket, and sends what is due. `buffer` has room for a datagram.
@@ -100,9 +123,11 @@ impl Publisher {
 
     /// Sends by its own socket what may go.
     fn carry(&mut self, now: Now) -> Result<(), String> {
-        if let Talk::Srt(line) = &mut self.talk {
-            self.bytes += line.carry(self.out.waiting(), self.stopped, now)? as u64;
-        }
+        self.bytes += match &mut self.talk {
+            Talk::Srt(line) => line.carry(self.out.waiting(), self.stopped, now)?,
+            Talk::Datagrams(socket) => send(socket, self.out.waiting(), self.stopped)?,
+            Talk::Asked(_) | Talk::Flv => 0,
+        } as u64;
         Ok(())
     }
 
@@ -111,8 +136,8 @@ impl Publisher {
     /// # Errors
     /// It has refused the stream, or broken the protocol.
     pub fn received(&mut self, bytes: &[u8], now: Now) -> Result<(), String> {
-        if let Talk::Rtmp(client) = &mut self.talk {
-            client.handle(Input::Received(bytes), now).map_err(|error| error.to_string())?;
+        if let Talk::Asked(session) = &mut self.talk {
+            session.handle(Input::Received(bytes), now).map_err(|error| error.to_string())?;
             return self.listen(now);
         }
         Ok(())
@@ -149,6 +174,12 @@ impl Publisher {
     /// # Errors
     /// The server has ended the stream.
     pub fn work(&mut self, now: Now, lateness: &mut Histogram) -> Result<(), String> {
+        if let Talk::Asked(session) = &mut self.talk
+            && session.deadline().is_some_and(|deadline| deadline <= now)
+        {
+            session.handle(Input::Timeout, now).map_err(|error| error.to_string())?;
+            self.listen(now)?;
+        }
         while let Some(due) = self.due().filter(|due| *due <= now) {
             // Read anew for each: what many publishers send in one round leaves one after the other.
             let moment = Now(shardcast_io::clock::monotonic());
@@ -178,15 +209,20 @@ impl Publisher {
     }
 
     fn listen(&mut self, now: Now) -> Result<(), String> {
-        let Talk::Rtmp(client) = &mut self.talk else { return Ok(()) };
+        let Talk::Asked(session) = &mut self.talk else { return Ok(()) };
         let mut granted = false;
-        while let Some(output) = client.poll() {
+        while let Some(output) = session.poll() {
             match output {
                 Output::Send(bytes) | Output::Share(bytes) | Output::Datagrams { bytes, .. } => {
                     self.out.waiting().extend_from_slice(&bytes)
                 }
-                Output::Event(Event::Play { .. }) => {
-                    client.handle(Input::Answer(Answer::Playing), now).map_err(|error| error.to_string())?;
+                Output::Event(Event::Describe { .. }) => {
+                    let opening = Box::new(self.playback.clip().opening().clone());
+                    session.handle(Input::Described(opening), now).map_err(|error| error.to_string())?;
+                }
+                Output::Event(Event::Play { form, .. }) => {
+                    self.wire = (form.open)();
+                    session.handle(Input::Answer(Answer::Playing), now).map_err(|error| error.to_string())?;
                     granted = true;
                 }
                 Output::Event(_) | Output::Ports(_) | Output::Packets(_) => {}
@@ -206,4 +242,29 @@ impl Publisher {
         }
         self.started = Some(now.after(self.stagger));
     }
+}
+
+/// A socket whose longer sends are cut into datagrams.
+fn sender(url: &Url) -> Result<UdpSocket, String> {
+    let opened = udp::connect_first(&url.address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        udp::cut(socket.as_fd(), DATAGRAM_BYTES as u16)?;
+        Ok(socket)
+    });
+    opened.map_err(|error| format!("{}: {error}", url.address))
+}
+
+/// Sends whole datagrams, and at the end of the stream what is left; says how many bytes that was. What finds no room is lost.
+fn send(socket: &UdpSocket, waiting: &mut BytesMut, ends: bool) -> Result<usize, String> {
+    let bytes = if ends { waiting.len() } else { waiting.len() / DATAGRAM_BYTES * DATAGRAM_BYTES };
+    for run in waiting.split_to(bytes).chunks(DATAGRAMS_MAX * DATAGRAM_BYTES) {
+        match socket.send(run) {
+            Ok(_) => {}
+            // Nobody listens there yet, or no more.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(format!("a socket failed: {error}")),
+        }
+    }
+    Ok(bytes)
 }

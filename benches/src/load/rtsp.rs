@@ -17,7 +17,7 @@ use shardcast_engine::{
 
 use shardcast_io::{tcp, udp};
 
-use crate::server::Url;
+use crate::url::Url;
 
 /// Bytes of an answer. No server says so much.
 const ANSWER_BYTES_MAX: usize = 256 << 10;

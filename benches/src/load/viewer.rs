@@ -17,7 +17,7 @@ use crate::{
         ts,
     },
     scenario::Door,
-    server::Url,
+    url::Url,
 };
 
 /// A viewer's conversation without its socket.

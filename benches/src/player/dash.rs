@@ -13,7 +13,7 @@ use super::{
     fetch::{Fetch, Wanted},
     mpd::{self, Manifest, Set},
 };
-use crate::server::Url;
+use crate::url::Url;
 
 /// A viewer by DASH.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use super::{
     fetch::{Fetch, Wanted},
     m3u8, uri,
 };
-use crate::{outcome::Checks, server::Url};
+use crate::{outcome::Checks, url::Url};
 
 /// A viewer by HLS.
 #[derive(Debug)]

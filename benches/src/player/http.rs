@@ -8,7 +8,7 @@ use std::{fmt::Write, io::Read};
 use bytes::{BufMut, BytesMut};
 use flate2::read::GzDecoder;
 
-use crate::server::Url;
+use crate::url::Url;
 
 /// What a request says beside where it goes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -30,7 +30,7 @@ use std::{borrow::Cow, rc::Rc};
 
 use shardcast_engine::{media::Frame, time::Now};
 
-use crate::{outcome::Checks, server::Url};
+use crate::{outcome::Checks, url::Url};
 
 /// A viewer that asks.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::{rc::Rc, time::Duration};
 use roxmltree::{Document, Node};
 
 use super::{Item, Place, Resource, uri};
-use crate::server::Url;
+use crate::url::Url;
 
 /// A manifest, ready to be asked for. Times are in seconds.
 #[derive(Clone, Debug, Default, PartialEq)]

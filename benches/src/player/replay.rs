@@ -11,7 +11,7 @@ use shardcast_engine::time::Now;
 use super::{Answer, Ask, Body, Request, What};
 use crate::{
     outcome::{Asked, Trace},
-    server::Url,
+    url::Url,
 };
 
 /// What is repeated, ready to be asked for. All viewers share it.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{hls::Listing, mpd::Manifest};
-use crate::server::Url;
+use crate::url::Url;
 
 /// What all viewers of a load have read.
 #[derive(Debug, Default)]

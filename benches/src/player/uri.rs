@@ -1,6 +1,6 @@
 //! Addresses in playlists and manifests, which are relative to where the text came from (RFC 3986, 5.2).
 
-use crate::server::Url;
+use crate::url::Url;
 
 /// The port of an address that names none.
 const HTTP_PORT: u16 = 80;

@@ -369,11 +369,14 @@ impl Hub {
 
     /// One input, and what the session makes of it.
     fn step(&mut self, id: ConnectionId, input: session::Input<'_>, now: Now) {
-        let Some(mut session) = self.connection(id).and_then(|connection| connection.session.take()) else {
-            return;
-        };
+        let Some(connection) = self.connection(id) else { return };
+        let Some(mut session) = connection.session.take() else { return };
+        let starts = connection.role.starts_for(&input);
         // A panic here is a bug of ours, brought out by this peer's bytes. It must cost this peer and nobody else.
-        let handled = catch_unwind(AssertUnwindSafe(|| session.handle(input, now)));
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            starts.iter().for_each(|starts| session.begins_at(starts));
+            session.handle(input, now)
+        }));
         let received = session.received();
         let Ok(result) = handled else { return self.fail(id, panicked(received), now) };
         // Whoever is being closed has nothing more to say, and gets nothing more.

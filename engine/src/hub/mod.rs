@@ -351,6 +351,12 @@ impl Hub {
         found.is_some_and(streams::Stream::is_live_here)
     }
 
+    /// This connection is closed, or is only sent what is left for it.
+    pub fn is_ending(&self, id: ConnectionId) -> bool {
+        let found = self.connections.get(id.slot as usize).and_then(Option::as_deref);
+        found.filter(|connection| connection.id == id).is_none_or(Connection::is_closing)
+    }
+
     /// The streams that this core owns and that are live.
     pub fn live(&self) -> impl Iterator<Item = &StreamName> {
         self.streams.iter().filter(|(_, stream)| stream.is_live_here()).map(|(_, stream)| &stream.name)

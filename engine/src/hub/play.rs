@@ -173,12 +173,13 @@ impl Hub {
         let Some(stream) = self.streams.get(stream_id) else { return };
         let log = stream.log(form, now);
         log.readers += 1;
+        let mut viewer = Viewer::new(now);
+        viewer.choose(log);
         // A log can only be without an entrance when the group was let go or has not begun; a publisher that can make
         // a key frame is asked for one.
         if log.entrance().is_none() {
             self.want_keyframe(stream_id, now);
         }
-        let viewer = Viewer::new(now);
         let Some(connection) = self.connection(id) else { return };
         connection.role = Role::Viewing { stream: stream_id, form, viewer, leaving: Leaving::No };
         self.stats.plays += 1;

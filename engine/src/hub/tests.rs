@@ -13,7 +13,7 @@ use crate::{
     media::{Frame, Payload, StreamName, TrackId},
     message::CoreId,
     observe::StreamEvent,
-    session::{self, Answer, Event, Form, Opening, Session, Wire},
+    session::{self, Answer, Event, Form, Opening, Session, Start, Wire},
     settings::Settings,
     time::{MediaTime, Now},
 };
@@ -41,6 +41,7 @@ impl Session for Peer {
         self.0.push_back(match said {
             b"publish" => session::Output::Event(Event::Publish { name, query: String::new() }),
             b"watch" => session::Output::Event(Event::Play { name, query: String::new(), form: &FORM }),
+            b"count" => session::Output::Event(Event::Play { name, query: String::new(), form: &COUNTED }),
             b"tell" => session::Output::Event(Event::Describe { name, query: String::new() }),
             b"pictures" => session::Output::Event(Event::Frame(parameters(TrackId::VIDEO))),
             b"sound" => session::Output::Event(Event::Frame(parameters(TrackId::AUDIO))),
@@ -57,6 +58,27 @@ impl Session for Peer {
     }
     fn received(&self) -> u64 {
         0
+    }
+    fn begins_at(&mut self, starts: &[Start]) {
+        let said = starts.iter().map(|start| format!("from {} at {}.", start.sequence, start.timestamp));
+        self.0.push_back(session::Output::Send(said.collect::<String>().into()));
+    }
+}
+
+static COUNTED: Form = Form { name: "counted", datagram: None, open: || Box::new(Counted(0)) };
+
+/// The times of frames, which are counted.
+struct Counted(u16);
+
+impl Wire for Counted {
+    fn header(&mut self, _: &Opening, _: &Frame, _: &mut BytesMut) {}
+    fn refresh(&mut self, _: &Opening, _: &Frame, _: &mut BytesMut) {}
+    fn starts(&self, at: &Frame) -> Vec<Start> {
+        vec![Start { track: at.track, sequence: self.0, timestamp: at.pts.ticks as u32 }]
+    }
+    fn frame(&mut self, frame: &Frame, out: &mut BytesMut) {
+        out.extend_from_slice(format!("[{} at {}]", self.0, frame.pts.ticks).as_bytes());
+        self.0 += 1;
     }
 }
 
@@ -187,6 +209,32 @@ fn whoever_comes_in_during_a_flush_is_answered_before_the_crowd() {
     }
     room.say(guest, b"watch");
     assert_eq!(room.next(), Some(10), "the first of the stream, too");
+}
+
+#[test]
+fn a_viewer_begins_where_its_session_was_told_though_a_newer_entrance_comes_before_its_first_bytes() {
+    let mut room = room();
+    room.flush(2);
+    let guest = room.peer(10);
+    room.say(guest, b"count");
+    room.flush(3);
+    let mut said = Vec::new();
+    while let Some(output) = room.hub.poll(room.now) {
+        let Output::Send { connection, bytes } = output else { continue };
+        if connection == guest {
+            said.extend_from_slice(&bytes);
+        }
+        room.hub.handle(Input::Sent { connection, result: Ok(bytes.len()) }, room.now);
+    }
+    assert_eq!(String::from_utf8_lossy(&said), "from 0 at 80.[0 at 80][1 at 120]");
+    // Another comes to the newest.
+    let other = room.peer(11);
+    room.say(other, b"count");
+    let told = std::iter::from_fn(|| room.hub.poll(room.now)).find_map(|output| match output {
+        Output::Send { connection, bytes } if connection == other => Some(bytes),
+        _ => None,
+    });
+    assert_eq!(told.as_deref(), Some(&b"from 1 at 120."[..]));
 }
 
 #[test]

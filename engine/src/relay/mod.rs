@@ -6,11 +6,13 @@
 
 mod backoff;
 mod remote;
+mod rtsp_remote;
 
 use std::{collections::BTreeMap, fmt};
 
 pub use backoff::Backoff;
 pub use remote::Remote;
+pub use rtsp_remote::RtspRemote;
 
 #[cfg(feature = "srt")]
 use crate::srt;
@@ -34,6 +36,8 @@ pub enum Target {
     Datagrams(Outlet),
     /// A stream on another server, `rtmp://`.
     Rtmp(Remote),
+    /// A stream on another server, `rtsp://`.
+    Rtsp(RtspRemote),
     /// A stream on another server, `srt://`.
     #[cfg(feature = "srt")]
     Srt(srt::Target),
@@ -112,9 +116,13 @@ impl Target {
         match url.split_once("://").map(|(scheme, _)| scheme) {
             Some("udp" | "rtp") => Outlet::parse(url).map(Target::Datagrams),
             Some("rtmp") => Remote::parse(url).map(Target::Rtmp),
+            Some("rtsp") => RtspRemote::parse(url).map(Target::Rtsp),
             #[cfg(feature = "srt")]
             Some("srt") => srt::Target::parse(url).map(Target::Srt),
-            _ => Err(Error::unsupported("udp://, rtp://, rtmp:// or srt:// is what can be pushed to", 0)),
+            _ => Err(Error::unsupported(
+                "udp://, rtp://, rtmp://, rtsp:// or srt:// is what can be pushed to",
+                0,
+            )),
         }
     }
 
@@ -124,6 +132,7 @@ impl Target {
         match self {
             Target::Datagrams(outlet) => Target::Datagrams(outlet.clone()),
             Target::Rtmp(remote) => Target::Rtmp(remote.for_stream(name)),
+            Target::Rtsp(remote) => Target::Rtsp(remote.for_stream(name)),
             #[cfg(feature = "srt")]
             Target::Srt(target) => Target::Srt(target.for_stream(name)),
         }
@@ -134,6 +143,7 @@ impl Target {
         match self {
             Target::Datagrams(_) => false,
             Target::Rtmp(remote) => remote.names_stream(),
+            Target::Rtsp(remote) => remote.names_stream(),
             #[cfg(feature = "srt")]
             Target::Srt(target) => target.names_stream(),
         }
@@ -148,6 +158,7 @@ impl fmt::Display for Target {
                 write!(f, "{}://{}", if outlet.wrapped { "rtp" } else { "udp" }, outlet.address)
             }
             Target::Rtmp(remote) => remote.fmt(f),
+            Target::Rtsp(remote) => remote.fmt(f),
             #[cfg(feature = "srt")]
             Target::Srt(target) => target.fmt(f),
         }
@@ -211,7 +222,7 @@ mod tests {
     fn what_cannot_be_pushed_to_is_refused_with_its_place() {
         let why = |url: &str| Target::parse(url).unwrap_err();
         assert_eq!(why("ftp://host/live/cam").at, 0);
-        assert!(why("live/cam").why.contains("udp://, rtp://, rtmp:// or srt://"));
+        assert!(why("live/cam").why.contains("udp://, rtp://, rtmp://, rtsp:// or srt://"));
         assert_eq!(why("udp://127.0.0.1").at, 6);
         assert_eq!(why(&format!("rtmp://host/live/{}", "x".repeat(1024))).at, 1024);
     }
@@ -247,7 +258,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_target_or_says_why_not(text in "(udp|rtp|rtmp|srt)://.{0,80}") {
+        fn any_text_is_a_target_or_says_why_not(text in "(udp|rtp|rtmp|rtsp|srt)://.{0,80}") {
             match Target::parse(&text) {
                 Ok(target) => {
                     let target = target.for_stream(&StreamName::parse("live/cam").unwrap());

@@ -44,9 +44,7 @@ impl Remote {
                 limits::RELAY_URL_BYTES_MAX as u64,
             ));
         }
-        if let Some(place) = url.bytes().position(|byte| !byte.is_ascii_graphic()) {
-            return Err(Error::malformed("a URL has no spaces and only ASCII", place as u64));
-        }
+        check_characters(url)?;
         let Some(rest) = url.strip_prefix("rtmp://") else {
             return Err(Error::unsupported("rtmp:// is wanted", 0));
         };
@@ -57,7 +55,8 @@ impl Remote {
         if authority.contains('@') {
             return Err(Error::unsupported("RTMP has no place for a user and a password", at(rest)));
         }
-        let (host, port) = host_and_port(authority).map_err(|why| Error::malformed(why, at(rest)))?;
+        let (host, port) =
+            host_and_port(authority, RTMP_PORT).map_err(|why| Error::malformed(why, at(rest)))?;
         let (places, query) = path.split_at(path.find('?').unwrap_or(path.len()));
         let Some((app, stream)) = places.rsplit_once('/').filter(|(app, stream)| {
             !stream.is_empty() && !app.is_empty() && app.split('/').all(|part| !part.is_empty())
@@ -117,7 +116,16 @@ impl fmt::Debug for Remote {
     }
 }
 
-fn host_and_port(authority: &str) -> Result<(String, u16), &'static str> {
+/// # Errors
+/// A character that no URL has, and its place.
+pub(super) fn check_characters(url: &str) -> Result<(), Error> {
+    let place = url.bytes().position(|byte| !byte.is_ascii_graphic());
+    place.map_or(Ok(()), |place| Err(Error::malformed("a URL has no spaces and only ASCII", place as u64)))
+}
+
+/// A host, and its port, which is `usual` where none is said.
+pub(super) fn host_and_port(authority: &str, usual: u16) -> Result<(String, u16), &'static str> {
+    let usual = usual.to_string();
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or("a \"[\" without its \"]\"")?;
@@ -125,10 +133,10 @@ fn host_and_port(authority: &str) -> Result<(String, u16), &'static str> {
             if !address.is_ipv6() {
                 return Err("an address of IPv6 is wanted in [...]");
             }
-            (host, rest.strip_prefix(':').or(rest.is_empty().then_some("1935")))
+            (host, rest.strip_prefix(':').or(rest.is_empty().then_some(&*usual)))
         }
         None => {
-            let (host, port) = authority.split_once(':').unwrap_or((authority, "1935"));
+            let (host, port) = authority.split_once(':').unwrap_or((authority, &usual));
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
             if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(legal) {
                 return Err("the name or the address of a machine is wanted");
@@ -141,7 +149,7 @@ fn host_and_port(authority: &str) -> Result<(String, u16), &'static str> {
 }
 
 /// Where a brace stands that belongs to nothing known.
-fn unknown_brace(path: &str) -> Option<usize> {
+pub(super) fn unknown_brace(path: &str) -> Option<usize> {
     let mut at = 0;
     loop {
         let place = at + path.get(at..)?.find(['{', '}'])?;

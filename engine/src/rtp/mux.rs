@@ -102,6 +102,11 @@ impl Track {
         true
     }
 
+    /// The number of the next packet, and what `at` is on the track's clock.
+    pub fn start(&self, at: MediaTime) -> (u16, u32) {
+        (self.head.sequence, at.ticks_at(self.head.clock_rate) as u32)
+    }
+
     /// Says which time of the track is which on the sender's own clock. (RFC 3550, 6.4.1)
     pub fn report(&self, at: MediaTime, ntp: NtpTime, sink: &mut impl Sink) {
         let report = SenderReport {

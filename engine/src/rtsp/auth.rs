@@ -145,7 +145,7 @@ fn parameters(text: &str) -> Vec<(String, String)> {
 }
 
 /// What stands before the closing quotation mark, and what behind it.
-fn unquoted(text: &str) -> (String, &str) {
+pub(super) fn unquoted(text: &str) -> (String, &str) {
     let (mut value, mut escaped) = (String::new(), false);
     for (place, character) in text.char_indices() {
         match character {

@@ -1,7 +1,7 @@
-//! What a peer sends, in whole pieces: packets inside the connection (RFC 2326, 10.12) and requests (6).
+//! What a peer sends, in whole pieces: packets inside the connection (RFC 2326, 10.12), requests (6) and answers (7).
 
 use bytes::{Buf as _, BytesMut};
-use rtsp_types::{Message, ParseError, Request};
+use rtsp_types::{Message, ParseError, Request, Response};
 
 use crate::{
     bits::Reader,
@@ -21,7 +21,9 @@ pub enum Item<'a> {
     },
     /// A request.
     Request(Box<Request<Vec<u8>>>),
-    /// Nothing to be answered: an empty line, a response.
+    /// The answer to a request.
+    Response(Box<Response<Vec<u8>>>),
+    /// Nothing to be answered: an empty line.
     Other,
 }
 
@@ -52,7 +54,7 @@ pub fn next(bytes: &[u8], at: u64) -> Result<Option<(Item<'_>, usize)>, Error> {
         [b'\r', b'\n', ..] => Ok(Some((Item::Other, 2))),
         [b'\r'] => Ok(None),
         [b'A'..=b'Z', ..] => message(bytes, at),
-        _ => Err(Error::malformed("neither a request nor a packet begins like this", at)),
+        _ => Err(Error::malformed("neither a message nor a packet begins like this", at)),
     }
 }
 
@@ -60,18 +62,19 @@ fn message(bytes: &[u8], at: u64) -> Result<Option<(Item<'_>, usize)>, Error> {
     let head = bytes.windows(4).take(RTSP_HEAD_BYTES_MAX).position(|end| end == b"\r\n\r\n");
     if head.is_none() {
         if bytes.len() >= RTSP_HEAD_BYTES_MAX {
-            return Err(Error::too_large("head of a request", at));
+            return Err(Error::too_large("head of a message", at));
         }
         return Ok(None);
     }
     match Message::<Vec<u8>>::parse(bytes) {
         Ok((Message::Request(request), used)) => Ok(Some((Item::Request(Box::new(request)), used))),
-        Ok((Message::Response(_) | Message::Data(_), used)) => Ok(Some((Item::Other, used))),
+        Ok((Message::Response(response), used)) => Ok(Some((Item::Response(Box::new(response)), used))),
+        Ok((Message::Data(_), used)) => Ok(Some((Item::Other, used))),
         Err(ParseError::Incomplete(_)) if bytes.len() >= RTSP_HEAD_BYTES_MAX + RTSP_BODY_BYTES_MAX => {
-            Err(Error::too_large("body of a request", at))
+            Err(Error::too_large("body of a message", at))
         }
         Err(ParseError::Incomplete(_)) => Ok(None),
-        Err(ParseError::Error) => Err(Error::malformed("a request that cannot be read", at)),
+        Err(ParseError::Error) => Err(Error::malformed("a message that cannot be read", at)),
     }
 }
 
@@ -127,6 +130,7 @@ mod tests {
             found.push(match item {
                 Item::Packet { channel, bytes } => format!("{channel}:{}", bytes.len()),
                 Item::Request(request) => format!("{:?}+{}", request.method(), request.body().len()),
+                Item::Response(response) => u16::from(response.status()).to_string(),
                 Item::Other => "-".into(),
             });
             (bytes, at) = (bytes.split_at(used).1, at + used as u64);
@@ -137,7 +141,7 @@ mod tests {
     #[test]
     fn packets_and_requests_follow_each_other() {
         let bytes = b"$\x01\0\x03abc\r\nOPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n$\x02\0\0ANNOUNCE rtsp://h/a/b RTSP/1.0\r\nCSeq: 2\r\nContent-Length: 3\r\n\r\nv=0RTSP/1.0 200 OK\r\nCSeq: 9\r\n\r\nPLAY rtsp";
-        assert_eq!(all(bytes).unwrap(), ["1:3", "-", "Options+0", "2:0", "Announce+3", "-"]);
+        assert_eq!(all(bytes).unwrap(), ["1:3", "-", "Options+0", "2:0", "Announce+3", "200"]);
     }
 
     #[test]

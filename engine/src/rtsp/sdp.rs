@@ -35,8 +35,30 @@ pub struct Announced {
 /// Describes a stream for those who ask for it at `url`, and says which tracks of it there are. Empty when no payload format
 /// can carry any.
 pub fn write(name: &StreamName, opening: &Opening, url: &str) -> (String, Vec<TrackId>) {
+    describe_all(name, opening, "a=range:npt=now-\r\na=control:*\r\n", |track| {
+        format!("a=control:{}\r\na=sendonly\r\n", join(url, &control_of(track)))
+    })
+}
+
+/// Describes a stream for a server that it is published on, where each track is set up by the stream's URL, a slash and
+/// [`control_of`] it. Empty when no payload format can carry any.
+pub fn announce(name: &StreamName, opening: &Opening) -> (String, Vec<TrackId>) {
+    describe_all(name, opening, "", |track| format!("a=control:{}\r\n", control_of(track)))
+}
+
+/// What a track is called where it is set up.
+pub fn control_of(track: TrackId) -> String {
+    format!("{TRACK}{}", track.0)
+}
+
+fn describe_all(
+    name: &StreamName,
+    opening: &Opening,
+    of_session: &str,
+    of_track: impl Fn(TrackId) -> String,
+) -> (String, Vec<TrackId>) {
     let mut text = format!(
-        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns={name}\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=tool:shardcast\r\na=range:npt=now-\r\na=control:*\r\n"
+        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns={name}\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=tool:shardcast\r\n{of_session}"
     );
     let mut tracks = Vec::new();
     for frame in &opening.parameters {
@@ -51,8 +73,7 @@ pub fn write(name: &StreamName, opening: &Opening, url: &str) -> (String, Vec<Tr
         if !track.parameters.is_empty() {
             text.push_str(&format!("a=fmtp:{number} {}\r\n", track.parameters));
         }
-        let control = join(url, &format!("{TRACK}{}", frame.track.0));
-        text.push_str(&format!("a=control:{control}\r\na=sendonly\r\n"));
+        text.push_str(&of_track(frame.track));
         tracks.push(frame.track);
     }
     (text, tracks)
@@ -144,6 +165,14 @@ mod tests {
         assert!(matches!(&read[0].format.as_ref().unwrap().coding, Coding::H264(sets) if sets.len() == 2));
         assert_eq!(read[1].format.as_ref().unwrap().coding, Coding::Opus { stereo: true });
         assert_eq!(read[1].format.as_ref().unwrap().payload_type, 97);
+        let (text, announced) = announce(&name, &opening);
+        let read_back = super::read(text.as_bytes()).unwrap();
+        assert_eq!(announced, tracks);
+        assert_eq!(
+            (read_back[0].control.as_str(), read_back[1].control.as_str()),
+            ("trackID=0", "trackID=1")
+        );
+        assert!(read_back.iter().zip(&read).all(|(one, other)| one.format == other.format));
     }
 
     #[test]

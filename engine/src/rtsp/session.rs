@@ -9,7 +9,7 @@ mod setup;
 
 use std::{collections::VecDeque, time::Duration};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use rtsp_types::{Method, Request, StatusCode, Version, headers};
 
 use self::{
@@ -22,7 +22,7 @@ use super::{
     auth::{Nonce, Shown},
     inbox::{self, Inbox, Item},
     sdp,
-    wire::{channel_of, form_of, ssrc_of},
+    wire::{form_of, goodbyes},
 };
 use crate::{
     access::Proof,
@@ -30,7 +30,7 @@ use crate::{
     limits::{DoorLimits, RTSP_REFUSALS_MAX},
     media::{StreamName, TrackId},
     rtp::rtcp,
-    session::{self, Answer, Event, Input, Opening, Output, PortOffer, Refusal},
+    session::{self, Answer, Event, Input, Opening, Output, PortOffer, Refusal, Start},
     time::Now,
 };
 
@@ -61,6 +61,8 @@ pub struct Session {
     nonce: Nonce,
     /// What the request that is answered proves.
     proof: Option<Box<Proof>>,
+    /// Where the stream begins that is about to be played.
+    starts: Vec<Start>,
 }
 
 #[derive(Debug)]
@@ -107,6 +109,7 @@ impl Session {
             offer: None,
             nonce: Nonce::new(limits.secret),
             proof: None,
+            starts: Vec::new(),
         }
     }
 }
@@ -180,6 +183,10 @@ impl session::Session for Session {
     fn offer_ports(&mut self, offer: PortOffer) {
         self.offer = Some(offer);
     }
+
+    fn begins_at(&mut self, starts: &[Start]) {
+        self.starts = starts.to_vec();
+    }
 }
 
 impl Session {
@@ -187,8 +194,8 @@ impl Session {
         while self.inbox.len() > 0 && !bytes.is_empty() {
             self.inbox.fill(&mut bytes);
             self.read_inbox(now)?;
-            // What follows a wish waits for its answer.
-            if matches!(self.state, State::Asking(_)) {
+            // What follows a wish waits for its answer, and what follows the last word is not read.
+            if matches!(self.state, State::Asking(_) | State::Closed) {
                 break;
             }
         }
@@ -218,7 +225,8 @@ impl Session {
             match item {
                 Item::Packet { channel, bytes } => self.packet(channel, bytes, now),
                 Item::Request(request) => self.request(&request, now)?,
-                Item::Other => {}
+                // Nothing has been asked.
+                Item::Response(_) | Item::Other => {}
             }
             used += len;
             self.passed += len as u64;
@@ -457,8 +465,11 @@ impl Session {
                 let (tracks, beside) = (setup::tracks(&setup.channels), ports.is_some());
                 self.outbox.extend(ports.map(|ports| Output::Ports(Some(ports))));
                 self.state = State::Playing { paused: false, tracks, beside, ended: None };
+                let places = setup.places(&std::mem::take(&mut self.starts));
                 let reply = reply.session(&self.id, SESSION_TIME).header(headers::RANGE, NOW);
-                self.say(reply);
+                self.say(
+                    places.into_iter().fold(reply, |reply, places| reply.header(headers::RTP_INFO, &places)),
+                );
             }
         }
         self.read_inbox(now)
@@ -531,13 +542,9 @@ impl Session {
     /// A viewer hears that the sources of its tracks have gone; RTSP itself has no word for it. (RFC 3550, 6.6)
     fn say_goodbye(&mut self) {
         let State::Playing { tracks, beside, .. } = self.state else { return };
-        let mut bytes = BytesMut::new();
-        for (track, _) in
-            [TrackId::VIDEO, TrackId::AUDIO].into_iter().zip(tracks).filter(|(_, set_up)| *set_up)
-        {
-            put_packet(channel_of(track) + 1, &rtcp::goodbye(ssrc_of(track)), &mut bytes);
-        }
-        self.outbox.push_back(packets(bytes.freeze(), beside));
+        let ended = [TrackId::VIDEO, TrackId::AUDIO].into_iter().zip(tracks).filter(|(_, set_up)| *set_up);
+        let bytes = goodbyes(ended.map(|(track, _)| track));
+        self.outbox.push_back(packets(bytes, beside));
     }
 
     /// A viewer by ports is told that its stream has ended, and closes by itself. GStreamer takes an end of the connection for a fault of the
@@ -585,14 +592,6 @@ const METHODS: &str =
 const WRONG_STATE: StatusCode = StatusCode::MethodNotValidInThisState;
 /// All that a live stream has.
 const NOW: &str = "npt=now-";
-
-/// A packet behind its head.
-fn put_packet(channel: u8, packet: &[u8], out: &mut BytesMut) {
-    let Ok(len) = u16::try_from(packet.len()) else { return };
-    out.put_slice(&[b'$', channel]);
-    out.put_u16(len);
-    out.put_slice(packet);
-}
 
 /// Packets that go inside the connection, or beside it.
 fn packets(bytes: Bytes, beside: bool) -> Output {

@@ -1,15 +1,15 @@
 //! What viewers inside connections are sent: packets of RTP behind a head each, the same for all of a stream. (RFC 2326, 10.12)
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::sdp::payload_type;
 use crate::{
     media::{Frame, Payload, TrackId},
     rtp::{
         mux::{Sink, Track},
-        rtcp::NtpTime,
+        rtcp::{self, NtpTime},
     },
-    session::{Form, Opening, Wire},
+    session::{Form, Opening, Start, Wire},
     time::{MediaTime, Wall},
 };
 
@@ -34,6 +34,23 @@ pub fn channel_of(track: TrackId) -> u8 {
 /// The source of a track's packets. One server is one source of each track, whoever looks.
 pub fn ssrc_of(track: TrackId) -> u32 {
     0x5348_4300 + u32::from(track.0)
+}
+
+/// A packet behind its head.
+pub fn put_packet(channel: u8, packet: &[u8], out: &mut BytesMut) {
+    let Ok(len) = u16::try_from(packet.len()) else { return };
+    out.put_slice(&[b'$', channel]);
+    out.put_u16(len);
+    out.put_slice(packet);
+}
+
+/// That the sources of these tracks have gone. (RFC 3550, 6.6)
+pub fn goodbyes(tracks: impl IntoIterator<Item = TrackId>) -> Bytes {
+    let mut bytes = BytesMut::new();
+    for track in tracks {
+        put_packet(channel_of(track) + 1, &rtcp::goodbye(ssrc_of(track)), &mut bytes);
+    }
+    bytes.freeze()
 }
 
 /// Between two reports. (RFC 3550, 6.2: five seconds at least, for those who are many)
@@ -118,6 +135,14 @@ impl Wire for Interleaved {
 
     fn refresh(&mut self, opening: &Opening, at: &Frame, out: &mut BytesMut) {
         self.header(opening, at, out);
+    }
+
+    fn starts(&self, at: &Frame) -> Vec<Start> {
+        let starts = self.lines.iter().filter_map(|line| {
+            let (sequence, timestamp) = line.track.as_ref()?.start(at.pts);
+            Some(Start { track: line.id, sequence, timestamp })
+        });
+        starts.collect()
     }
 
     fn frame(&mut self, frame: &Frame, out: &mut BytesMut) {

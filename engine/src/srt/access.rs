@@ -1,13 +1,24 @@
 //! What a caller wants, from its stream id: in the syntax of libsrt's access control (`#!::r=live/cam,m=publish`), or in short
 //! (`publish:live/cam`, `read:live/cam`, `live/cam`).
 
-use super::decoded;
+use super::{decoded, handshake::reason};
 use crate::media::StreamName;
 
-/// What a caller wants.
+/// What a caller wants, as its stream id says it.
+///
+/// ```
+/// use shardcast_engine::srt::{Fault, Wish};
+///
+/// let wish = Wish::read(b"#!::r=live/cam,m=publish,key=secret").expect("it names a stream");
+/// assert!(wish.name.as_str() == "live/cam" && wish.publish && wish.query == "key=secret");
+/// assert_eq!(Wish::read(b"write:live/cam"), Err(Fault::Mode));
+/// assert_eq!(Fault::Mode.reason(), 1405);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
+    /// The stream.
     pub name: StreamName,
+    /// It wants to publish it, and not to play it.
     pub publish: bool,
     /// What else it says, as a query: `key=secret`.
     pub query: String,
@@ -20,6 +31,23 @@ pub enum Fault {
     Name(&'static str),
     /// A mode that there is not here.
     Mode,
+}
+
+impl Fault {
+    /// What a caller is told: a number of libsrt's access control.
+    pub const fn reason(self) -> u32 {
+        match self {
+            Fault::Name(_) => reason::BAD_REQUEST,
+            Fault::Mode => reason::BAD_MODE,
+        }
+    }
+    /// A sentence for the log.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Fault::Name(why) => why,
+            Fault::Mode => "a mode other than request and publish",
+        }
+    }
 }
 
 /// What stands before the standard syntax.

@@ -31,10 +31,11 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+pub use access::{Fault, Wish};
 pub use caller::{Caller, Target};
 pub use greeting::greet;
 pub use secret::PASSPHRASE_BYTES;
-pub use session::Session;
+pub use session::{Session, reason_of};
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    access::{Fault, Wish},
+    access::Wish,
     course::Course,
     derived,
     handshake::{Handshake, Hello, extension, flag, kind, reason},
@@ -172,10 +172,7 @@ impl Session {
             return Err((reason::CONGESTION, "a congestion controller that is not for live streams"));
         }
         let stream_id = handshake.stream_id.as_deref().unwrap_or_default();
-        let wish = Wish::read(stream_id).map_err(|fault| match fault {
-            Fault::Name(why) => (reason::BAD_REQUEST, why),
-            Fault::Mode => (reason::BAD_MODE, "a mode other than request and publish"),
-        })?;
+        let wish = Wish::read(stream_id).map_err(|fault| (fault.reason(), fault.why()))?;
         let passphrase = self.settings.passphrase_of(wish.name.as_str()).map(str::to_owned);
         let keys = match (&handshake.keys, &passphrase) {
             (None, None) => None,
@@ -313,8 +310,14 @@ impl Seat {
     }
 }
 
-/// What a caller is told.
-const fn reason_of(refusal: Refusal) -> u32 {
+/// What a caller is told of a refusal: a number of libsrt's access control.
+///
+/// ```
+/// use shardcast_engine::{session::Refusal, srt::reason_of};
+///
+/// assert_eq!(reason_of(Refusal::NotFound), 1404);
+/// ```
+pub const fn reason_of(refusal: Refusal) -> u32 {
     match refusal {
         Refusal::AlreadyLive => reason::CONFLICT,
         Refusal::NotFound => reason::NOT_FOUND,

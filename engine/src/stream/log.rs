@@ -12,7 +12,7 @@ use crate::{
     canary::{self, Canary},
     limits::StreamLimits,
     media::{Frame, Payload, TrackId},
-    session::{Form, Opening, Wire},
+    session::{Form, Opening, Start, Wire},
     slab,
     time::Now,
 };
@@ -49,6 +49,8 @@ struct Entrance {
     opening: u64,
     /// The form says of every jump that it is one.
     marks_jumps: bool,
+    /// The numbers of the first packets from here on, of a form that tells them.
+    starts: Vec<Start>,
 }
 
 impl Block {
@@ -74,6 +76,10 @@ impl Block {
     /// The opening that [`header`](Self::header) and [`refresh`](Self::refresh) tell of.
     pub fn opening_at_entrance(&self) -> u64 {
         self.entrance.as_ref().map_or(self.opening, |entrance| entrance.opening)
+    }
+    /// The numbers of the first packets of a viewer that joins here, of a form that tells them.
+    pub fn starts(&self) -> &[Start] {
+        self.entrance.as_ref().map_or(&[], |entrance| &entrance.starts)
     }
     /// What a viewer is sent before this block when it jumps here and knows only the opening numbered `known`. `None` when
     /// there is nothing that it must be told.
@@ -159,6 +165,7 @@ impl Log {
                 refresh: refresh.freeze(),
                 opening: self.opening,
                 marks_jumps: self.wire.marks_jumps(),
+                starts: self.wire.starts(&numbered.frame),
             });
         }
         let before = self.pending.len();

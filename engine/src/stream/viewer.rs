@@ -8,6 +8,7 @@ use super::log::{Block, Log};
 use crate::{
     canary::{self, Canary},
     limits::StreamLimits,
+    session::Start,
     time::Now,
 };
 
@@ -31,6 +32,8 @@ pub struct Viewer {
 enum At {
     /// Waiting for an entrance. `joined` once it has seen a header: then a refresh is enough.
     Outside { joined: bool },
+    /// It has been told that it begins with this block.
+    Before { block: Rc<Block> },
     /// Inside a block that it holds on to, whatever the log lets go.
     Inside { block: Rc<Block>, offset: usize },
     /// It has had this block whole. Holding on to it tells the log that what follows may still be wanted.
@@ -64,11 +67,29 @@ impl Viewer {
         }
     }
 
+    /// Chooses where it begins now, so that it can be told: at the newest entrance of `log`, if the form has numbers to tell. Else that is
+    /// chosen when its first bytes are due.
+    pub fn choose(&mut self, log: &Log) {
+        if let (At::Outside { joined: false }, Some(block)) = (&self.place, log.entrance())
+            && !block.starts().is_empty()
+        {
+            self.place = At::Before { block: block.clone() };
+        }
+    }
+
+    /// The numbers of the first packets that it will be sent, if that has been [chosen](Self::choose).
+    pub fn starts(&self) -> &[Start] {
+        match &self.place {
+            At::Before { block } => block.starts(),
+            At::Outside { .. } | At::Inside { .. } | At::Behind { .. } => &[],
+        }
+    }
+
     /// True when it stands between two frames, where other bytes may be sent.
     pub fn at_boundary(&self) -> bool {
         match &self.place {
             At::Inside { block, offset } => block.is_boundary(*offset),
-            At::Outside { .. } | At::Behind { .. } => true,
+            At::Outside { .. } | At::Before { .. } | At::Behind { .. } => true,
         }
     }
 
@@ -125,7 +146,9 @@ impl Viewer {
                         if most < block.bytes.len() { block.end_of(offset, most) } else { block.bytes.len() };
                     return Next::Stream(block.bytes.slice(offset..end));
                 }
-                At::Behind { .. } | At::Outside { .. } if self.paused => return Next::Nothing,
+                At::Behind { .. } | At::Before { .. } | At::Outside { .. } if self.paused => {
+                    return Next::Nothing;
+                }
                 At::Behind { block } => {
                     let next = block.number + 1;
                     if next >= log.shown() {
@@ -140,13 +163,15 @@ impl Viewer {
                         _ => return self.jump(log, now),
                     }
                 }
+                At::Before { block } => {
+                    // It was held, or waited for others, until there was a newer one.
+                    let late = self.should_jump(block, log, limits, now);
+                    let block = log.entrance().filter(|_| late).unwrap_or(block).clone();
+                    return self.join(block, now);
+                }
                 At::Outside { joined: false } => {
                     let Some(block) = log.entrance() else { return Next::Nothing };
-                    let Some(header) = block.header() else { return Next::Nothing };
-                    self.opening = block.opening_at_entrance();
-                    self.place = At::Inside { block: block.clone(), offset: 0 };
-                    self.caught_up = now;
-                    return Next::Ahead(header);
+                    return self.join(block.clone(), now);
                 }
                 At::Outside { joined: true } => {
                     if log.entrance().is_none() {
@@ -166,7 +191,7 @@ impl Viewer {
                 self.begun = true;
                 assert!(*offset <= block.bytes.len(), "more was sent than was given");
             }
-            At::Outside { .. } | At::Behind { .. } => {
+            At::Outside { .. } | At::Before { .. } | At::Behind { .. } => {
                 assert!(sent == 0, "something was sent that was not given")
             }
         }
@@ -178,6 +203,15 @@ impl Viewer {
         let lags =
             now.since(self.caught_up) > limits.viewer_lag && now.since(block.sealed) > limits.viewer_lag;
         (lags || self.resumed) && log.entrance().is_some_and(|entrance| entrance.number > block.number)
+    }
+
+    fn join(&mut self, block: Rc<Block>, now: Now) -> Next {
+        let Some(header) = block.header() else { return Next::Nothing };
+        self.opening = block.opening_at_entrance();
+        self.place = At::Inside { block, offset: 0 };
+        self.caught_up = now;
+        self.resumed = false;
+        Next::Ahead(header)
     }
 
     fn jump(&mut self, log: &Log, now: Now) -> Next {

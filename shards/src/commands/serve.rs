@@ -125,7 +125,7 @@ fn options(args: &ServeArgs, config: &Config, log: &Log) -> io::Result<NodeOptio
         intakes: config.intakes(),
         media_ports: config.media_ports(),
         demo,
-        // What is pulled comes in as a host's frames do.
-        hosted: !config.pulls().is_empty(),
+        // What is pulled comes in as a host's frames do, and who comes by libsrt as a host's publishers.
+        hosted: !config.pulls().is_empty() || config.libsrt_door().is_some(),
     })
 }

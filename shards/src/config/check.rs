@@ -13,7 +13,7 @@ use shardcast_engine::{
     udp::Intake,
 };
 
-use super::{Config, Passphrase, Source, Stream, Tls, relays, units::show_duration};
+use super::{Config, Passphrase, Source, Stream, Tls, library, relays, units::show_duration};
 use crate::{
     node::{SHARDS_MAX, meet},
     pull::Pull,
@@ -90,6 +90,7 @@ pub fn check(config: &Config, host: Option<Host<'_>>) -> Vec<Breach> {
     breaches.unless(config.srt.latency <= SRT_LATENCY_MAX, "srt.latency", || {
         format!("at most \"{}\"", show_duration(SRT_LATENCY_MAX))
     });
+    library::check(config, host.is_some(), &mut breaches);
     check_streams(config, host, &mut breaches);
     relays::check(config, &mut breaches);
     breaches.unless(!config.record.dir.as_os_str().is_empty(), "record.dir", || "needs a directory".into());
@@ -178,7 +179,7 @@ fn check_pull(name: &str, source: &Source, host: Option<Host<'_>>, breaches: &mu
 }
 
 #[derive(Default)]
-pub(super) struct Breaches(Vec<Breach>);
+pub(super) struct Breaches(pub(super) Vec<Breach>);
 
 impl Breaches {
     pub(super) fn unless(&mut self, holds: bool, key: &str, why: impl FnOnce() -> String) {

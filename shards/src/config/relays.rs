@@ -1,11 +1,14 @@
 //! What is pushed and pulled, as the config says it, and what of that could never work.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+};
 
 use shardcast_engine::{
     limits::PUSHES_PER_STREAM_MAX,
     media::StreamName,
-    relay::{Origin, Relays, Remote, Target},
+    relay::{Origin, Relays, Remote, RtspRemote, Target},
     srt,
     udp::Intake,
 };
@@ -69,6 +72,11 @@ impl Config {
         self.is_own_port(&remote.host, remote.port, self.rtmp.port)
     }
 
+    /// The same of the RTSP door.
+    fn is_own_rtsp(&self, remote: &RtspRemote) -> bool {
+        self.is_own_port(&remote.host, remote.port, self.rtsp.port)
+    }
+
     /// The same of the SRT door.
     fn is_own_srt(&self, target: &srt::Target) -> bool {
         self.is_own_port(&target.host, target.port, self.srt.port)
@@ -114,8 +122,15 @@ pub(super) fn check(config: &Config, breaches: &mut Breaches) {
                         None => taken.push((name.to_string(), address)),
                     }
                 }
-                Target::Rtmp(remote) => check_loop(&key, &name, &Origin::Rtmp(remote), config, breaches),
-                Target::Srt(target) => check_loop(&key, &name, &Origin::Srt(target), config, breaches),
+                Target::Rtmp(remote) => {
+                    check_loop(&key, &name, config.is_own_door(&remote), remote.name(), &remote, breaches);
+                }
+                Target::Rtsp(remote) => {
+                    check_loop(&key, &name, config.is_own_rtsp(&remote), remote.name(), &remote, breaches);
+                }
+                Target::Srt(target) => {
+                    check_loop(&key, &name, config.is_own_srt(&target), target.name(), &target, breaches);
+                }
             }
         }
         let of_app = config.stream_of(name.app()).push.len();
@@ -127,9 +142,16 @@ pub(super) fn check(config: &Config, breaches: &mut Breaches) {
         if source.is_pulled() {
             let key = format!("streams.{name}.pull");
             match Origin::parse(&source.pull) {
-                Ok(origin) => check_loop(&key, &name, &origin.for_stream(&name), config, breaches),
+                Ok(origin) => {
+                    let origin = origin.for_stream(&name);
+                    let (own, named) = match &origin {
+                        Origin::Rtmp(remote) => (config.is_own_door(remote), remote.name()),
+                        Origin::Srt(target) => (config.is_own_srt(target), target.name()),
+                    };
+                    check_loop(&key, &name, own, named, &origin, breaches);
+                }
                 Err(error) => {
-                    let shown = without_query(&source.pull);
+                    let shown = without_secrets(&source.pull);
                     breaches.unless(false, &key, || {
                         format!("{shown:?}, at character {}: {}", error.at, error.why)
                     });
@@ -147,13 +169,16 @@ fn check_app(key: &str, app: Option<&str>, push: &[String], config: &Config, bre
     for url in push {
         let Some(target) = read(key, url, breaches) else { continue };
         breaches.unless(target.tells_streams_apart(), key, || {
+            let shown = without_secrets(url);
             format!(
-                "{url:?}: all streams would go to one place; write {{stream}} where the stream's name stands in the path of an \
-                 rtmp:// URL, or in the stream id of an srt:// one, or push single streams in [streams.\"APP/STREAM\"]"
+                "{shown:?}: all streams would go to one place; write {{stream}} where the stream's name stands in the path of an \
+                 rtmp:// or rtsp:// URL, or in the stream id of an srt:// one, or push single streams in \
+                 [streams.\"APP/STREAM\"]"
             )
         });
         let own = match &target {
             Target::Rtmp(remote) => config.is_own_door(remote),
+            Target::Rtsp(remote) => config.is_own_rtsp(remote),
             Target::Srt(target) => config.is_own_srt(target),
             Target::Datagrams(_) => false,
         };
@@ -164,25 +189,33 @@ fn check_app(key: &str, app: Option<&str>, push: &[String], config: &Config, bre
     }
 }
 
-fn check_loop(key: &str, name: &StreamName, origin: &Origin, config: &Config, breaches: &mut Breaches) {
-    let (own, named) = match origin {
-        Origin::Rtmp(remote) => (config.is_own_door(remote), remote.name()),
-        Origin::Srt(target) => (config.is_own_srt(target), target.name()),
-    };
+/// What is relayed to or from a door of this node must not be the same stream there.
+fn check_loop(
+    key: &str,
+    name: &StreamName,
+    own: bool,
+    named: Option<StreamName>,
+    there: &impl Display,
+    breaches: &mut Breaches,
+) {
     let leads_back = own && named.as_ref() == Some(name);
-    breaches.unless(!leads_back, key, || format!("{origin} is this server, and {name} this stream"));
+    breaches.unless(!leads_back, key, || format!("{there} is this server, and {name} this stream"));
 }
 
-/// A URL for people; what may be secret stands in its query.
-fn without_query(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
+/// A URL for people; what may be secret stands in its query, and before the host.
+fn without_secrets(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    format!("{scheme}://{place}{path}")
 }
 
 fn read(key: &str, url: &str, breaches: &mut Breaches) -> Option<Target> {
     match Target::parse(url) {
         Ok(target) => Some(target),
         Err(error) => {
-            let shown = without_query(url);
+            let shown = without_secrets(url);
             breaches.unless(false, key, || format!("{shown:?}, at character {}: {}", error.at, error.why));
             None
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::Table;
 
-use super::{Config, Source};
+use super::{Config, Source, Srt};
 
 /// Keys that follow a reload, with everything below them. The others decide what was bound, pinned and allocated at
 /// the start.
@@ -26,8 +26,11 @@ impl Changes {
         compare(&table(running), &table(read), "", &mut keys);
         let (now, restart) = keys.into_iter().partition(|key: &String| {
             let (table, rest) = key.split_once('.').unwrap_or((key, ""));
-            if table == "streams" {
-                return pushes_alone(rest, running, read);
+            match table {
+                "streams" => return follows(rest, running, read),
+                // The door stays where it is; how it meets those who come is up to the next one.
+                "srt" => return !matches!(rest, "port" | "library"),
+                _ => {}
             }
             RELOADABLE.contains(&table) && (table != "tls" || running.keeps_doors(read))
         });
@@ -48,20 +51,24 @@ impl Config {
             apps: read.apps.clone(),
             auth: read.auth.clone(),
             log: read.log.clone(),
-            streams: self.with_pushes_of(read),
+            srt: Srt { port: self.srt.port, library: self.srt.library, ..read.srt.clone() },
+            streams: self.with_streams_of(read),
             tls: if self.keeps_doors(read) { read.tls.clone() } else { self.tls.clone() },
             ..self.clone()
         }
     }
 
-    /// The streams that run, with the pushes that were read. Where a stream comes from waits for a restart, and with it a stream that
-    /// is new and comes from somewhere, or is gone and came from somewhere.
-    fn with_pushes_of(&self, read: &Config) -> BTreeMap<String, Source> {
+    /// The streams that run, with the pushes and passphrases that were read. Where a stream comes from waits for a restart, and with it
+    /// a stream that is new and comes from somewhere, or is gone and came from somewhere.
+    fn with_streams_of(&self, read: &Config) -> BTreeMap<String, Source> {
         let mut streams = self.streams.clone();
         streams.retain(|name, running| !running.pull.is_empty() || read.streams.contains_key(name));
         for (name, source) in &read.streams {
             match streams.get_mut(name) {
-                Some(running) => running.push.clone_from(&source.push),
+                Some(running) => {
+                    running.push.clone_from(&source.push);
+                    running.passphrase.clone_from(&source.passphrase);
+                }
                 None if source.pull.is_empty() => drop(streams.insert(name.clone(), source.clone())),
                 None => {}
             }
@@ -75,11 +82,11 @@ impl Config {
     }
 }
 
-/// Whether what has changed of `[streams]`, a key of one or a whole one, is where it is pushed to and nothing else.
-fn pushes_alone(changed: &str, running: &Config, read: &Config) -> bool {
+/// Whether what has changed of `[streams]`, a key of one or a whole one, has nothing to do with where it comes from.
+fn follows(changed: &str, running: &Config, read: &Config) -> bool {
     match (running.streams.get(changed), read.streams.get(changed)) {
         (Some(source), None) | (None, Some(source)) => source.pull.is_empty(),
-        _ => changed.ends_with(".push"),
+        _ => changed.ends_with(".push") || changed.ends_with(".passphrase"),
     }
 }
 
@@ -101,7 +108,7 @@ fn compare(old: &Table, new: &Table, prefix: &str, keys: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Passphrase, *};
 
     #[test]
     fn limits_of_streams_and_keys_change_now_and_doors_at_the_next_start() {
@@ -165,6 +172,24 @@ mod tests {
         let relays = reloaded.relays();
         assert_eq!((relays.default.len(), relays.streams.len()), (1, 2));
         assert_eq!(reloaded.intakes(), running.intakes());
+    }
+
+    #[test]
+    fn passphrases_change_now_and_the_port_at_the_next_start() {
+        let secret = |words: &str| Passphrase(words.into());
+        let mut running = Config::default();
+        let camera = Source { pull: "udp://127.0.0.1:5000".into(), ..Source::default() };
+        running.streams.insert("live/a".into(), camera.clone());
+        let mut read = running.clone();
+        read.srt = Srt { port: 9000, passphrase: secret("what the door wants"), ..running.srt.clone() };
+        read.streams.insert("live/a".into(), Source { passphrase: secret("what it wants"), ..camera });
+        let changes = Changes::between(&running, &read);
+        assert_eq!(changes.now, ["srt.passphrase", "streams.live/a.passphrase"]);
+        assert_eq!(changes.restart, ["srt.port"]);
+        let settings = running.reloaded(&read).settings();
+        assert_eq!(settings.doors.srt.passphrase_of("live/a"), Some("what it wants"));
+        assert_eq!(settings.doors.srt.passphrase_of("live/b"), Some("what the door wants"));
+        assert_eq!(Changes::between(&running.reloaded(&read), &read).restart, ["srt.port"]);
     }
 
     #[test]

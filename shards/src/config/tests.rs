@@ -101,12 +101,16 @@ fn what_is_pushed_where_nothing_could_arrive_or_what_would_come_back_is_refused_
         "udp://10.0.0.7:5000",
         "rtp://239.1.1.1:5000?interface=lo&ttl=3",
         "rtmp://a.example/app/key",
+        "rtsp://ann:hunter2@a.example:8554/app/key",
         "srt://10.0.0.7:5000?streamid=publish:{app}/{stream}&passphrase=0123456789",
     ] {
         assert_eq!(refusal(&push("live/a", url)), "", "{url}");
     }
     for (url, hint) in [
-        ("http://10.0.0.7:5000", "udp://, rtp://, rtmp:// or srt://"),
+        ("http://10.0.0.7:5000", "udp://, rtp://, rtmp://, rtsp:// or srt://"),
+        ("rtsps://ann:hunter2@10.0.0.7/live/a", "udp://, rtp://, rtmp://, rtsp:// or srt://"),
+        ("rtsp://ann:hunter2@10.0.0.7", "at character 27"),
+        ("rtsp://ann:hunter2@127.0.0.1:8554/live/a?key=x", "is this server"),
         ("srt://10.0.0.7:5000?passphrase=hunter2", "10 to 79 bytes"),
         ("srt://127.0.0.1:8890?streamid=publish:live/a", "is this server"),
         ("udp://0.0.0.0:5000", "nobody has this address"),
@@ -148,6 +152,8 @@ fn what_the_streams_of_an_app_are_pushed_to_tells_them_apart_and_is_another_serv
             ("rtmp://a.example/live/cam?name={stream}", "write {stream}"),
             ("rtmp://a.example/{stream}/{name}", "{app} and {stream} are known"),
             ("rtmp://127.0.0.1/copies/{stream}", "without end"),
+            ("rtsp://127.0.0.1:8554/copies/{stream}", "without end"),
+            ("rtsp://ann:hunter2@a.example/live/cam", "\"rtsp://a.example/live/cam\": all streams"),
         ] {
             let why = refusal(&push(url));
             assert!(why.starts_with(&format!("test.toml:2: {table}.push: ")), "{url}: {why}");

@@ -15,6 +15,8 @@ use super::{
     shards::Shards,
     signals::{Command, Signals},
 };
+#[cfg(feature = "libsrt")]
+use crate::libsrt::Libsrt;
 use crate::{
     chance,
     config::{Fault, parse::Document, reload::Changes},
@@ -66,6 +68,14 @@ impl Control<'_> {
         let mut pulls = beside
             .as_ref()
             .map(|beside| Pulls::start(self.document.config.pulls(), beside.handle(), &shards, &self.log));
+        #[cfg(feature = "libsrt")]
+        let libsrt = match (self.document.config.libsrt_door(), &beside) {
+            (Some(address), Some(beside)) => Some(
+                Libsrt::open(address, beside.handle(), &self.log)
+                    .map_err(|error| std::io::Error::new(error.kind(), format!("srt door: {error}")))?,
+            ),
+            _ => None,
+        };
         let _door = match self.document.config.control_door() {
             Some(address) => {
                 let pulls = pulls.as_ref().map(Pulls::counters).unwrap_or_default();
@@ -90,6 +100,8 @@ impl Control<'_> {
                         shards.set_phase(Phase::Draining);
                         // Who is pulled from is told while there is time.
                         drop(pulls.take());
+                        #[cfg(feature = "libsrt")]
+                        libsrt.iter().for_each(Libsrt::drain);
                         self.tell(&shards, || Request::Drain).await;
                         self.log.write(LogLine::info("draining: no new peers, players are told, recordings are closed"));
                     }

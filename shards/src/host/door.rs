@@ -1,5 +1,7 @@
 //! The host's door into one shard: words from any thread, and the shard's bell.
 
+#[cfg(feature = "libsrt")]
+use std::net::SocketAddr;
 use std::{
     collections::HashMap,
     sync::{
@@ -20,13 +22,16 @@ pub enum Word {
         number: u64,
         /// Its conversation.
         session: Box<dyn Session>,
-        /// The operator has named it: no authenticator is asked.
-        trusted: bool,
+        /// How it comes in.
+        entry: Entry,
     },
     /// There are frames of this one.
     Look(u64),
     /// This one has gone; it is not spoken of again.
     Leave(u64),
+    /// This one, who came by a door that another library serves, is gone: what came of it before is taken.
+    #[cfg(feature = "libsrt")]
+    Gone(u64),
     /// Somebody may do what they wished for, or may not.
     Verdict {
         /// Who.
@@ -38,6 +43,18 @@ pub enum Word {
     },
     /// What a core with viewers would say: the host subscribes, or no more, or wants a key frame.
     Mail(Message),
+}
+
+/// How somebody of the host's comes in.
+pub enum Entry {
+    /// By the host's own door: the authenticator is asked.
+    Host,
+    /// The operator has named it: no authenticator is asked.
+    #[cfg(feature = "server")]
+    Trusted,
+    /// By a door that another library serves: its name, and who has come.
+    #[cfg(feature = "libsrt")]
+    Door(&'static str, SocketAddr),
 }
 
 /// Where words wait. Their number is bounded by that of the host's handles and of the connections: a publisher has at most one

@@ -1,5 +1,7 @@
 //! What all handles to a running node share, and the one that makes the others.
 
+#[cfg(feature = "libsrt")]
+use std::net::SocketAddr;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -11,6 +13,8 @@ use std::{
     task::Waker,
 };
 
+#[cfg(feature = "libsrt")]
+use shardcast_engine::session::Session;
 use shardcast_engine::{
     limits::StreamLimits,
     media::StreamName,
@@ -21,10 +25,12 @@ use shardcast_engine::{
 };
 use shardcast_io::lane::{self, Doorbell};
 
+#[cfg(feature = "libsrt")]
+use super::Passage;
 use super::{
     Events, Publisher, Subscriber, WireSubscriber,
     bridge::{Bridge, Inbox},
-    door::{Door, Word},
+    door::{Door, Entry, Word},
     events::Queue,
     feed::{Feed, SubscribeError},
     lock,
@@ -72,24 +78,50 @@ impl Handle {
     /// Publishes a stream. Never waits: what became of the wish is told by [`Publisher::granted`], and by the first frame
     /// that cannot be sent. The authenticator of the settings is asked, with the door `host` and no query.
     pub fn publish(&self, name: &StreamName) -> Publisher {
-        self.enter(name, false)
+        self.enter(name, Entry::Host)
     }
 
     /// As [`publish`](Self::publish), for what the operator has named: no authenticator is asked.
     #[cfg(feature = "server")]
     pub(crate) fn publish_trusted(&self, name: &StreamName) -> Publisher {
-        self.enter(name, true)
+        self.enter(name, Entry::Trusted)
     }
 
-    fn enter(&self, name: &StreamName, trusted: bool) -> Publisher {
+    fn enter(&self, name: &StreamName, entry: Entry) -> Publisher {
         let shared = &self.0;
         let number = shared.publishers.fetch_add(1, Ordering::Relaxed);
         let way = Arc::new(Way::new(number));
         let (sender, receiver) = lane::lane(FRAMES_MAX);
         let guest = Guest::new(way.clone(), receiver, shared.inbox.clone(), name.clone());
         let door = shared.door_of(name).clone();
-        door.say(Word::Enter { number, session: Box::new(guest), trusted });
+        door.say(Word::Enter { number, session: Box::new(guest), entry });
         Publisher::new(name.clone(), way, sender, door)
+    }
+
+    /// Lets somebody in who has come to a door that another library serves. A publisher comes to the owner of its stream; viewers to
+    /// all shards, one after the other.
+    #[cfg(feature = "libsrt")]
+    pub(crate) fn enter_by(
+        &self,
+        door: &'static str,
+        peer: SocketAddr,
+        publishes: Option<&StreamName>,
+        session: Box<dyn Session>,
+    ) -> Passage {
+        let shared = &self.0;
+        let number = shared.publishers.fetch_add(1, Ordering::Relaxed);
+        let way = match publishes {
+            Some(name) => shared.door_of(name),
+            None => &shared.doors[usize::try_from(number).unwrap_or(0) % shared.doors.len()],
+        };
+        way.say(Word::Enter { number, session, entry: Entry::Door(door, peer) });
+        Passage::new(number, way.clone())
+    }
+
+    /// What the operator has chosen.
+    #[cfg(feature = "libsrt")]
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        lock(&self.0.settings).clone()
     }
 
     /// Subscribes to a stream, which need not be there yet. Never waits. The program is trusted: no authenticator is asked.

@@ -34,6 +34,8 @@ mod events;
 mod feed;
 mod handle;
 mod health;
+#[cfg(feature = "libsrt")]
+mod passage;
 mod publisher;
 mod relay;
 mod subscriber;
@@ -57,7 +59,9 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 #[cfg(feature = "server")]
 pub(crate) use self::beside::Beside;
-pub(crate) use self::door::{Door, Guests, Word};
+pub(crate) use self::door::{Door, Entry, Guests, Word};
+#[cfg(feature = "libsrt")]
+pub(crate) use self::passage::Passage;
 use self::{attach::words_of, health::Check};
 pub use self::{
     attach::{Attached, HostError, MediaSink, MediaSource, Stop},

@@ -14,15 +14,19 @@ use shardcast_engine::{
     time::Now,
 };
 
+#[cfg(feature = "libsrt")]
+use shardcast_engine::hub::Lost;
+
 use super::{
     Shard,
     harvest::{BEFORE_FLUSH, IDLE_TICK},
 };
-use crate::host::Word;
+use crate::host::{Entry, Word};
 
 /// The name of the host's door: in log lines, and what the authenticator is told.
 const DOOR: &str = "host";
 /// What stands there for a stream that the operator has others asked for.
+#[cfg(feature = "server")]
 const PULLED: &str = "pull";
 /// Words that are taken in one round; those of a crowd must not hold up the sends.
 const WORDS_PER_ROUND: usize = 256;
@@ -37,11 +41,17 @@ impl Shard {
         {
             words += 1;
             match word {
-                Word::Enter { number, session, trusted } => {
+                Word::Enter { number, session, entry } => {
                     // What the host asked for before it brought this one holds for it.
                     self.take_requests(now);
-                    let door = if trusted { PULLED } else { DOOR };
-                    let Some(connection) = self.seat(session, door, Self::NOBODY, now) else { continue };
+                    let (door, peer, trusted) = match entry {
+                        Entry::Host => (DOOR, Self::NOBODY, false),
+                        #[cfg(feature = "server")]
+                        Entry::Trusted => (PULLED, Self::NOBODY, true),
+                        #[cfg(feature = "libsrt")]
+                        Entry::Door(door, peer) => (door, peer, false),
+                    };
+                    let Some(connection) = self.seat(session, door, peer, now) else { continue };
                     if trusted {
                         self.hub.trust(connection);
                     }
@@ -56,6 +66,14 @@ impl Shard {
                 Word::Leave(number) => {
                     if let Some(connection) = guests.connections.remove(&number) {
                         self.look(connection, now);
+                    }
+                }
+                #[cfg(feature = "libsrt")]
+                Word::Gone(number) => {
+                    if let Some(connection) = guests.connections.remove(&number) {
+                        self.look(connection, now);
+                        // It may have waited for an answer until now.
+                        self.hub.handle(Input::Closed { connection, how: Lost::Eof }, now);
                     }
                 }
                 Word::Verdict { connection, ticket, allowed } => {

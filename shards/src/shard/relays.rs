@@ -15,6 +15,10 @@ use std::{
 };
 
 use bytes::Bytes;
+#[cfg(feature = "rtsp")]
+use shardcast_engine::rtsp;
+#[cfg(feature = "srt")]
+use shardcast_engine::srt;
 use shardcast_engine::{
     hub::{ConnectionId, Input, Level, Lost, Notice},
     media::StreamName,
@@ -26,6 +30,8 @@ use shardcast_engine::{
     time::Now,
     udp::{Outflow, Outlet, Sender},
 };
+#[cfg(feature = "rtmp")]
+use shardcast_engine::{relay, rtmp};
 use shardcast_io::{
     clock,
     lane::Doorbell,
@@ -62,7 +68,7 @@ pub(super) struct Relays {
     /// Numbers rows and what is asked of the dialer.
     last: u64,
     random: u64,
-    /// The ports at which this node takes streams by RTMP, and by SRT.
+    /// The ports at which this node takes streams by RTMP, by RTSP, and by SRT.
     own_ports: OwnPorts,
 }
 
@@ -70,6 +76,7 @@ pub(super) struct Relays {
 #[derive(Default)]
 pub(super) struct OwnPorts {
     pub(super) rtmp: Vec<u16>,
+    pub(super) rtsp: Vec<u16>,
     pub(super) srt: Vec<u16>,
 }
 
@@ -78,6 +85,7 @@ impl OwnPorts {
     pub(super) fn add(&mut self, door: &str, port: u16) {
         match door {
             "rtmp" => self.rtmp.push(port),
+            "rtsp" => self.rtsp.push(port),
             "srt" => self.srt.push(port),
             _ => {}
         }
@@ -139,6 +147,7 @@ impl Way {
             Way::Push(Target::Rtmp(remote)) | Way::Pull(Origin::Rtmp(remote)) => {
                 (&remote.host, remote.port, Transport::Tcp)
             }
+            Way::Push(Target::Rtsp(remote)) => (&remote.host, remote.port, Transport::Tcp),
             #[cfg(feature = "srt")]
             Way::Push(Target::Srt(target)) | Way::Pull(Origin::Srt(target)) => {
                 (&target.host, target.port, Transport::Udp)
@@ -457,6 +466,7 @@ impl Shard {
         let own = &self.relays.own_ports;
         let (own, named) = match way {
             Way::Push(Target::Rtmp(remote)) | Way::Pull(Origin::Rtmp(remote)) => (&own.rtmp, remote.name()),
+            Way::Push(Target::Rtsp(remote)) => (&own.rtsp, remote.name()),
             #[cfg(feature = "srt")]
             Way::Push(Target::Srt(target)) | Way::Pull(Origin::Srt(target)) => (&own.srt, target.name()),
             Way::Push(Target::Datagrams(_)) => return false,
@@ -605,8 +615,14 @@ impl Shard {
                 && row.way.door() == notice.door
                 && notice.stream.as_ref().is_none_or(|stream| *stream == row.name)
         };
+        let hub = &self.hub;
+        // Several may have one server: it is of the one that ends and does not know why yet.
+        let goes_on = |row: &&mut Row| {
+            let ends = matches!(row.state, State::Up { connection, .. } if hub.is_ending(connection));
+            (!ends, row.words.is_some())
+        };
         // Its own lines name no peer.
-        let Some(row) = self.relays.rows.values_mut().find(of) else { return false };
+        let Some(row) = self.relays.rows.values_mut().filter(of).min_by_key(goes_on) else { return false };
         row.words.get_or_insert_with(|| notice.text.clone());
         true
     }
@@ -619,42 +635,44 @@ fn conversation(
     settings: &shardcast_engine::settings::Settings,
     now: Now,
 ) -> Result<Box<dyn Session>, String> {
-    #[cfg(feature = "srt")]
-    use shardcast_engine::srt::Caller;
     #[cfg(feature = "rtmp")]
-    use shardcast_engine::{
-        relay::Remote,
-        rtmp::{Client, client},
-    };
-
-    #[cfg(feature = "rtmp")]
-    let target = |remote: &Remote| client::Target {
+    let of_rtmp = |remote: &relay::Remote| rtmp::client::Target {
         tc_url: remote.app_url(),
         app: remote.app.clone(),
         stream: remote.stream.clone(),
     };
+    let (name, doors) = (name.clone(), &settings.doors);
     match way {
         #[cfg(feature = "rtmp")]
         Way::Push(Target::Rtmp(remote)) => {
-            Ok(Box::new(Client::push(target(remote), name.clone(), &settings.doors, now)))
+            Ok(Box::new(rtmp::Client::push(of_rtmp(remote), name, doors, now)))
         }
         #[cfg(feature = "rtmp")]
         Way::Pull(Origin::Rtmp(remote)) => {
-            Ok(Box::new(Client::pull(target(remote), name.clone(), &settings.doors, now)))
-        }
-        #[cfg(feature = "srt")]
-        Way::Push(Target::Srt(target)) => {
-            Ok(Box::new(Caller::push(target.clone(), name.clone(), &settings.doors, now)))
-        }
-        #[cfg(feature = "srt")]
-        Way::Pull(Origin::Srt(target)) => {
-            Ok(Box::new(Caller::pull(target.clone(), name.clone(), &settings.doors, now)))
+            Ok(Box::new(rtmp::Client::pull(of_rtmp(remote), name, doors, now)))
         }
         #[cfg(not(feature = "rtmp"))]
         Way::Push(Target::Rtmp(_)) | Way::Pull(Origin::Rtmp(_)) => {
-            let _ = (name, settings, now);
             Err("this program was built without RTMP".to_owned())
         }
-        Way::Push(Target::Datagrams(_)) => Err("datagrams have no connection".to_owned()),
+        #[cfg(feature = "rtsp")]
+        Way::Push(Target::Rtsp(remote)) => {
+            let credentials = remote.credentials.clone();
+            let credentials =
+                credentials.map(|(user, password)| rtsp::client::Credentials { user, password });
+            let target = rtsp::client::Target { url: remote.url(), credentials };
+            Ok(Box::new(rtsp::Client::push(target, name, doors, now)))
+        }
+        #[cfg(not(feature = "rtsp"))]
+        Way::Push(Target::Rtsp(_)) => Err("this program was built without RTSP".to_owned()),
+        #[cfg(feature = "srt")]
+        Way::Push(Target::Srt(target)) => Ok(Box::new(srt::Caller::push(target.clone(), name, doors, now))),
+        #[cfg(feature = "srt")]
+        Way::Pull(Origin::Srt(target)) => Ok(Box::new(srt::Caller::pull(target.clone(), name, doors, now))),
+        Way::Push(Target::Datagrams(_)) => {
+            // All that a build without any of the others leaves over.
+            let _ = (name, doors, now);
+            Err("datagrams have no connection".to_owned())
+        }
     }
 }

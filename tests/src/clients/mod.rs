@@ -18,6 +18,7 @@ pub mod process;
 pub mod rtmp;
 pub mod rtsp;
 pub mod server;
+pub mod srt;
 pub mod sync;
 pub mod tls;
 pub mod viewer;

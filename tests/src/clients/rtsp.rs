@@ -1,8 +1,15 @@
-//! Clients of RTSP: ffmpeg that publishes and plays, and what it must have had.
+//! Clients of RTSP: ffmpeg that publishes and plays, and what it must have had; GStreamer, mpv, and one that is written by hand.
 
-use std::{process::Command, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use super::{
+    Folder,
     forms::Reading,
     media::{Clip, Kind},
     packets::{Packet, Packets, Run},
@@ -20,6 +27,7 @@ const SOUND_BEFORE_MAX: usize = 24;
 pub const ROUNDING: i64 = 1_000;
 /// Packets of sound that ffmpeg gathers for its next packet of RTP, and keeps when it ends.
 const SOUND_KEPT_MAX: usize = 8;
+
 /// An ffmpeg that publishes the clip at the pace of its clock.
 pub fn publish(clip: &Clip, ffmpeg: &'static str, arguments: &[&str], url: &str) -> Process {
     let mut command = Command::new(program(ffmpeg));
@@ -36,6 +44,90 @@ pub fn play(clip: &Clip, ffmpeg: &'static str, arguments: &[&str], url: &str) ->
     command.args(clip.kind.of_transport().into_iter().take(2));
     command.args(["-c", "copy", "-copyinkf", "-f", "framehash", "-hash", "md5", "-"]);
     Process::start("ffmpeg-player", &mut command)
+}
+
+/// GStreamer with this pipeline, which it ends where it is told to end.
+pub fn gst(name: &str, line: &str) -> Process {
+    Process::start(name, Command::new(program("gst-launch-1.0")).args(["-e"]).args(line.split_whitespace()))
+}
+
+/// The same URL with a user, and perhaps a password.
+pub fn with(url: &str, user: &str) -> String {
+    url.replace("rtsp://", &format!("rtsp://{user}@"))
+}
+
+/// Demands that mpv shows pictures of a stream, whose packets come by `transport`.
+///
+/// # Panics
+/// When it does not.
+pub fn assert_shown_by_mpv(url: &str, transport: &str) {
+    let folder = Folder::new("mpv");
+    let mut command = Command::new(program("mpv"));
+    command.args(["--no-config", "--vo=image", "--ao=null", "--vo-image-format=jpg", "--frames=60"]);
+    command.arg(format!("--rtsp-transport={transport}"));
+    command.arg(format!("--vo-image-outdir={}", folder.path().display())).arg(url);
+    Process::start("mpv", &mut command).succeed(PATIENCE);
+    let shown = std::fs::read_dir(folder.path()).expect("an own folder").count();
+    assert!(shown >= 60, "{shown} pictures");
+}
+
+/// Says what a player of `live/cam` says up to `PLAY`, where the tracks from the first on go by these transports. Returns the
+/// connection, in which nothing has been read behind the last answer, and the answers.
+///
+/// # Panics
+/// When nothing listens.
+pub fn play_by_hand(server: &Server, transports: &[&str]) -> (TcpStream, String) {
+    let mut socket = TcpStream::connect(("127.0.0.1", server.ports().rtsp)).expect("the door is open");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a legal time");
+    let (url, mut said) = (server.rtsp_url("live/cam"), String::new());
+    let mut requests = vec![format!("DESCRIBE {url} RTSP/1.0\r\n")];
+    for (track, transport) in transports.iter().enumerate() {
+        requests.push(format!("SETUP {url}/trackID={track} RTSP/1.0\r\nTransport: {transport}\r\n"));
+    }
+    requests.push(format!("PLAY {url} RTSP/1.0\r\n"));
+    for (number, request) in requests.iter().enumerate() {
+        let request = format!("{request}CSeq: {number}\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("it is taken");
+        said.push_str(&answer(&mut socket));
+    }
+    (socket, said)
+}
+
+/// The next answer on a connection, as far as it comes.
+fn answer(socket: &mut TcpStream) -> String {
+    let (mut text, mut byte, mut missing) = (String::new(), [0], None);
+    while missing != Some(0) && socket.read_exact(&mut byte).is_ok() {
+        text.push(char::from(byte[0]));
+        missing = match missing {
+            Some(missing) => Some(missing - 1),
+            None if text.ends_with("\r\n\r\n") => {
+                let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+                Some(length.map_or(0, |length| length.parse().expect("a length is a number")))
+            }
+            None => None,
+        };
+    }
+    text
+}
+
+/// Packets as who has them that makes times of its own, and moves them as it goes on: what is compared is in its order.
+pub fn timeless(packets: &Packets) -> Packets {
+    let timeless = |packets: &[Packet]| {
+        packets.iter().map(|packet| Packet { dts: 0, pts: 0, ..packet.clone() }).collect()
+    };
+    Packets { video: timeless(&packets.video), audio: timeless(&packets.audio) }
+}
+
+/// The packets of a file whose form has no times, by ffmpeg, which changes them by `filters`.
+///
+/// # Panics
+/// When ffmpeg cannot read it.
+pub fn packets_without_times(path: &Path, filters: &[&str]) -> Packets {
+    let mut command = Command::new(program("ffmpeg"));
+    command.args(["-nostdin", "-v", "error", "-i"]).arg(path).args(filters);
+    command.args(["-c", "copy", "-copyinkf", "-f", "framehash", "-hash", "md5", "-"]);
+    let ended = Process::start("ffmpeg", &mut command).succeed(PATIENCE);
+    timeless(&Packets::parse(&ended.output.replace(NO_TIME, "0")))
 }
 
 /// RTP says when a picture is shown; when it is decoded, each client reckons for itself.

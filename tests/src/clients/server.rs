@@ -420,6 +420,7 @@ pub fn binary() -> &'static Path {
         let release = profile.starts_with(target().join("release"));
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["build", "--quiet", "--package", "shardcast-shards", "--bin", "shardcast"]);
+        command.args(["--features", "libsrt"]);
         if release {
             command.arg("--release");
         }

@@ -3,7 +3,12 @@
 #[cfg(feature = "segment")]
 use crate::segment::Item;
 use crate::{
-    hub::streams::StreamId, media::StreamName, message::CoreId, session::Form, stream::Viewer, time::Now,
+    hub::streams::StreamId,
+    media::StreamName,
+    message::CoreId,
+    session::{Answer, Form, Input, Start},
+    stream::Viewer,
+    time::Now,
 };
 
 /// What a peer is doing.
@@ -25,6 +30,18 @@ pub enum Role {
     Held { package: crate::hub::packaging::PackageId, item: Box<Item>, until: Now },
     /// It plays.
     Viewing { stream: StreamId, form: &'static Form, viewer: Viewer, leaving: Leaving },
+}
+
+impl Role {
+    /// Where a viewer begins that is told by `input` that it plays, if that is chosen and its form has numbers for it.
+    pub fn starts_for(&self, input: &Input<'_>) -> Option<Vec<Start>> {
+        match (self, input) {
+            (Role::Viewing { viewer, .. }, Input::Answer(Answer::Playing)) => {
+                Some(viewer.starts().to_vec()).filter(|starts| !starts.is_empty())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What somebody waits for who waits for a stream.

@@ -170,16 +170,17 @@ impl ChunkReader {
         let stream = self.streams.get_mut(index).expect("the index was found or made above");
         stream.begin_message(&header.message);
         let (time, message_stream) = (stream.time, stream.message_stream);
-        let mut bytes = self.inbox.split_to(shape.total);
-        self.position += shape.total as u64;
         let mut parts = Parts::of(shape, self.chunk_size);
         let mut closed_up = shape.head;
-        while let Some(Step::Chunk { start, end }) = parts.next(&bytes) {
+        // Before it is cut: whether its last bytes are the first of a repeated time is told by those behind it.
+        while let Some(Step::Chunk { start, end }) = parts.next(&self.inbox) {
             if start != closed_up {
-                bytes.copy_within(start..end, closed_up);
+                self.inbox.copy_within(start..end, closed_up);
             }
             closed_up += end - start;
         }
+        let mut bytes = self.inbox.split_to(shape.total);
+        self.position += shape.total as u64;
         bytes.truncate(closed_up);
         bytes.advance(shape.head);
         let payload = match shape.kind {

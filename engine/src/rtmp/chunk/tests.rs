@@ -273,6 +273,17 @@ fn extended_times_are_read_whether_type_3_headers_repeat_them_or_not() {
 }
 
 #[test]
+fn a_payload_may_end_as_an_extended_time_begins() {
+    let mut encoder = Encoder::new(10);
+    encoder.repeats_extended = false;
+    let mut ending = audio(4, 0x0203_0409, 13);
+    ending.payload[10..].copy_from_slice(&[2, 3, 4]);
+    let sent = [ending, audio(5, 7, 12)];
+    sent.iter().for_each(|sent| encoder.message(sent));
+    assert_read(&sent, &encoder.out);
+}
+
+#[test]
 fn full_headers_inside_a_message_say_the_same_again() {
     for header in [
         &[4, 0, 0, 40, 0, 0, 30, kind::AUDIO, 1, 0, 0, 0][..],
@@ -504,6 +515,7 @@ proptest! {
         let last = audio(3, times[1], 5);
         encoder.message(&last);
         finished.push(last);
+        encoder.set_chunk_size(100);
         let messages = read_all(&encoder.out, piece).unwrap();
         prop_assert_eq!(messages.len(), finished.len());
         for (message, sent) in messages.iter().zip(&finished) {

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::BytesMut;
 
 use super::{
-    super::wire::ssrc_of,
-    packets, put_packet,
+    super::wire::{put_packet, ssrc_of},
+    packets,
     setup::{Channel, Setup, Stream},
 };
 use crate::{

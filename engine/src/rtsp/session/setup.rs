@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     media::{StreamName, TrackId},
-    session::Ports,
+    session::{Ports, Start},
 };
 
 /// What has been arranged for the next stream.
@@ -32,9 +32,11 @@ pub(super) enum Stream {
 }
 
 /// A track that was set up: its place in the description, and the channels of its media and of control information.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Channel {
     pub track: usize,
+    /// What the peer calls it.
+    pub url: String,
     pub media: u8,
     pub control: u8,
     /// The peer's ports for them, where they go beside the connection.
@@ -49,6 +51,18 @@ impl Setup {
             .flat_map(|(channel, (media, control))| [(channel.media, media), (channel.control, control)])
             .collect();
         (!ports.is_empty()).then_some(Ports(ports))
+    }
+
+    /// What `RTP-Info` says: the first packets of the tracks, by the URLs that they were set up by. `None` where a track has none, or a
+    /// URL a character that stands between them. (RFC 2326, 12.33)
+    pub fn places(&self, starts: &[Start]) -> Option<String> {
+        let places = self.channels.iter().map(|channel| {
+            let start = starts.iter().find(|start| usize::from(start.track.0) == channel.track)?;
+            let url = Some(&channel.url).filter(|url| !url.contains([',', ';', ' ', '"']))?;
+            Some(format!("url={url};seq={};rtptime={}", start.sequence, start.timestamp))
+        });
+        let places: Option<Vec<String>> = places.collect();
+        places.filter(|places| !places.is_empty()).map(|places| places.join(","))
     }
 
     /// Whether a track can go so beside those that are set up: all of them go the same way.
@@ -116,7 +130,9 @@ impl Session {
             return self.say(reply.status(StatusCode::UnsupportedTransport));
         };
         let place = u8::try_from(2 * track).unwrap_or(0);
-        let mut channel = Channel { track, media: place, control: place + 1, ports: None };
+        // Of what is announced no place is told.
+        let url = if mode.is_empty() { url } else { String::new() };
+        let mut channel = Channel { track, url, media: place, control: place + 1, ports: None };
         let mut text = match (offer.tcp, offer.client_port, server) {
             (false, Some(theirs), Some(server)) => {
                 if setup.has_ports(track, theirs) {

@@ -102,6 +102,40 @@ fn opening() -> Opening {
 const ANNOUNCED: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=No Name\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=tool:libavformat\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 theora/90000\r\na=control:streamid=0\r\nm=audio 0 RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\na=fmtp:97 sprop-stereo=1\r\na=control:streamid=1\r\n";
 
 #[test]
+fn a_player_is_told_where_its_tracks_begin() {
+    let starts = [(TrackId::VIDEO, 65_535, 7), (TrackId::AUDIO, 9, 4_000_000_000)];
+    let starts = starts.map(|(track, sequence, timestamp)| Start { track, sequence, timestamp });
+    let playing = |tracks: &[u8], query: &str, starts: &[Start]| {
+        let mut room = Room::new();
+        room.describe();
+        for track in tracks {
+            let url = format!("{PLAY}/trackID={track}{query}");
+            let said = room.ask("SETUP", &url, "Transport: RTP/AVP/TCP;unicast\r\n", "");
+            assert!(said.contains("200 OK"), "{said}");
+        }
+        room.ask("PLAY", PLAY, "", "");
+        room.session.begins_at(starts);
+        let said = room.answer(Answer::Playing);
+        said.lines().find_map(|line| line.strip_prefix("RTP-Info: ").map(str::to_owned))
+    };
+    assert_eq!(
+        playing(&[1, 0], "", &starts).as_deref(),
+        Some(
+            "url=rtsp://127.0.0.1:8554/live/cam/trackID=1;seq=9;rtptime=4000000000,\
+             url=rtsp://127.0.0.1:8554/live/cam/trackID=0;seq=65535;rtptime=7"
+        )
+    );
+    assert_eq!(
+        playing(&[1], "?key=x", &starts).as_deref(),
+        Some("url=rtsp://127.0.0.1:8554/live/cam/trackID=1?key=x;seq=9;rtptime=4000000000")
+    );
+    // What is not known, or could be misread, is not said.
+    assert_eq!(playing(&[0, 1], "", &starts[..1]), None);
+    assert_eq!(playing(&[0, 1], "", &[]), None);
+    assert_eq!(playing(&[0], "?key=x,y", &starts), None);
+}
+
+#[test]
 fn a_player_is_told_what_there_is_and_gets_what_it_has_set_up() {
     let mut room = Room::new();
     assert!(room.ask("OPTIONS", "*", "", "").contains("Public: OPTIONS, DESCRIBE, ANNOUNCE"));
