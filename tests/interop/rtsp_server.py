@@ -26,6 +26,7 @@ def serve(sound):
         " audiotestsrc is-live=true ! audioconvert ! audioresample ! "
         + {
             "aac": "avenc_aac ! aacparse ! rtpmp4gpay name=pay1 pt=97",
+            "l16": "audio/x-raw,rate=8000,channels=1 ! audioconvert ! rtpL16pay name=pay1 pt=97",
             "pcmu": "audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay1 pt=0",
             "opus": "audio/x-raw,rate=48000,channels=2 ! opusenc ! rtpopuspay name=pay1 pt=97",
         }[sound]

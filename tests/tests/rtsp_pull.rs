@@ -146,13 +146,17 @@ fn a_camera_that_is_killed_comes_back_by_itself() {
 
 #[test]
 fn a_track_that_nobody_can_carry_is_told_and_the_others_come() {
-    let port = free_port();
-    let _camera = camera(port, "pcmu");
-    let server = pulling(Setup::new(), &[("cam/gst", format!("rtsp://127.0.0.1:{port}/cam"), "")]);
+    let ports = [free_port(), free_port()];
+    let _cameras = [camera(ports[0], "l16"), camera(ports[1], "pcmu")];
+    let url = |port| format!("rtsp://127.0.0.1:{port}/cam");
+    let streams = [("cam/gst", url(ports[0]), ""), ("cam/voice", url(ports[1]), "")];
+    let server = pulling(Setup::new(), &streams);
     let (pictures, sound) = watch(&server, "cam/gst", Duration::from_secs(3));
     assert!(pictures >= 50 && sound == 0, "{pictures} {sound}");
+    let (pictures, sound) = watch(&server, "cam/voice", Duration::from_secs(3));
+    assert!(pictures >= 50 && sound >= 10, "{pictures} {sound}");
     let told = server.log_lines("left out");
-    assert!(told.len() == 1 && told[0].contains("audio pcmu"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("audio l16"), "{told:?}");
 }
 
 #[test]
