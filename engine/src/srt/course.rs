@@ -87,9 +87,9 @@ impl Course {
         Ok(false)
     }
 
-    /// Says once more what was said before.
-    pub fn repeat(&mut self, bytes: Bytes, out: &mut VecDeque<Output>) {
-        self.link.repeat(bytes);
+    /// Says once more what was said before, and what our clock shows by now.
+    pub fn repeat(&mut self, bytes: &[u8], out: &mut VecDeque<Output>, now: Now) {
+        self.link.repeat(bytes, now);
         self.drain(out);
     }
 

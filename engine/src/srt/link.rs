@@ -330,8 +330,10 @@ impl Link {
         self.outbox.push_back(Batch { packet: bytes.len(), bytes });
     }
 
-    /// Says once more what was said before there was a connection.
-    pub fn repeat(&mut self, bytes: Bytes) {
+    /// Says once more what was said before there was a connection, and what our clock shows by now: by that the other side knows
+    /// when to hand on what comes.
+    pub fn repeat(&mut self, bytes: &[u8], now: Now) {
+        let bytes = packet::stamped(bytes, self.timestamp(now));
         self.outbox.push_back(Batch { packet: bytes.len(), bytes });
     }
 
