@@ -206,11 +206,12 @@ impl Link {
             }
             Kind::Acknowledged(number) => self.receiver.echo(number, control.timestamp, now),
             Kind::Missing(ranges) => {
-                let mut gone = Vec::new();
+                let (mut gone, mut makes_sense) = (Vec::new(), true);
                 for (first, last) in ranges {
                     let (sense, old) = self.sender.missed(first, last, now);
+                    makes_sense = sense;
                     if !sense {
-                        return Heard::Stray;
+                        break;
                     }
                     gone.extend(old);
                 }
@@ -219,6 +220,9 @@ impl Link {
                     self.say(Kind::Drop { message: 0, first: *first, last: *last }, now);
                 }
                 self.send_again(now);
+                if !makes_sense {
+                    return Heard::Stray;
+                }
             }
             Kind::Drop { first, last, .. } => {
                 self.receiver.give_up(first, last);
