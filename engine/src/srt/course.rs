@@ -163,6 +163,9 @@ impl Course {
         let Way::In { demuxer, heard } = &mut self.way else { return };
         while let Some(payload) = self.link.deliver(now) {
             *heard = Some(now);
+            if self.link.take_gap() || payload.is_empty() {
+                demuxer.lose();
+            }
             demuxer.push(&payload, &mut |event| out.push_back(Output::Event(event)));
         }
         if heard.is_some_and(|heard| heard.after(QUIET) <= now) {
@@ -176,6 +179,9 @@ impl Course {
         let Way::In { demuxer, .. } = &mut self.way else { return };
         let mut tell = |event: Event| out.push_back(Output::Event(event));
         while let Some(payload) = self.link.rest() {
+            if self.link.take_gap() || payload.is_empty() {
+                demuxer.lose();
+            }
             demuxer.push(&payload, &mut tell);
         }
         demuxer.finish(&mut tell);

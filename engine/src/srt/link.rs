@@ -254,6 +254,11 @@ impl Link {
         self.receiver.next(now)
     }
 
+    /// Whether something is missing before the payload that was delivered last.
+    pub fn take_gap(&mut self) -> bool {
+        self.receiver.take_gap()
+    }
+
     /// What is left, whatever its time.
     pub fn rest(&mut self) -> Option<Bytes> {
         self.receiver.rest()

@@ -17,7 +17,7 @@ use crate::{
     time::Now,
 };
 
-fn link() -> Link {
+pub(super) fn link() -> Link {
     let latency = Duration::from_millis(120);
     Link::new(
         Agreed {
