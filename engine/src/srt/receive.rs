@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{packet::Report, sequence::Sequence, stats::Counts};
 use crate::{
+    canary::{self, Canary},
     limits,
     time::{Now, Unwrapper},
 };
@@ -275,6 +276,10 @@ impl Receiver {
     }
 
     fn hand_on(&mut self, place: usize) -> Option<Bytes> {
+        if canary::is_broken(Canary::PacketTwice) && self.counts.duplicates % 2 == 1 {
+            self.counts.duplicates += 1;
+            return Some(self.slots.get(place)?.as_ref()?.payload.clone());
+        }
         let slot = self.slots.drain(..=place).next_back().flatten()?;
         self.base = self.base.plus(place as u32 + 1);
         self.counts.lost += place as u64;
