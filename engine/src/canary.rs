@@ -23,11 +23,13 @@ pub enum Canary {
     PackageLoses,
     /// A playlist is cut down to its last segment, however short that is.
     ListTooShort,
+    /// A packet of SRT is handed on twice after another one came twice.
+    PacketTwice,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 9] = [
+    pub const ALL: [Canary; 10] = [
         Canary::JumpInMidFrame,
         Canary::JumpUncounted,
         Canary::SeamDoubles,
@@ -37,6 +39,7 @@ impl Canary {
         Canary::JumpWithoutRefresh,
         Canary::PackageLoses,
         Canary::ListTooShort,
+        Canary::PacketTwice,
     ];
 }
 

@@ -3,5 +3,6 @@
 
 pub mod archive;
 pub mod clients;
+pub mod conversations;
 pub mod hls_rules;
 pub mod sim;

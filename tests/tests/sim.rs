@@ -76,7 +76,7 @@ fn every_seed_keeps_every_promise() {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     eprintln!(
         "{} seeds, {} steps: {tally:?}, {} moves, {} jumps, {} late copies, {} groups let go, {} stalls, {} frames \
-         from disks, {} gaps, {packaged:?}",
+         from disks, {} gaps, {} datagrams lost, packets of them {} mended, {} doubled, {} given up, {packaged:?}",
         reports.len(),
         sum(|report| report.steps),
         sum(|report| report.moves),
@@ -86,6 +86,10 @@ fn every_seed_keeps_every_promise() {
         sum(|report| report.stalls),
         sum(|report| report.frames_read),
         sum(|report| report.gaps),
+        sum(|report| report.datagrams_lost),
+        sum(|report| report.packets_mended),
+        sum(|report| report.packets_doubled),
+        sum(|report| report.packets_given_up),
     );
     for failure in failures.iter().take(10) {
         eprintln!("{failure}");
@@ -107,6 +111,11 @@ fn every_seed_keeps_every_promise() {
             ("frames read from disks", sum(|report| report.frames_read)),
             ("gaps in recordings", sum(|report| report.gaps)),
             ("stalls", sum(|report| report.stalls)),
+            ("datagrams lost", sum(|report| report.datagrams_lost)),
+            ("packets mended", sum(|report| report.packets_mended)),
+            ("packets that came twice", sum(|report| report.packets_doubled)),
+            ("packets given up", sum(|report| report.packets_given_up)),
+            ("frames that had to come by datagrams", tally.kept),
             ("playlists", packaged.playlists),
             ("updates of playlists", packaged.updates),
             ("segments and parts", packaged.pieces),

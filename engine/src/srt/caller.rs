@@ -16,7 +16,7 @@ use super::{
     handshake::{Handshake, Hello, MAGIC, STREAM_ID_BYTES_MAX, extension, flag, kind, reason},
     link::{Agreed, KEY_PACKETS, Link},
     number_of,
-    packet::{Control, Kind, Packet},
+    packet::{Control, Kind, Packet, stamped},
     secret::Keys,
     session::{FLAGS, VERSION},
 };
@@ -380,7 +380,9 @@ impl Caller {
             }
             State::Conclusion { word, next, .. } if *next <= now => {
                 *next = now.after(REPEAT);
-                self.outbox.push_back(Output::Send(word.clone()));
+                // By what it shows the other side knows our clock.
+                let shown = now.since(self.began).as_micros() as u32;
+                self.outbox.push_back(Output::Send(stamped(word, shown)));
             }
             State::Standing(course) => {
                 if course.time_out(self.received, &mut self.outbox, now)? {

@@ -87,9 +87,9 @@ impl Course {
         Ok(false)
     }
 
-    /// Says once more what was said before.
-    pub fn repeat(&mut self, bytes: Bytes, out: &mut VecDeque<Output>) {
-        self.link.repeat(bytes);
+    /// Says once more what was said before, and what our clock shows by now.
+    pub fn repeat(&mut self, bytes: &[u8], out: &mut VecDeque<Output>, now: Now) {
+        self.link.repeat(bytes, now);
         self.drain(out);
     }
 
@@ -163,6 +163,9 @@ impl Course {
         let Way::In { demuxer, heard } = &mut self.way else { return };
         while let Some(payload) = self.link.deliver(now) {
             *heard = Some(now);
+            if self.link.take_gap() || payload.is_empty() {
+                demuxer.lose();
+            }
             demuxer.push(&payload, &mut |event| out.push_back(Output::Event(event)));
         }
         if heard.is_some_and(|heard| heard.after(QUIET) <= now) {
@@ -176,6 +179,9 @@ impl Course {
         let Way::In { demuxer, .. } = &mut self.way else { return };
         let mut tell = |event: Event| out.push_back(Output::Event(event));
         while let Some(payload) = self.link.rest() {
+            if self.link.take_gap() || payload.is_empty() {
+                demuxer.lose();
+            }
             demuxer.push(&payload, &mut tell);
         }
         demuxer.finish(&mut tell);

@@ -206,11 +206,12 @@ impl Link {
             }
             Kind::Acknowledged(number) => self.receiver.echo(number, control.timestamp, now),
             Kind::Missing(ranges) => {
-                let mut gone = Vec::new();
+                let (mut gone, mut makes_sense) = (Vec::new(), true);
                 for (first, last) in ranges {
                     let (sense, old) = self.sender.missed(first, last, now);
+                    makes_sense = sense;
                     if !sense {
-                        return Heard::Stray;
+                        break;
                     }
                     gone.extend(old);
                 }
@@ -219,6 +220,9 @@ impl Link {
                     self.say(Kind::Drop { message: 0, first: *first, last: *last }, now);
                 }
                 self.send_again(now);
+                if !makes_sense {
+                    return Heard::Stray;
+                }
             }
             Kind::Drop { first, last, .. } => {
                 self.receiver.give_up(first, last);
@@ -248,6 +252,11 @@ impl Link {
     /// The next payload whose time has come. An empty one stands for what could not be read.
     pub fn deliver(&mut self, now: Now) -> Option<Bytes> {
         self.receiver.next(now)
+    }
+
+    /// Whether something is missing before the payload that was delivered last.
+    pub fn take_gap(&mut self) -> bool {
+        self.receiver.take_gap()
     }
 
     /// What is left, whatever its time.
@@ -330,8 +339,10 @@ impl Link {
         self.outbox.push_back(Batch { packet: bytes.len(), bytes });
     }
 
-    /// Says once more what was said before there was a connection.
-    pub fn repeat(&mut self, bytes: Bytes) {
+    /// Says once more what was said before there was a connection, and what our clock shows by now: by that the other side knows
+    /// when to hand on what comes.
+    pub fn repeat(&mut self, bytes: &[u8], now: Now) {
+        let bytes = packet::stamped(bytes, self.timestamp(now));
         self.outbox.push_back(Batch { packet: bytes.len(), bytes });
     }
 

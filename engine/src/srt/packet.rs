@@ -272,6 +272,18 @@ impl Control<'_> {
     }
 }
 
+/// A packet that is said again, with what the clock shows by now.
+pub fn stamped(packet: &[u8], timestamp: u32) -> Bytes {
+    let mut packet = BytesMut::from(packet);
+    if let Some(place) = packet.get_mut(TIMESTAMP) {
+        place.copy_from_slice(&timestamp.to_be_bytes());
+    }
+    packet.freeze()
+}
+
+/// Where the timestamp stands.
+const TIMESTAMP: std::ops::Range<usize> = 8..12;
+
 /// Writes a list of what is missing, as far as a packet has room; `runs` are first and last.
 pub fn write_missing(runs: impl IntoIterator<Item = (Sequence, Sequence)>) -> Vec<u8> {
     let mut out = Vec::new();

@@ -201,7 +201,7 @@ impl Sender {
 
     /// Gives up what could only come too late, and looks for what nobody acknowledges.
     pub fn tick(&mut self, now: Now) {
-        while self.sent.front().is_some_and(|sent| now.since(sent.made) > self.kept) {
+        while self.sent.front().is_some_and(|sent| now.since(sent.made) >= self.kept) {
             self.sent.pop_front();
             self.base = self.base.plus(1);
             self.dropped += 1;

@@ -108,7 +108,7 @@ impl Session {
             State::Standing(seat) => {
                 let done = match seat.repeats(&packet) {
                     Some(Repeated::Conclusion) => {
-                        seat.course.repeat(seat.answer.clone(), &mut self.outbox);
+                        seat.course.repeat(&seat.answer, &mut self.outbox, now);
                         false
                     }
                     // It comes in with its next word.
@@ -219,7 +219,7 @@ impl Session {
 
     /// What both sides have, and the answer that says so.
     fn settle(&self, asking: Asking, now: Now) -> (Seat, Bytes) {
-        let Asking { handshake, timestamp, heard, keys, passphrase, publish } = asking;
+        let Asking { handshake, timestamp: theirs_shows, heard, keys, passphrase, publish } = asking;
         let hello = handshake.hello.unwrap_or_default();
         let ours = u16::try_from(self.settings.latency.as_millis()).unwrap_or(u16::MAX);
         let receiver_latency = ours.max(hello.sender_latency);
@@ -252,7 +252,9 @@ impl Session {
             congestion: None,
         };
         let body = answer.write(true);
-        let answer = Control { kind: Kind::Handshake(&body), timestamp: 0, to: handshake.socket }.write();
+        // Our clock began when the handshake came, however long the hub has thought about it.
+        let timestamp = now.since(heard).as_micros() as u32;
+        let answer = Control { kind: Kind::Handshake(&body), timestamp, to: handshake.socket }.write();
         let [latency, peer_latency] =
             [receiver_latency, sender_latency].map(|millis| Duration::from_millis(millis.into()));
         let first = handshake.first_sequence();
@@ -263,7 +265,7 @@ impl Session {
             window: handshake.window,
             latency,
             peer_latency,
-            timestamp,
+            timestamp: theirs_shows,
             heard,
             keys,
             passphrase,

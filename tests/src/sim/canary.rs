@@ -18,6 +18,8 @@ pub enum Canary {
     MoveLosesBytes,
     /// A driver does not bring a deadline any more.
     ClockStops,
+    /// Datagrams of a stream arrive with a byte changed, and nobody has noticed on the way.
+    DatagramChanges,
     /// A disk acknowledges what it wrote in part.
     DiskLies,
     /// The engine makes a lagging viewer jump in the middle of a frame.
@@ -35,6 +37,7 @@ impl Canary {
             Canary::RefusedLeaks,
             Canary::MoveLosesBytes,
             Canary::ClockStops,
+            Canary::DatagramChanges,
             Canary::DiskLies,
         ];
         all.extend(shardcast_engine::canary::Canary::ALL.iter().copied().map(Canary::Engine));

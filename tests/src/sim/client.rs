@@ -10,14 +10,14 @@ use shardcast_engine::{
 /// A peer's half of a conversation, without its socket.
 pub trait Client {
     /// Asks to publish. Those who cannot pass over it.
-    fn publish(&mut self, _: &StreamName) {}
+    fn publish(&mut self, _: &StreamName, _: Now) {}
     /// Asks to play.
-    fn play(&mut self, name: &StreamName);
+    fn play(&mut self, name: &StreamName, now: Now);
     /// Sends a frame.
-    fn frame(&mut self, _: &Frame) {}
+    fn frame(&mut self, _: &Frame, _: Now) {}
     /// Says a word. False when the protocol has none for it.
     fn say(&mut self, wish: Wish) -> bool;
-    /// Takes bytes from the server.
+    /// Takes bytes from the server; by datagrams, one of them.
     fn hear(&mut self, bytes: &[u8], now: Now);
     /// Does by itself what is due.
     fn act(&mut self, _: Now) {}
@@ -25,13 +25,19 @@ pub trait Client {
     fn deadline(&self) -> Option<Now> {
         None
     }
+    /// Says goodbye, where that takes a word.
+    fn leave(&mut self, _: Now) {}
+    /// Its connection has come to its end by a word of the protocol, or for want of one.
+    fn is_over(&self) -> bool {
+        false
+    }
     /// Takes the end of the connection; says what the server should have said before, if anything.
     fn end(&mut self, _: Now) -> Option<&'static str> {
         None
     }
     /// What it has understood, in order.
     fn heard(&mut self) -> Option<Heard>;
-    /// Bytes for the server.
+    /// Bytes for the server; by datagrams, one of them.
     fn outgoing(&mut self) -> Option<Bytes>;
 }
 

@@ -1,7 +1,7 @@
 //! One core's driver: what the shards do with a kernel, done with chance instead. It gives the hub its inputs and carries
 //! out what it wants, as unkindly as the contract between them allows.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use shardcast_engine::{
@@ -18,6 +18,7 @@ use super::{
     judge::{Policy, Verdict},
     peer::Door,
     plain,
+    reel::Stamp,
     socket::{Place, Receiving, Socket},
     tap::{Overheard, Tapped, What},
     world::World,
@@ -165,17 +166,37 @@ impl World {
 
     pub(super) fn answer_call(&mut self, socket: usize) -> Verdict {
         let core = self.random.index(self.cores.len());
-        let id = self.cores[core].seat(socket);
-        self.sockets[socket].place = Place::Held { core, id };
         let door = self.peers[self.sockets[socket].peer].door;
         let session: Box<dyn Session> = match door {
             Door::Plain => Box::new(plain::Session::new(self.now)),
             Door::Http => HTTP.begin(&self.settings.doors, self.now),
+            Door::Srt => return Err("nobody calls by datagrams before one has come".to_owned()),
         };
+        self.welcome(socket, core, door, session)
+    }
+
+    /// A core takes somebody in.
+    pub(super) fn welcome(
+        &mut self,
+        socket: usize,
+        core: usize,
+        door: Door,
+        session: Box<dyn Session>,
+    ) -> Verdict {
+        let id = self.cores[core].seat(socket);
+        let held = &mut self.sockets[socket];
+        held.place = Place::Held { core, id };
+        held.receiving = Receiving::On;
+        held.refused = false;
         let session = Box::new(Tapped::new(session, socket, &self.tap));
-        let port = u16::try_from(10_000 + socket % 50_000).expect("it is below 60,000");
-        let peer = ([192, 0, 2, 1], port).into();
+        let peer = Self::address_of(socket);
         self.tell(core, Input::Connected { connection: id, door: door.name(), peer, session })
+    }
+
+    /// Where a peer is.
+    pub(super) fn address_of(socket: usize) -> SocketAddr {
+        let port = u16::try_from(10_000 + socket % 50_000).expect("it is below 60,000");
+        ([192, 0, 2, 1], port).into()
     }
 
     pub(super) fn bring_bytes(&mut self, socket: usize) -> Verdict {
@@ -265,6 +286,9 @@ impl World {
         if self.send_at(&self.sockets[socket]).is_none_or(|at| at > now) {
             return Ok(());
         }
+        if self.sockets[socket].way.is_some() {
+            return self.send_datagrams(socket);
+        }
         let Some((bytes, _)) = self.sockets[socket].sending.take() else { return Ok(()) };
         if self.sockets[socket].broken {
             self.judge.left(socket, self.now);
@@ -297,7 +321,7 @@ impl World {
         self.tell(core, Input::Sent { connection: id, result: Ok(count) })
     }
 
-    fn tell(&mut self, core: usize, input: Input<'_>) -> Verdict {
+    pub(super) fn tell(&mut self, core: usize, input: Input<'_>) -> Verdict {
         self.cores[core].hub.handle(input, self.now);
         self.listen(core)?;
         if self.climate.halting && self.random.chance(20) {
@@ -348,6 +372,8 @@ impl World {
                     return Err("a hub wants a connection quiet that is".to_owned());
                 }
                 socket.receiving = Receiving::Stopping;
+                // What receives datagrams is the door, and that goes on.
+                let delay = if socket.way.is_some() { Duration::ZERO } else { delay };
                 socket.quiet_at = self.now.after(delay);
                 Ok(())
             }
@@ -371,9 +397,13 @@ impl World {
         let socket = self.cores[core].sitting(id).ok_or("a hub sends to a stranger")?;
         // A kernel with room takes bytes almost at once; what makes a send slow is a peer that leaves no room.
         let delay = self.up_to(std::time::Duration::from_millis(1));
+        let size = self.cores[core].hub.datagram(id).map_or(bytes.len(), usize::from);
         let socket = &mut self.sockets[socket];
         if bytes.is_empty() {
             return Err("a hub sends nothing".to_owned());
+        }
+        if let Some(way) = &mut socket.way {
+            way.size = size;
         }
         if socket.sending.is_some() {
             return Err("a hub sends before the last send was answered".to_owned());
@@ -466,12 +496,19 @@ impl World {
         let granting = |overheard: &Overheard| matches!(overheard.what, What::Answer(Answer::Publishing));
         let mut grants = heard.iter().filter(|overheard| granting(overheard)).count() as u64;
         for overheard in heard {
-            if self.trace && !matches!(overheard.what, What::Frame(_)) {
-                eprintln!("             socket {}: {:?}", overheard.socket, overheard.what);
+            if self.trace {
+                match &overheard.what {
+                    What::Frame(frame) if frame.is_media() => {
+                        let (track, stamp) = (frame.track, Stamp::read(frame));
+                        eprintln!("             socket {}: {track:?} {stamp:?}", overheard.socket);
+                    }
+                    what => eprintln!("             socket {}: {what:?}", overheard.socket),
+                }
             }
             let resumed = granting(&overheard) && grants <= resuming;
             grants -= u64::from(granting(&overheard));
             if let What::Answer(Answer::Refused(refusal)) = overheard.what {
+                self.sockets[overheard.socket].refused = true;
                 self.check_refusal(core, overheard.socket, refusal)?;
             }
             if let What::Failed(_) = overheard.what {
@@ -515,7 +552,13 @@ impl World {
     /// A session fails only where its peer gave it a reason.
     fn check_failure(&self, socket: usize) -> Verdict {
         let peer = &self.peers[self.sockets[socket].peer];
-        if peer.is_blameless() { Err("the session of a blameless peer failed".to_owned()) } else { Ok(()) }
+        // Over datagrams a peer can be gone without a word, and one that is there can be out of reach.
+        let out_of_reach = !self.is_mended(socket) || peer.has_left(socket, &self.sockets[socket]);
+        if peer.is_blameless() && !out_of_reach && !self.sockets[socket].refused {
+            Err("the session of a blameless peer failed".to_owned())
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What must hold. The judge hears what the sessions told their hubs, which is the truth about each stream, and what the
 //! peers understood of what came back, and compares. It knows nothing of how the engine does it.
 
+mod promises;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use shardcast_engine::{
@@ -15,12 +17,16 @@ use super::{
     tap::What,
 };
 
+pub use promises::Promises;
+
 /// Holds a world to what it promises.
 #[derive(Debug, Default)]
 pub struct Judge {
     streams: BTreeMap<StreamName, Truth>,
     /// Where each frame stands that was taken.
     taken: BTreeMap<Stamp, (StreamName, usize)>,
+    /// Until when each frame has been taken that was sent by datagrams and cannot have been lost for good.
+    pub promises: Promises,
     sockets: BTreeMap<usize, Watched>,
     /// Jumps of viewers that lagged, per core, as the viewers saw them.
     jumps_seen: BTreeMap<usize, u64>,
@@ -45,6 +51,8 @@ pub struct Tally {
     pub refused: u64,
     /// Viewers that saw their stream end, and had all of it.
     pub ends: u64,
+    /// Frames that were taken in time of those that came by datagrams and had to be.
+    pub kept: u64,
 }
 
 impl Tally {
@@ -57,6 +65,7 @@ impl Tally {
         self.resumes += other.resumes;
         self.refused += other.refused;
         self.ends += other.ends;
+        self.kept += other.kept;
     }
 }
 
@@ -172,6 +181,10 @@ pub struct Excuse {
     pub lane_full: Option<Now>,
     /// Its core, and how many jumps that core has counted, while it is known.
     pub counted: Option<(usize, u64)>,
+    /// What it misses may be lost on the way.
+    pub lossy: bool,
+    /// How long after a frame was taken it has it, if that was agreed on.
+    pub within: Option<Duration>,
     /// No bound makes a stream leave out what a viewer has not seen yet.
     pub whole: bool,
     /// Its protocol says every word that the plain one has.
@@ -356,6 +369,8 @@ impl Judge {
         verdict(watched.publisher == Some(stamp.publisher), || {
             format!("{stamp:?} came out of the session of publisher {:?}", watched.publisher)
         })?;
+        self.tally.kept += u64::from(self.promises.keep(stamp, now)?);
+        let Some(truth) = self.streams.get_mut(&name) else { return Ok(()) };
         let first = truth.frames.last().is_none_or(|last| last.life != truth.life);
         let entrance = match frame.is_video() {
             true => {
@@ -454,6 +469,7 @@ impl Judge {
                     && !watching.was_silent
                     && excuse.whole
                     && excuse.lane_full.is_none()
+                    && !excuse.lossy
                 {
                     let life = truth.frames[last].life;
                     let end = truth.frames.iter().rposition(|taken| taken.life == life);
@@ -512,14 +528,18 @@ impl Judge {
                     before.life == taken.life && known.is_none()
                 };
                 let enters = taken.entrance || excuse.deaf && truth.frames[..index].iter().any(was_silent);
-                verdict(enters, || format!("a viewer entered at {}, which is no entrance", place()))?;
+                verdict(enters || excuse.lossy, || {
+                    format!("a viewer entered at {}, which is no entrance", place())
+                })?;
                 self.tally.entries += 1;
             }
             Some(last) => {
                 verdict(index > last, || format!("{} came after frame {last}", place()))?;
                 let former = &truth.frames[last];
                 verdict(taken.life == former.life, || format!("{} is of another life", place()))?;
-                if index > last + 1 {
+                if index > last + 1 && excuse.lossy {
+                    self.tally.jumps += 1;
+                } else if index > last + 1 {
                     verdict(taken.entrance, || {
                         format!("a viewer jumped from frame {last} to {}, which is no entrance", place())
                     })?;
@@ -567,6 +587,14 @@ impl Judge {
                 format!("the time of {} was moved by {offset} ms, those before it by {before}", place())
             })?;
         }
+        let late = excuse.within.filter(|within| taken.at > watching.since && now.since(taken.at) > *within);
+        verdict(late.is_none() || excuse.lane_full.is_some(), || {
+            format!(
+                "{} came {:?} after it was taken, and {late:?} were agreed on",
+                place(),
+                now.since(taken.at)
+            )
+        })?;
         watching.offset_millis = Some(offset);
         watching.last_dts_millis = watching.last_dts_millis.max(dts_millis);
         watching.last = Some(index);
@@ -603,9 +631,12 @@ impl Judge {
         follows && frames[from].life == frames[to].life
     }
 
-    /// Nothing changes in `stream` between two frames: one publisher, one set of parameters, no break.
+    /// Nothing changes in `stream` between two frames, nor in the group of the first: one publisher, one set of parameters, no
+    /// break. A file begins anew with a group alone, and what its old parameters do not fit waits for that.
     pub fn is_smooth(&self, stream: &StreamName, from: usize, to: usize) -> bool {
-        let frames = &self.streams[stream].frames[from..=to];
+        let frames = &self.streams[stream].frames;
+        let from = frames[..=from].iter().rposition(|taken| taken.entrance).unwrap_or(from);
+        let frames = &frames[from..=to];
         frames.windows(2).all(|pair| {
             pair[0].known == pair[1].known
                 && pair[0].stamp.publisher == pair[1].stamp.publisher
@@ -614,7 +645,7 @@ impl Judge {
     }
 
     /// In a calm world a viewer that takes what comes has all that was taken until `until`.
-    pub fn has_all(&self, socket: usize, until: Now, lane_full: Option<Now>) -> Verdict {
+    pub fn has_all(&self, socket: usize, until: Now, excuse: Excuse) -> Verdict {
         let Some(watching) = self.sockets.get(&socket).and_then(|watched| watched.watching.as_ref()) else {
             return Ok(());
         };
@@ -624,8 +655,13 @@ impl Judge {
         let truth = &self.streams[&watching.stream];
         let newest = truth.frames.iter().rposition(|taken| taken.at <= until && taken.life == truth.life);
         let Some(newest) = newest else { return Ok(()) };
+        let taken = &truth.frames[newest];
+        let known = if taken.picture { taken.known.video } else { taken.known.audio };
+        if excuse.deaf && known.is_none() {
+            return Ok(());
+        }
         let missing = &truth.frames[watching.last.map_or(newest, |last| last + 1).min(newest)];
-        if lane_full.is_some_and(|full| full.after(LATE_MAX) >= missing.at) {
+        if excuse.lane_full.is_some_and(|full| full.after(LATE_MAX) >= missing.at) {
             return Ok(());
         }
         verdict(watching.last.is_some_and(|last| last >= newest), || {

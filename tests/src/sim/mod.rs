@@ -6,22 +6,26 @@
 //!
 //! `scenario.rs` makes a world of a seed, `world.rs` runs it, `driver.rs` stands for one core's shard, `socket.rs` for the
 //! network, `peer.rs` for publishers and viewers. `plain/` is a protocol of this world's own, and `http/` the peers of a real
-//! one; what is fetched of packaged streams is kept and judged in `library.rs`. `canary.rs` breaks what the judge must find.
+//! one; `srt.rs` has those that come by datagrams, by the ways of `network.rs` and the door of
+//! `door.rs`. What is fetched of packaged streams is kept and judged in `library.rs`. `canary.rs` breaks what the judge must find.
 
 mod archive;
 pub mod canary;
 pub mod client;
 mod disk;
+mod door;
 mod driver;
 pub mod http;
 pub mod judge;
 pub mod library;
+pub mod network;
 pub mod peer;
 pub mod plain;
 pub mod random;
 pub mod reel;
 pub mod scenario;
 mod socket;
+pub mod srt;
 pub mod tap;
 mod world;
 
@@ -65,6 +69,14 @@ pub struct Report {
     pub gaps: u64,
     /// Peers that were closed because they took nothing.
     pub stalls: u64,
+    /// Datagrams that were lost on the way.
+    pub datagrams_lost: u64,
+    /// Packets that had been lost and came when they were asked for.
+    pub packets_mended: u64,
+    /// Packets that came twice, and were taken once.
+    pub packets_doubled: u64,
+    /// Packets that came too late or never.
+    pub packets_given_up: u64,
     /// The canary did its work.
     pub sung: bool,
 }
@@ -158,6 +170,9 @@ fn report(scenario: &Scenario) -> Report {
         frames_read: world.frames_read,
         ..Report::default()
     };
+    for way in world.sockets.iter().filter_map(|socket| socket.way.as_ref()) {
+        report.datagrams_lost += way.up.lost + way.down.lost;
+    }
     for core in &world.cores {
         let stats = core.hub.stats();
         report.moves += stats.moves;
@@ -166,6 +181,9 @@ fn report(scenario: &Scenario) -> Report {
         report.groups_let_go += stats.groups_let_go;
         report.stalls += stats.stalls;
         report.gaps += stats.recording_gaps;
+        report.packets_mended += stats.srt_recovered_packets;
+        report.packets_doubled += stats.srt_duplicate_packets;
+        report.packets_given_up += stats.srt_lost_packets;
     }
     report
 }

@@ -8,7 +8,8 @@ use shardcast_engine::{hub::Lost, media::StreamName, time::Now};
 use super::{
     client::{Client, Fetched, Found, Heard, Wish},
     judge::{Excuse, Verdict},
-    reel::Reel,
+    network::{Way, Weather},
+    reel::{Reel, Stamp},
     socket::{Place, Receiving, Socket},
     world::World,
 };
@@ -31,6 +32,8 @@ pub struct Peer {
     pub pace: Pace,
     /// Bytes that the kernels between hold for it.
     pub room: usize,
+    /// How its datagrams go, if it is one of those, and how long it and the server hold back what they receive.
+    pub way: Option<(Weather, Duration)>,
     socket: Option<usize>,
     reads_at: Now,
     /// It neither reads nor writes, nor does the network say that it is gone.
@@ -49,6 +52,8 @@ pub enum Door {
     Plain,
     /// HTTP/1.1.
     Http,
+    /// SRT, by datagrams.
+    Srt,
 }
 
 impl Door {
@@ -57,6 +62,7 @@ impl Door {
         match self {
             Door::Plain => "plain",
             Door::Http => "http",
+            Door::Srt => "srt",
         }
     }
 }
@@ -145,6 +151,9 @@ pub enum Act {
     Vanish,
 }
 
+/// What a publisher's frame may take on top of what was agreed: to be cut and put together, and to move to another core.
+const PATIENCE: Duration = Duration::from_millis(120);
+
 /// Room that never makes a sender wait.
 pub const ROOM: usize = 1 << 20;
 
@@ -160,6 +169,7 @@ impl Peer {
             knows: true,
             pace: Pace::Prompt,
             room: ROOM,
+            way: None,
             socket: None,
             reads_at: Now(0),
             vanished: false,
@@ -177,6 +187,27 @@ impl Peer {
     /// It did nothing that a server may close it for.
     pub fn is_blameless(&self) -> bool {
         !self.blamed
+    }
+
+    /// When the next frame of its film is to be sent.
+    fn film_at(&self) -> Option<Now> {
+        match &self.role {
+            Role::Publisher(Publisher { began: Some(began), reel, ahead, .. }) if self.socket.is_some() => {
+                let due = Duration::from_millis(reel.next_millis()).saturating_sub(*ahead);
+                Some(began.after(due))
+            }
+            _ => None,
+        }
+    }
+
+    /// It has done what a server may close it for.
+    pub fn blame(&mut self) {
+        self.blamed = true;
+    }
+
+    /// It is not there any more where it had this address.
+    pub fn has_left(&self, number: usize, socket: &Socket) -> bool {
+        socket.way.is_some() && self.socket != Some(number)
     }
 
     /// It takes at once whatever comes.
@@ -205,13 +236,7 @@ impl World {
             return None;
         }
         let scripted = peer.script.front().map(|(at, _)| *at);
-        let film = match &peer.role {
-            Role::Publisher(Publisher { began: Some(began), reel, ahead, .. }) if peer.socket.is_some() => {
-                let due = Duration::from_millis(reel.next_millis()).saturating_sub(*ahead);
-                Some(began.after(due))
-            }
-            _ => None,
-        };
+        let film = peer.film_at();
         let own = peer.client.deadline().filter(|_| peer.socket.is_some());
         [scripted, film, own].into_iter().flatten().min()
     }
@@ -219,6 +244,9 @@ impl World {
     pub(super) fn read_at(&self, peer: usize) -> Option<Now> {
         let peer = &self.peers[peer];
         let socket = &self.sockets[peer.socket.filter(|_| !peer.vanished)?];
+        if let Some(way) = &socket.way {
+            return Some(way.down.ready()?.max(peer.reads_at));
+        }
         let ready = socket.down.ready().or_else(|| socket.down.ended().map(|(at, _)| at))?;
         Some(ready.max(peer.reads_at))
     }
@@ -231,28 +259,62 @@ impl World {
         if let Some((_, act)) = peer.script.front().copied().filter(|(at, _)| *at <= self.now) {
             peer.script.pop_front();
             self.do_one(index, act);
-        } else if let Role::Publisher(publisher) = &mut peer.role {
+        } else if peer.film_at().is_some_and(|at| at <= self.now)
+            && let Role::Publisher(publisher) = &mut peer.role
+        {
             let frame = publisher.reel.take();
-            peer.client.frame(&frame);
+            peer.client.frame(&frame, self.now);
+            let socket = peer.socket;
+            if let Some((socket, stamp)) = socket.zip(Stamp::read(&frame)) {
+                self.promise(socket, stamp);
+            }
         } else {
             peer.client.act(self.now);
         }
+        self.digest(index)
+    }
+
+    /// What is sent by datagrams, and is never missing, has a time by which it has been taken.
+    fn promise(&mut self, socket: usize, stamp: Stamp) {
+        let mended = self.is_mended(socket) && !self.draining;
+        let Some(way) = self.sockets[socket].way.as_ref().filter(|_| mended) else { return };
+        let takes = way.latency + way.weather.round_trip() + self.climate.core_pause * 2 + PATIENCE;
+        self.judge.promises.promise(stamp, self.now.after(takes));
+    }
+
+    /// Goes on with what a peer has heard, or what it does by itself has brought about.
+    fn digest(&mut self, index: usize) -> Verdict {
+        if let Some(socket) = self.peers[index].socket {
+            while let Some(heard) = self.peers[index].client.heard() {
+                self.understand(index, socket, &heard)?;
+            }
+        }
         self.flush(index);
-        Ok(())
+        let peer = &self.peers[index];
+        if peer.socket.is_some() && peer.client.is_over() { self.hear_the_end(index) } else { Ok(()) }
     }
 
     fn do_one(&mut self, index: usize, act: Act) {
         if self.trace {
-            eprintln!("             peer {index}: {act:?}");
+            eprintln!("             peer {index}: {act:?} {:?}", self.peers[index].way);
         }
         let now = self.now;
         if matches!(act, Act::Call | Act::CallMutely) {
             if self.peers[index].socket.is_some() {
                 return;
             }
-            let called = now.after(self.up_to(self.climate.network_delay));
             self.peers[index].socket = Some(self.sockets.len());
-            self.sockets.push(Socket::new(index, called, self.peers[index].room));
+            let socket = match self.peers[index].way {
+                Some((weather, latency)) => {
+                    let home = self.random.index(self.cores.len());
+                    Socket::by_datagrams(index, now, Way::new(weather, latency, home))
+                }
+                None => {
+                    let called = now.after(self.up_to(self.climate.network_delay));
+                    Socket::new(index, called, self.peers[index].room)
+                }
+            };
+            self.sockets.push(socket);
             let socket = self.sockets.len() - 1;
             if let Role::Publisher(publisher) = &self.peers[index].role {
                 self.judge.bind(socket, publisher.serial);
@@ -264,12 +326,12 @@ impl World {
         match act {
             Act::Call | Act::Wish => match &mut peer.role {
                 Role::Publisher(publisher) => {
-                    peer.client.publish(&name);
+                    peer.client.publish(&name, now);
                     if publisher.eager {
                         publisher.begin(now);
                     }
                 }
-                Role::Viewer(_) => peer.client.play(&name),
+                Role::Viewer(_) => peer.client.play(&name, now),
             },
             Act::CallMutely => peer.blamed = true,
             Act::Say(wish) => {
@@ -322,17 +384,29 @@ impl World {
             Act::Vanish => {
                 peer.blamed = true;
                 peer.vanished = true;
+                if let Role::Publisher(publisher) = &peer.role {
+                    self.judge.promises.release(Some(publisher.serial));
+                }
             }
         }
     }
 
     /// A peer closes its side and is gone.
     pub(super) fn hang_up(&mut self, index: usize) {
+        let gone = self.peers[index].vanished;
+        if self.peers[index].socket.is_some() && !gone {
+            self.peers[index].client.leave(self.now);
+            if let Role::Publisher(publisher) = &self.peers[index].role {
+                self.judge.promises.release(Some(publisher.serial));
+            }
+        }
         self.flush(index);
         let peer = &mut self.peers[index];
         peer.blamed = true;
         peer.script.clear();
-        let Some(socket) = peer.socket.take() else { return };
+        let Some(socket) = peer.socket.take().filter(|socket| self.sockets[*socket].way.is_none()) else {
+            return;
+        };
         let at = self.now.after(self.up_to(self.climate.network_delay));
         let held = &mut self.sockets[socket];
         held.up.end(Lost::Eof, at);
@@ -344,6 +418,10 @@ impl World {
     fn flush(&mut self, index: usize) {
         while let Some(bytes) = self.peers[index].client.outgoing() {
             let Some(socket) = self.peers[index].socket else { continue };
+            if self.sockets[socket].way.is_some() {
+                self.set_out(socket, bytes, true);
+                continue;
+            }
             let mut rest: Bytes = bytes;
             while !rest.is_empty() {
                 let piece =
@@ -359,6 +437,12 @@ impl World {
             return Ok(());
         }
         let Some(socket) = self.peers[index].socket else { return Ok(()) };
+        if let Some(way) = &mut self.sockets[socket].way {
+            if let Some(datagram) = way.down.take(self.now) {
+                self.peers[index].client.hear(&datagram, self.now);
+            }
+            return self.digest(index);
+        }
         let most = match self.peers[index].pace {
             Pace::Prompt => usize::MAX,
             Pace::Slow(bytes, every) => {
@@ -375,11 +459,7 @@ impl World {
             return Ok(());
         }
         self.peers[index].client.hear(&bytes, self.now);
-        while let Some(heard) = self.peers[index].client.heard() {
-            self.understand(index, socket, &heard)?;
-        }
-        self.flush(index);
-        Ok(())
+        self.digest(index)
     }
 
     /// A peer has read all that the server had for it.
@@ -388,7 +468,7 @@ impl World {
         let peer = &mut self.peers[index];
         peer.socket = None;
         let undone = peer.client.end(now);
-        if let (Role::Viewer(viewer), Door::Http) = (&mut peer.role, peer.door) {
+        if let (Role::Viewer(viewer), Door::Http | Door::Srt) = (&mut peer.role, peer.door) {
             // By this door a connection ends with its stream, or because nothing was asked for a while.
             viewer.playing = false;
             if let Some(again) = viewer.again.filter(|_| !draining) {
@@ -413,12 +493,12 @@ impl World {
                     let missing = matches!(found, Found::Missing);
                     eprintln!("             peer {index} fetches {uri}, which is missing: {missing}")
                 }
-                Heard::Frame(frame) if frame.is_media() && super::reel::Stamp::read(frame).is_none() => {
+                Heard::Frame(frame) if frame.is_media() && Stamp::read(frame).is_none() => {
                     eprintln!("             peer {index} hears {frame:?}")
                 }
                 Heard::Frame(frame) => eprintln!(
                     "             peer {index} hears {:?} of {:?} at {}",
-                    super::reel::Stamp::read(frame),
+                    Stamp::read(frame),
                     frame.track,
                     frame.dts.as_millis()
                 ),
@@ -430,10 +510,10 @@ impl World {
             let life = self.judge.life_of(&fetched.name);
             return self.library.take(socket, fetched, life, excuse.prompt && !self.draining);
         }
-        // By HTTP nobody is told that the server stops: what it sends has an end.
-        let by_http = self.peers[index].door == Door::Http;
+        // By HTTP nobody is told that the server stops: what it sends has an end. By SRT there is one word for both.
+        let untold = self.peers[index].door != Door::Plain;
         let heard =
-            if by_http && self.draining && matches!(heard, Heard::Ended) { &Heard::Bye } else { heard };
+            if untold && self.draining && matches!(heard, Heard::Ended) { &Heard::Bye } else { heard };
         self.judge.hear(socket, heard, excuse, self.now)?;
         let now = self.now;
         let peer = &mut self.peers[index];
@@ -450,8 +530,12 @@ impl World {
             (Role::Viewer(viewer), Heard::Refused(_) | Heard::Ended) => {
                 viewer.playing = false;
                 viewer.holding = false;
-                // By HTTP, what has ended takes the connection with it.
-                let is_over = peer.door == Door::Http && matches!(heard, Heard::Ended);
+                // By HTTP, what has ended takes the connection with it; by SRT, so does what was refused.
+                let is_over = match peer.door {
+                    Door::Plain => false,
+                    Door::Http => matches!(heard, Heard::Ended),
+                    Door::Srt => true,
+                };
                 if let Some(again) = viewer.again.filter(|_| !is_over) {
                     peer.remember(now.after(again), Act::Wish);
                 }
@@ -464,7 +548,11 @@ impl World {
 
     fn excuse(&self, peer: &Peer, socket: usize) -> Excuse {
         let lag = self.settings.default.limits.viewer_lag;
-        let quick = self.climate.core_pause + self.climate.network_delay * 4 + self.climate.tick < lag / 2;
+        let way = self.sockets[socket].way.as_ref();
+        let there = way.map_or(self.climate.network_delay * 4, |way| way.weather.round_trip() * 2);
+        let quick = self.climate.core_pause + there + self.climate.tick < lag / 2;
+        // Whoever listened to nothing for a while has lost what could only have come then.
+        let lossy = !self.is_mended(socket) || way.is_some() && (peer.blamed || self.draining);
         let held = match self.sockets[socket].place {
             Place::Held { core, .. } => Some(core),
             _ => None,
@@ -475,14 +563,22 @@ impl World {
             _ => self.lane_full.iter().flatten().flatten().max().copied(),
         };
         Excuse {
-            prompt: peer.is_prompt() && quick && !self.tight,
+            prompt: peer.is_prompt() && quick && !self.tight && !lossy,
+            lossy,
+            within: way.filter(|_| !lossy && quick).map(|way| self.agreed(way)),
             counted: held.map(|core| (core, self.cores[core].hub.stats().viewer_jumps)),
             whole: !self.tight,
             lane_full,
             plain: peer.plain,
             knows: peer.knows,
-            deaf: peer.door == Door::Http,
+            deaf: peer.door != Door::Plain,
         }
+    }
+
+    /// How long after it was taken a viewer has a frame that comes by `way`.
+    fn agreed(&self, way: &Way) -> Duration {
+        let lanes = self.climate.lane_delay * 2 + self.climate.core_pause * 4 + self.climate.tick * 4;
+        way.latency + way.weather.round_trip() + self.settings.default.limits.flush + lanes + PATIENCE
     }
 
     /// The server has closed a connection.
@@ -491,6 +587,12 @@ impl World {
         let peer = &self.peers[index];
         // By HTTP the peer can tell by what it was answered whether there was a reason.
         let judges = peer.door == Door::Http;
+        // By SRT what was refused is over, a viewer tells by what it had, and who has gone may have said so.
+        let by_datagrams = matches!(peer.role, Role::Viewer(_))
+            || self.sockets[socket].refused
+            || !self.is_mended(socket)
+            || peer.has_left(socket, &self.sockets[socket]);
+        let judges = judges || peer.door == Door::Srt && by_datagrams;
         let excused = judges || peer.blamed || peer.dismissed || self.judge.is_superseded(socket);
         if told || self.draining || excused {
             return Ok(());
@@ -508,16 +610,18 @@ impl World {
         }
         let until = Now(self.now.0.saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
         for peer in &self.peers {
-            let Some(socket) = peer.socket.filter(|_| peer.is_prompt()) else { continue };
+            let prompt = |socket: &usize| peer.is_prompt() && self.is_mended(*socket);
+            let Some(socket) = peer.socket.filter(prompt) else { continue };
             let held = &self.sockets[socket];
             match &peer.role {
                 Role::Viewer(viewer) if viewer.playing && !viewer.holding => {
-                    let lane_full = self.excuse(peer, socket).lane_full;
-                    self.judge.has_all(socket, until, lane_full)?;
+                    self.judge.has_all(socket, until, self.excuse(peer, socket))?;
                 }
-
                 Role::Viewer(_) => {}
-                Role::Publisher(_) => {
+                Role::Publisher(publisher) => {
+                    if self.judge.publisher_of(&publisher.name) == Some(socket) {
+                        self.judge.promises.are_kept(publisher.serial, self.now)?;
+                    }
                     let stuck = held.receiving != Receiving::On || held.place == Place::Moving;
                     if stuck {
                         return Err("a publisher that was to move is still on its way".to_owned());

@@ -1,6 +1,8 @@
 //! A seed becomes a world: how many cores and streams, how kind the network and the lanes are, which bounds hold, and who
 //! comes when and behaves how.
 
+mod datagrams;
+
 use std::{sync::Arc, time::Duration};
 
 use shardcast_engine::{
@@ -74,6 +76,11 @@ pub fn of_seed(seed: u64) -> Scenario {
     // Chance of their own, so that who comes by another door changes nothing of what the others are and want.
     let mut chance_of_http = Random::new(mix(seed));
     settings.packaging = packaging(&mut chance_of_http);
+    let mut chance_of_datagrams = Random::new(mix(mix(seed)));
+    let by_datagrams = chance_of_datagrams.chance(40);
+    if by_datagrams {
+        datagrams::choose(&mut settings, &mut chance_of_datagrams);
+    }
     let end = random.pick(&[End::Leave, End::Drain, End::DrainInTheMiddle]);
     if random.chance(10) {
         settings.doors.streams = usize::try_from(random.between(1, 3)).expect("it is at most 3");
@@ -104,6 +111,9 @@ pub fn of_seed(seed: u64) -> Scenario {
         let number = random.below(streams * 8 + 1) / 8;
         let name = StreamName::new("live", &format!("cam{number}")).expect("it is a legal name");
         add_http_viewer(&mut world, random, name, rough);
+    }
+    if by_datagrams {
+        datagrams::add_peers(&mut world, &mut chance_of_datagrams, streams, rough, &mut serial);
     }
     Scenario { world, rough, end }
 }

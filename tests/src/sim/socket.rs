@@ -8,6 +8,8 @@ use shardcast_engine::{
     time::Now,
 };
 
+use super::network::Way;
+
 /// One direction. What was put in first comes out first, and never before its time.
 #[derive(Debug, Default)]
 pub struct Pipe {
@@ -133,6 +135,10 @@ pub struct Socket {
     pub end_told: bool,
     /// How often it was moved.
     pub moves: u32,
+    /// The server has refused what it wished for.
+    pub refused: bool,
+    /// How datagrams go, if it is no connection but an address that they come from.
+    pub way: Option<Box<Way>>,
 }
 
 impl Socket {
@@ -152,7 +158,15 @@ impl Socket {
             broken: false,
             end_told: false,
             moves: 0,
+            refused: false,
+            way: None,
         }
+    }
+
+    /// An address of `peer`, which is nobody to the server until it lets it in.
+    pub fn by_datagrams(peer: usize, called: Now, way: Way) -> Self {
+        let place = Place::Closed;
+        Socket { place, way: Some(Box::new(way)), ..Socket::new(peer, called, usize::MAX) }
     }
 
     /// Bytes that the kernel would take now.

@@ -3,13 +3,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use shardcast_engine::{
     error::Error,
+    limits::CARRIED_HEADER_BYTES_MAX,
     media::{Frame, StreamName},
     segment::{Found, Item},
     session::{Answer, Event, Input, Output, Session},
+    stats::PathStats,
     time::Now,
 };
 
@@ -230,6 +232,31 @@ impl Session for Tapped {
 
     fn lends(&self) -> bool {
         self.inner.lends()
+    }
+
+    fn carries(&self) -> bool {
+        self.inner.carries()
+    }
+
+    fn room(&mut self, now: Now) -> usize {
+        self.inner.room(now)
+    }
+
+    fn carry(&mut self, bytes: &Bytes, now: Now) -> usize {
+        let room = self.inner.room(now);
+        if !self.drained || room == 0 || !self.inner.carries() {
+            self.broken("a session was given a stream that it could not take");
+        }
+        self.drained = false;
+        let taken = self.inner.carry(bytes, now);
+        if taken > room.max(CARRIED_HEADER_BYTES_MAX) || taken > bytes.len() {
+            self.broken("a session took more of a stream than it had room for, or than there was");
+        }
+        taken
+    }
+
+    fn path(&self) -> Option<PathStats> {
+        self.inner.path()
     }
 
     fn lend(&mut self) -> BytesMut {

@@ -73,6 +73,8 @@ pub struct World {
     pub next_pause: Now,
     pub next_mood: Now,
     pub next_crash: Now,
+    /// When the next datagram of nobody comes to a door, if there is one for datagrams.
+    pub next_noise: Option<Now>,
     /// Frames that were read from disks, in all crashes and at the end.
     pub frames_read: u64,
     /// No fault is made any more, so that what must come in the end can be seen to come.
@@ -105,6 +107,10 @@ pub enum Work {
     Call(usize),
     /// Bytes have come for a hub.
     Receive(usize),
+    /// A datagram has come to a door.
+    Datagram(usize),
+    /// A datagram of nobody comes.
+    Noise,
     /// A peer's side has ended.
     End(usize),
     /// The kernel can take bytes of a send.
@@ -164,6 +170,7 @@ impl World {
             next_pause,
             next_mood: now,
             next_crash: now.after(CRASH_EVERY),
+            next_noise: None,
             frames_read: 0,
             calm: false,
             draining: false,
@@ -222,6 +229,8 @@ impl World {
             Work::Parcel(core) => self.bring_parcel(core),
             Work::Call(socket) => self.answer_call(socket),
             Work::Receive(socket) => self.bring_bytes(socket),
+            Work::Datagram(socket) => self.bring_datagram(socket),
+            Work::Noise => self.make_noise(),
             Work::End(socket) => self.bring_end(socket),
             Work::Send(socket) => self.send_some(socket),
             Work::Quiet(socket) => self.bring_quiet(socket),
@@ -269,6 +278,7 @@ impl World {
             offer(core.parcels.front().map(|(at, _, _)| awake(*at)), Work::Parcel(index));
         }
         for (index, socket) in self.sockets.iter().enumerate() {
+            offer(self.datagram_at(socket), Work::Datagram(index));
             match socket.place {
                 Place::Calling => offer(Some(socket.called), Work::Call(index)),
                 Place::Held { core, .. } => {
@@ -293,6 +303,9 @@ impl World {
             if !self.calm {
                 offer(Some(self.next_mood), Work::Mood);
             }
+        }
+        if !self.calm {
+            offer(self.next_noise, Work::Noise);
         }
         if !self.calm && !self.climate.core_pause.is_zero() {
             offer(Some(self.next_pause), Work::Pause);
@@ -396,6 +409,7 @@ impl World {
     /// What was promised and does not hold.
     pub fn drain(&mut self) -> Verdict {
         self.draining = true;
+        self.judge.promises.release(None);
         for core in 0..self.cores.len() {
             self.bring_drain(core)?;
         }

@@ -118,6 +118,23 @@ impl Demuxer {
         sync.push(bytes, &mut |packet| transport.packet(packet, emit));
     }
 
+    /// Whoever carries the bytes knows that some are missing before the next: what has begun is not whole. Counters of packets say
+    /// so, too, but of sixteen that are missing they say nothing.
+    ///
+    /// ```
+    /// use shardcast_engine::mpegts::Demuxer;
+    ///
+    /// let mut demuxer = Demuxer::default();
+    /// demuxer.push(&[0x47, 0x01], &mut |event| panic!("{event:?}"));
+    /// demuxer.lose();
+    /// // What comes next begins with a packet.
+    /// assert_eq!(demuxer.counters().skipped_bytes, 2);
+    /// ```
+    pub fn lose(&mut self) {
+        self.sync.finish();
+        self.transport.lose();
+    }
+
     /// Nothing more comes: emits what ends only where something else begins, the last picture.
     pub fn finish(&mut self, emit: &mut dyn FnMut(Event)) {
         self.sync.finish();
@@ -250,6 +267,16 @@ impl Transport {
             let (clock, memory) = (&mut self.clock, &mut self.memory);
             let counters = &mut self.counters;
             track.end_unit(&mut Context { clock, memory, counters, emit: &mut *emit });
+        }
+    }
+
+    fn lose(&mut self) {
+        self.associations.sections.lose();
+        if let Some(program) = &mut self.program {
+            program.map.sections.lose();
+        }
+        for track in &mut self.tracks {
+            track.lose(&mut self.counters);
         }
     }
 

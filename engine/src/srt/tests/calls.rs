@@ -447,3 +447,39 @@ fn targets_are_read_as_others_write_them_and_show_no_secret() {
         assert_eq!(Target::parse(url).map_err(|error| error.at), Err(at), "{url}");
     }
 }
+
+/// What the clock of whoever sent this datagram shows, in microseconds.
+fn shown(output: Option<Output>) -> (Bytes, u32) {
+    let Some(Output::Send(bytes)) = output else { panic!("{output:?}") };
+    let timestamp = u32::from_be_bytes(bytes[8..12].try_into().unwrap());
+    (bytes, timestamp)
+}
+
+#[test]
+fn a_handshake_that_comes_late_or_again_shows_what_the_clock_shows_by_then() {
+    let limits = limits(None);
+    let at = |millis: u64| Now((1000 + millis) * MILLISECOND);
+    let target = Target::parse("srt://192.0.2.7:8890?streamid=read:live/cam").unwrap();
+    let mut caller = Caller::pull(target, StreamName::new("live", "cam").unwrap(), &limits, at(0));
+    caller.handle(Input::Timeout, at(0)).unwrap();
+    let Greeting::Answer(cookie) = greet(&shown(caller.poll()).0, address(), &limits, at(0)) else {
+        panic!()
+    };
+    caller.handle(Input::Received(&cookie), at(40)).unwrap();
+    let (first, time) = shown(caller.poll());
+    assert_eq!(time, 40_000);
+    // It was lost. What goes instead is the same word at another time.
+    caller.handle(Input::Timeout, at(290)).unwrap();
+    let (again, time) = shown(caller.poll());
+    assert_eq!((time, &again[12..]), (290_000, &first[12..]));
+
+    // The stream begins only later: the clock has begun with the handshake.
+    let mut session = Session::new(&limits, at(300));
+    session.handle(Input::Received(&again), at(300)).unwrap();
+    assert!(matches!(session.poll(), Some(Output::Event(Event::Play { .. }))));
+    session.handle(Input::Answer(Answer::Playing), at(3300)).unwrap();
+    assert_eq!(shown(session.poll()).1, 3_000_000);
+    // The answer was lost, too.
+    session.handle(Input::Received(&again), at(3500)).unwrap();
+    assert_eq!(shown(session.poll()).1, 3_200_000);
+}

@@ -17,7 +17,7 @@ use crate::{
     time::Now,
 };
 
-fn link() -> Link {
+pub(super) fn link() -> Link {
     let latency = Duration::from_millis(120);
     Link::new(
         Agreed {
@@ -147,6 +147,21 @@ fn a_viewer_that_acknowledges_nothing_holds_no_more_than_the_window() {
         }
     }
     assert_eq!(sender.held(), limits::SRT_WINDOW_PACKETS);
+}
+
+#[test]
+fn what_a_sender_asks_to_be_woken_for_is_done_then() {
+    let mut sender = Sender::new(Sequence::of(1), 1, Duration::from_millis(120), 8192, Now(0));
+    sender.send(&[0x47; 3 * PAYLOAD_BYTES], 0, None, Now(0));
+    // Nobody acknowledges anything: they are sent again now and then, and in the end given up.
+    let mut now = Now(0);
+    while let Some(deadline) = sender.deadline(now) {
+        assert!(deadline > now, "it would be woken for ever at {now:?}");
+        now = deadline;
+        sender.tick(now);
+        while sender.again(now).is_some() {}
+    }
+    assert_eq!((now, sender.held(), sender.dropped), (Now(1_000_000_000), 0, 3));
 }
 
 /// A step of a peer that says whatever it likes.

@@ -1,17 +1,24 @@
 //! What goes in at one side comes out at the other, whole and in order, whatever the network does to it within the latency.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
 
 use super::Way;
 use crate::{
+    codec::{Codec, Parameters},
+    media::{Frame, Payload, TrackId},
+    mpegts::FORM,
+    session::{Event, Opening, Output},
     srt::{
+        course::Course,
         link::{Agreed, Heard, KEY_PACKETS, Link},
-        packet::Packet,
+        packet::{Data, Packet},
         secret::Keys,
         send::PAYLOAD_BYTES,
         sequence::Sequence,
     },
-    time::Now,
+    time::{MediaTime, Now},
 };
 
 const MILLISECOND: u64 = 1_000_000;
@@ -228,4 +235,64 @@ fn a_sender_whose_clock_goes_slower_is_followed() {
     let path = pair.receiver.path();
     assert_eq!((path.lost_packets, path.late_packets), (0, 0));
     assert!((25..50).contains(&path.receive_buffer_packets), "held for a tenth of a second: {path:?}");
+}
+
+/// Two pictures of which each byte says which it is, as MPEG-TS.
+fn two_pictures() -> (Bytes, [Bytes; 2]) {
+    let avcc: Vec<u8> =
+        (0..AVCC.len()).step_by(2).map(|at| u8::from_str_radix(&AVCC[at..at + 2], 16).unwrap()).collect();
+    let parameters = Arc::new(Parameters::parse(Codec::H264, avcc.into()).unwrap());
+    let (mut wire, mut out) = ((FORM.open)(), BytesMut::new());
+    let mut datas = Vec::new();
+    for (millis, byte) in [(0, 0x11), (40, 0x22)] {
+        let dts = MediaTime::from_millis(millis);
+        let frame = |payload| Frame { track: TrackId::VIDEO, dts, pts: dts, payload };
+        if datas.is_empty() {
+            let opening = Opening {
+                parameters: vec![frame(Payload::Parameters(parameters.clone()))],
+                ..Opening::default()
+            };
+            wire.header(&opening, &frame(Payload::Discontinuity), &mut out);
+        }
+        // One slice of 6000 bytes: more than thirty packets.
+        let data = Bytes::from([&6000_u32.to_be_bytes()[..], &[0x65], &[byte; 5999]].concat());
+        wire.frame(&frame(Payload::Video { codec: Codec::H264, key: true, data: data.clone() }), &mut out);
+        datas.push(data);
+    }
+    (out.freeze(), datas.try_into().unwrap())
+}
+
+const AVCC: &str =
+    "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000668ebe3cb22c0fdf8f800";
+
+#[test]
+fn of_two_pictures_with_sixteen_packets_missing_between_them_none_is_made_of_both() {
+    let (stream, sent) = two_pictures();
+    let packets: Vec<&[u8]> = stream.chunks(188).collect();
+    // Whose counter goes on behind the gap as if nothing were missing.
+    let of_pictures = |packet: &&[u8]| packet[1] & 0x1f == 1 && packet[2] == 0;
+    for first in 8..30 {
+        let gone: Vec<usize> =
+            (first..packets.len()).filter(|place| of_pictures(&packets[*place])).take(16).collect();
+        let parts = [&packets[..first], &packets[*gone.last().unwrap() + 1..]].map(<[&[u8]]>::concat);
+        let mut course = Course::of_publisher(super::hostile::link());
+        let mut out = VecDeque::new();
+        let mut number = 100;
+        for (part, leap) in parts.iter().zip([3, 0]) {
+            for payload in part.chunks(PAYLOAD_BYTES) {
+                let sequence = Sequence::of(number);
+                let data = Data { sequence, key: None, again: false, timestamp: 0, to: 2, payload };
+                course.receive(Ok(Packet::Data(data)), 0, &mut out, Now(1)).unwrap();
+                number += 1;
+            }
+            number += leap;
+        }
+        course.time_out(0, &mut out, Now(2_000 * MILLISECOND)).unwrap();
+        course.part(&mut out, Now(2_000 * MILLISECOND));
+        for output in out {
+            if let Output::Event(Event::Frame(Frame { payload: Payload::Video { data, .. }, .. })) = output {
+                assert!(sent.contains(&data), "{first}: a picture of {} bytes that nobody sent", data.len());
+            }
+        }
+    }
 }

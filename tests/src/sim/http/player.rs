@@ -304,7 +304,7 @@ fn text_of(body: Vec<u8>) -> Result<String, &'static str> {
 }
 
 impl Client for Player {
-    fn play(&mut self, name: &StreamName) {
+    fn play(&mut self, name: &StreamName, _: Now) {
         self.name = Some(name.clone());
     }
 

@@ -94,7 +94,7 @@ impl Stream {
 }
 
 impl Client for Stream {
-    fn play(&mut self, name: &StreamName) {
+    fn play(&mut self, name: &StreamName, _: Now) {
         if matches!(self.state, State::Idle) {
             let suffix = match self.container {
                 Container::Flv => ".flv",

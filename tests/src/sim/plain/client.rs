@@ -26,16 +26,16 @@ impl Client {
 }
 
 impl client::Client for Client {
-    fn publish(&mut self, name: &StreamName) {
+    fn publish(&mut self, name: &StreamName, _: Now) {
         put(&mut self.outgoing, word::PUBLISH, name.as_str().as_bytes());
     }
 
-    fn play(&mut self, name: &StreamName) {
+    fn play(&mut self, name: &StreamName, _: Now) {
         let word = if self.terse { word::PLAY_TERSE } else { word::PLAY };
         put(&mut self.outgoing, word, name.as_str().as_bytes());
     }
 
-    fn frame(&mut self, frame: &Frame) {
+    fn frame(&mut self, frame: &Frame, _: Now) {
         put_frame(&mut self.outgoing, word::FRAME, frame);
     }
 
