@@ -213,8 +213,14 @@ fn ends_a_period(facts: &Facts<'_>, place: usize) -> bool {
     next.discontinuity || (next.uri.is_none() && next.parts.is_empty())
 }
 
-/// Whether a length that is said is that of the samples, and `without` more. The last picture before a discontinuity may be
-/// shown for longer than it counts: until the next one comes.
+/// Whether what follows a segment begins with nothing of its track.
+fn precedes_a_gap(facts: &Facts<'_>, place: usize) -> bool {
+    let next = facts.now.segments.get(place + 1).unwrap_or(&facts.now.open);
+    next.gap || next.parts.first().is_some_and(|part| part.gap)
+}
+
+/// Whether a length that is said is that of the samples, and `without` more. The last picture before a discontinuity or a gap may
+/// be shown for longer than it counts: until the next one comes.
 fn agree(said: u64, piece: &Piece, without: u64, rounding: u64, ends: bool) -> bool {
     let most = piece.nanos() + without;
     let least = most - if ends { piece.nanos_of(piece.last) } else { 0 };
@@ -229,7 +235,8 @@ pub(super) fn segment_length(facts: &Facts<'_>) -> Vec<String> {
         let Some(piece) = of(Some(segment)) else { continue };
         let (said, without) = (segment.length(), without_media(segment, Some(piece)));
         let rounding = ROUNDING * (segment.parts.len() as u64 + 1);
-        let mut wrong = !agree(said, piece, without, rounding, ends_a_period(facts, place));
+        let ends = ends_a_period(facts, place) || precedes_a_gap(facts, place);
+        let mut wrong = !agree(said, piece, without, rounding, ends);
         if segment.parts.is_empty() {
             // There must be such holes, as far as the segments around it are known.
             let before = of(place.checked_sub(1).and_then(|place| segments.get(place)));
@@ -257,7 +264,8 @@ pub(super) fn part_length(facts: &Facts<'_>) -> Vec<String> {
             if list::is_cut(facts, part) && piece.nanos() > part.duration {
                 continue;
             }
-            if !agree(part.duration, piece, 0, ROUNDING, is_last && ends_a_period(facts, place)) {
+            let ends = is_last && (ends_a_period(facts, place) || precedes_a_gap(facts, place));
+            if !agree(part.duration, piece, 0, ROUNDING, ends) {
                 found.push(format!("{} has {} ns, its samples {}", part.uri, part.duration, piece.nanos()));
             }
         }
