@@ -25,6 +25,8 @@ mod file;
 mod packet;
 mod pes;
 mod program;
+#[cfg(test)]
+pub(crate) mod samples;
 mod segment;
 mod tables;
 #[cfg(test)]

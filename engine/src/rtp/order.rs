@@ -20,7 +20,7 @@ const BEHIND_MAX: u16 = 100;
 ///
 /// let (mut order, mut out) = (Order::default(), Vec::new());
 /// for (sequence, payload) in [(7, b"a"), (9, b"c"), (8, b"b"), (8, b"b"), (10, b"d")] {
-///     order.push(sequence, payload, Now(0), &mut |payload| out.extend_from_slice(payload));
+///     order.push(sequence, payload, Now(0), &mut |payload| out.extend_from_slice(payload.unwrap_or(b"...")));
 /// }
 /// assert_eq!(out, b"abcd");
 /// ```
@@ -55,13 +55,13 @@ struct Held {
 }
 
 impl Order {
-    /// Takes a packet, and gives all whose turn has come with it.
-    pub fn push(&mut self, sequence: u16, payload: &[u8], now: Now, out: &mut dyn FnMut(&[u8])) {
+    /// Takes a packet, and gives all whose turn has come with it; `None` where some are missing that were given up.
+    pub fn push(&mut self, sequence: u16, payload: &[u8], now: Now, out: &mut dyn FnMut(Option<&[u8]>)) {
         let due = *self.due.get_or_insert(sequence);
         let (ahead, behind) = (sequence.wrapping_sub(due), due.wrapping_sub(sequence));
         match ahead {
             0 => {
-                out(payload);
+                out(Some(payload));
                 self.due = Some(due.wrapping_add(1));
                 self.give(out);
             }
@@ -69,15 +69,19 @@ impl Order {
             _ if behind <= BEHIND_MAX => self.counters.late += 1,
             _ => {
                 self.counters.restarts += 1;
-                self.held.drain(..).for_each(|held| out(&held.payload));
-                out(payload);
+                for held in self.held.drain(..) {
+                    out(None);
+                    out(Some(&held.payload));
+                }
+                out(None);
+                out(Some(payload));
                 self.due = Some(sequence.wrapping_add(1));
             }
         }
     }
 
     /// Gives up what has been waited for too long, and gives what waited for it.
-    pub fn expire(&mut self, now: Now, out: &mut dyn FnMut(&[u8])) {
+    pub fn expire(&mut self, now: Now, out: &mut dyn FnMut(Option<&[u8]>)) {
         while self.deadline().is_some_and(|deadline| deadline <= now) {
             self.give_up(out);
         }
@@ -99,7 +103,7 @@ impl Order {
         self.held.iter().map(|held| held.payload.capacity()).sum()
     }
 
-    fn hold(&mut self, packet: Held, due: u16, out: &mut dyn FnMut(&[u8])) {
+    fn hold(&mut self, packet: Held, due: u16, out: &mut dyn FnMut(Option<&[u8]>)) {
         let distance = |held: &Held| held.sequence.wrapping_sub(due);
         let place = self.held.partition_point(|held| distance(held) < distance(&packet));
         if self.held.get(place).is_some_and(|held| held.sequence == packet.sequence) {
@@ -114,17 +118,18 @@ impl Order {
     }
 
     /// Takes what is due for lost, up to the first packet that is there.
-    fn give_up(&mut self, out: &mut dyn FnMut(&[u8])) {
+    fn give_up(&mut self, out: &mut dyn FnMut(Option<&[u8]>)) {
         let (Some(due), Some(first)) = (self.due, self.held.front()) else { return };
         self.counters.lost += u64::from(first.sequence.wrapping_sub(due));
         self.due = Some(first.sequence);
+        out(None);
         self.give(out);
     }
 
     /// Gives the packets whose turn it is.
-    fn give(&mut self, out: &mut dyn FnMut(&[u8])) {
+    fn give(&mut self, out: &mut dyn FnMut(Option<&[u8]>)) {
         while let Some(held) = self.held.pop_front_if(|held| Some(held.sequence) == self.due) {
-            out(&held.payload);
+            out(Some(&held.payload));
             self.due = Some(held.sequence.wrapping_add(1));
         }
     }
@@ -141,12 +146,16 @@ mod tests {
     struct Room {
         order: Order,
         out: Vec<u16>,
+        gaps: usize,
     }
 
     impl Room {
         fn push(&mut self, sequence: u16, millis: u64) -> &mut Self {
-            let out = &mut self.out;
-            let mut put = |payload: &[u8]| out.push(u16::from_be_bytes(payload.try_into().unwrap()));
+            let (out, gaps) = (&mut self.out, &mut self.gaps);
+            let mut put = |payload: Option<&[u8]>| match payload {
+                Some(payload) => out.push(u16::from_be_bytes(payload.try_into().unwrap())),
+                None => *gaps += 1,
+            };
             self.order.expire(Now(millis * 1_000_000), &mut put);
             self.order.push(sequence, &sequence.to_be_bytes(), Now(millis * 1_000_000), &mut put);
             self
@@ -157,7 +166,7 @@ mod tests {
     fn numbers_wrap_and_what_comes_twice_comes_out_once() {
         let mut room = Room::default();
         room.push(65_534, 0).push(0, 0).push(65_535, 0).push(0, 0).push(1, 0).push(65_535, 0);
-        assert_eq!(room.out, [65_534, 65_535, 0, 1]);
+        assert_eq!((&room.out[..], room.gaps), (&[65_534, 65_535, 0, 1][..], 0));
         assert_eq!(room.order.counters(), Counters { late: 2, early: 1, ..Counters::default() });
     }
 
@@ -168,7 +177,7 @@ mod tests {
         assert_eq!(room.out, [1]);
         assert_eq!(room.order.deadline(), Some(Now(110_000_000)), "since the first that had to wait");
         room.push(6, 110);
-        assert_eq!(room.out, [1, 3, 4, 5, 6]);
+        assert_eq!((&room.out[..], room.gaps), (&[1, 3, 4, 5, 6][..], 1));
         room.push(2, 111);
         assert_eq!((room.out.len(), room.order.counters().lost, room.order.counters().late), (5, 1, 1));
         assert_eq!(room.order.deadline(), None);
@@ -191,7 +200,7 @@ mod tests {
     fn a_sender_that_was_restarted_is_followed() {
         let mut room = Room::default();
         room.push(100, 0).push(102, 0).push(40_000, 1).push(40_001, 1).push(7, 2);
-        assert_eq!(room.out, [100, 102, 40_000, 40_001, 7]);
+        assert_eq!((&room.out[..], room.gaps), (&[100, 102, 40_000, 40_001, 7][..], 3));
         assert_eq!(room.order.counters().restarts, 2);
     }
 

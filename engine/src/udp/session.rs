@@ -86,12 +86,11 @@ impl Session {
     fn publish(&mut self, datagram: Datagram<'_>, now: Now) {
         self.heard = Some(now);
         let Session { order, demuxer, outbox, .. } = self;
-        let mut take = |packets: &[u8]| {
-            demuxer.push(packets, &mut |event| outbox.push_back(Output::Event(event)));
-        };
         match datagram {
-            Datagram::Plain(packets) => take(packets),
-            Datagram::Numbered(sequence, packets) => order.push(sequence, packets, now, &mut take),
+            Datagram::Plain(packets) => take(demuxer, outbox, Some(packets)),
+            Datagram::Numbered(sequence, packets) => {
+                order.push(sequence, packets, now, &mut |packets| take(demuxer, outbox, packets));
+            }
         }
     }
 
@@ -109,9 +108,7 @@ impl Session {
     /// What was waited for too long is given up, and after a silence what is open is ended.
     fn expire(&mut self, now: Now) {
         let Session { order, demuxer, outbox, .. } = self;
-        order.expire(now, &mut |packets| {
-            demuxer.push(packets, &mut |event| outbox.push_back(Output::Event(event)));
-        });
+        order.expire(now, &mut |packets| take(demuxer, outbox, packets));
         if self.heard.is_some_and(|heard| heard.after(QUIET) <= now) {
             self.finish();
         }
@@ -129,6 +126,14 @@ impl Session {
         }
         self.state = State::Over;
         self.outbox.push_back(Output::Close);
+    }
+}
+
+/// Packets of the stream, or that some of them are missing.
+fn take(demuxer: &mut Demuxer, outbox: &mut VecDeque<Output>, packets: Option<&[u8]>) {
+    match packets {
+        Some(packets) => demuxer.push(packets, &mut |event| outbox.push_back(Output::Event(event))),
+        None => demuxer.lose(),
     }
 }
 
@@ -184,7 +189,7 @@ mod tests {
         container::Track,
         error::ErrorKind,
         media::{Frame, Payload, TrackId},
-        mpegts::Segmenter,
+        mpegts::{Segmenter, samples::two_pictures},
         session::{Refusal, Session as _},
         time::MediaTime,
     };
@@ -280,6 +285,39 @@ mod tests {
         assert_eq!(due, Now(104_000_000));
         room.give(Input::Timeout, due).unwrap();
         assert_eq!(room.heard, [0, 1, 2, 3, 5, 6]);
+    }
+
+    #[test]
+    fn inside_rtp_what_is_missing_is_known_whatever_the_packets_count() {
+        let (stream, sent) = two_pictures();
+        let packets: Vec<&[u8]> = stream.chunks(188).collect();
+        // Sixteen of the pictures' packets: the counter of those goes on as if nothing were missing.
+        let is_of_pictures = |packet: &&[u8]| packet[1] & 0x1f == 1 && packet[2] == 0;
+        for begin in 8..30 {
+            let gone: Vec<usize> =
+                (begin..packets.len()).filter(|at| is_of_pictures(&packets[*at])).take(16).collect();
+            let missing = gone[0]..=gone[15];
+            let intake = Intake::parse("rtp://127.0.0.1:5000").unwrap();
+            let name = StreamName::parse("live/cam").unwrap();
+            let mut session = Session::new(name, &intake, &DoorLimits::default(), Now(0));
+            for (number, packet) in packets.iter().enumerate().filter(|(at, _)| !missing.contains(at)) {
+                session.handle(Input::Received(&wrapped(number as u16, packet)), Now(0)).unwrap();
+                session.handle(Input::Answer(Answer::Publishing), Now(0)).unwrap();
+            }
+            session.handle(Input::Timeout, Now(200_000_000)).unwrap();
+            session.handle(Input::Shutdown, Now(200_000_000)).unwrap();
+            while let Some(output) = session.poll() {
+                if let Output::Event(Event::Frame(Frame { payload: Payload::Video { data, .. }, .. })) =
+                    output
+                {
+                    assert!(
+                        sent.contains(&data),
+                        "{begin}: a picture of {} bytes that nobody sent",
+                        data.len()
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -85,7 +85,12 @@ impl Publishing {
             }
             match Packet::parse(bytes) {
                 Ok(packet) if demuxer.takes(found.track, packet.payload_type) => {
-                    let mut give = |bytes: &[u8]| demuxer.packet(found.track, bytes, now, &mut emit(outbox));
+                    // What is missing is seen by the numbers once more.
+                    let mut give = |bytes: Option<&[u8]>| {
+                        if let Some(bytes) = bytes {
+                            demuxer.packet(found.track, bytes, now, &mut emit(outbox));
+                        }
+                    };
                     order.expire(now, &mut give);
                     order.push(packet.sequence, bytes, now, &mut give);
                 }
@@ -131,7 +136,11 @@ impl Publishing {
     fn expire(&mut self, until: Now, now: Now, outbox: &mut VecDeque<Output>) {
         let Publishing { channels, orders, demuxer, .. } = self;
         for (found, order) in channels.iter().zip(orders) {
-            order.expire(until, &mut |bytes| demuxer.packet(found.track, bytes, now, &mut emit(outbox)));
+            order.expire(until, &mut |bytes| {
+                if let Some(bytes) = bytes {
+                    demuxer.packet(found.track, bytes, now, &mut emit(outbox));
+                }
+            });
         }
     }
 }

@@ -1,15 +1,12 @@
 //! What goes in at one side comes out at the other, whole and in order, whatever the network does to it within the latency.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
-
-use bytes::{Bytes, BytesMut};
+use std::{collections::VecDeque, time::Duration};
 
 use super::Way;
 use crate::{
-    codec::{Codec, Parameters},
-    media::{Frame, Payload, TrackId},
-    mpegts::FORM,
-    session::{Event, Opening, Output},
+    media::{Frame, Payload},
+    mpegts::samples::two_pictures,
+    session::{Event, Output},
     srt::{
         course::Course,
         link::{Agreed, Heard, KEY_PACKETS, Link},
@@ -18,7 +15,7 @@ use crate::{
         send::PAYLOAD_BYTES,
         sequence::Sequence,
     },
-    time::{MediaTime, Now},
+    time::Now,
 };
 
 const MILLISECOND: u64 = 1_000_000;
@@ -236,34 +233,6 @@ fn a_sender_whose_clock_goes_slower_is_followed() {
     assert_eq!((path.lost_packets, path.late_packets), (0, 0));
     assert!((25..50).contains(&path.receive_buffer_packets), "held for a tenth of a second: {path:?}");
 }
-
-/// Two pictures of which each byte says which it is, as MPEG-TS.
-fn two_pictures() -> (Bytes, [Bytes; 2]) {
-    let avcc: Vec<u8> =
-        (0..AVCC.len()).step_by(2).map(|at| u8::from_str_radix(&AVCC[at..at + 2], 16).unwrap()).collect();
-    let parameters = Arc::new(Parameters::parse(Codec::H264, avcc.into()).unwrap());
-    let (mut wire, mut out) = ((FORM.open)(), BytesMut::new());
-    let mut datas = Vec::new();
-    for (millis, byte) in [(0, 0x11), (40, 0x22)] {
-        let dts = MediaTime::from_millis(millis);
-        let frame = |payload| Frame { track: TrackId::VIDEO, dts, pts: dts, payload };
-        if datas.is_empty() {
-            let opening = Opening {
-                parameters: vec![frame(Payload::Parameters(parameters.clone()))],
-                ..Opening::default()
-            };
-            wire.header(&opening, &frame(Payload::Discontinuity), &mut out);
-        }
-        // One slice of 6000 bytes: more than thirty packets.
-        let data = Bytes::from([&6000_u32.to_be_bytes()[..], &[0x65], &[byte; 5999]].concat());
-        wire.frame(&frame(Payload::Video { codec: Codec::H264, key: true, data: data.clone() }), &mut out);
-        datas.push(data);
-    }
-    (out.freeze(), datas.try_into().unwrap())
-}
-
-const AVCC: &str =
-    "0164001fffe1001a6764001facd9405005bb0110000003001000000303c0f183196001000668ebe3cb22c0fdf8f800";
 
 #[test]
 fn of_two_pictures_with_sixteen_packets_missing_between_them_none_is_made_of_both() {
