@@ -76,13 +76,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `address`. `judge` is asked about each caller, on a thread of the library
+    /// Listens at `address`; `epoll` tells when somebody has come. `judge` is asked about each caller, on a thread of the library
     /// that does nothing else meanwhile for any of this listener's sockets: it must be quick.
     ///
     /// # Errors
     /// The address is taken, or the library cannot begin.
     pub fn open(
         address: SocketAddr,
+        epoll: &Epoll,
         judge: impl Fn(&Caller<'_>) -> Result<(), u32> + Send + Sync + 'static,
     ) -> io::Result<Listener> {
         srt_rs::startup()?;
@@ -108,6 +109,8 @@ impl Listener {
         let opaque = std::ptr::from_mut(Box::leak(Box::new(judge))).cast::<c_void>();
         // SAFETY: `ask` takes `opaque` for what it is, a shared reference that is good for ever.
         checked(unsafe { srt::srt_listen_callback(number.id, ask, opaque) })?;
+        // Before anybody can come: the library tells of those who come, and not of those who have.
+        epoll.add(&socket)?;
         number.listen(BACKLOG)?;
         Ok(Listener { socket, groups })
     }
@@ -346,6 +349,7 @@ impl Epoll {
     /// # Errors
     /// The library cannot make one.
     pub fn new(events: usize) -> io::Result<Epoll> {
+        srt_rs::startup()?;
         // SAFETY: the call takes no memory.
         let number = checked(unsafe { srt::srt_epoll_create() })?;
         let events = vec![srt::SRT_EPOLL_EVENT { fd: 0, events: 0 }; events];
@@ -440,7 +444,8 @@ mod tests {
         let asked = Arc::new(AtomicBool::new(false));
         let told = asked.clone();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = Listener::open(address, move |caller| {
+        let mut epoll = Epoll::new(4).unwrap();
+        let listener = Listener::open(address, &epoll, move |caller| {
             told.store(true, Ordering::SeqCst);
             caller.set_latency(Duration::from_millis(333)).map_err(|_| 1500_u32)?;
             caller.set_passphrase("open sesame please").map_err(|_| 1500_u32)?;
@@ -467,8 +472,6 @@ mod tests {
         assert!(!connected && reason == bad_secret, "{reason}");
         let (caller, connected, _) = call("read:live/cam", "open sesame please");
         assert!(connected);
-        let mut epoll = Epoll::new(4).unwrap();
-        epoll.add(listener.socket()).unwrap();
         let number = wait_for(|| epoll.wait(Duration::from_millis(100)).next());
         assert_eq!(number, listener.socket().number());
         let (socket, peer) = listener.accept().expect("the epoll says so");
@@ -495,7 +498,7 @@ mod tests {
         let asked = Arc::new(AtomicUsize::new(0));
         let told = asked.clone();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = Listener::open(address, move |caller| {
+        let listener = Listener::open(address, &Epoll::new(4).unwrap(), move |caller| {
             assert!(caller.in_group);
             told.fetch_add(1, Ordering::SeqCst);
             Ok(())

@@ -58,9 +58,8 @@ impl Libsrt {
         udp::ensure_free(address)?;
         let desk = Arc::new(Desk::new(node.clone(), log.clone()));
         let judge = desk.clone();
-        let listener = Listener::open(address, move |caller| judge.judge(caller))?;
         let epoll = Epoll::new(EVENTS)?;
-        epoll.add(listener.socket())?;
+        let listener = Listener::open(address, &epoll, move |caller| judge.judge(caller))?;
         let speaks =
             if listener.takes_groups() { "packet filters, groups" } else { "packet filters, no groups" };
         let line = LogLine::info("served by libsrt").detail(speaks.to_owned());
