@@ -22,7 +22,7 @@ use shardcast_engine::{
     message::CoreId,
     mpegts,
     protocol::{HTTP, RTMP, RTSP, SRT},
-    rtmp,
+    rtmp, rtsp,
     session::{Answer, Event, Input, Opening, Output, PortOffer, Ports, Session, Wire},
     settings::Settings,
     srt,
@@ -57,10 +57,11 @@ enum Machine {
     Srt { publishes: bool },
     Intake,
     CallsRtmp { pushes: bool },
+    PushesRtsp,
     CallsSrt { pushes: bool },
 }
 
-const MACHINES: [Machine; 14] = [
+const MACHINES: [Machine; 15] = [
     Machine::Rtmp { publishes: true },
     Machine::Rtmp { publishes: false },
     Machine::Http,
@@ -73,6 +74,7 @@ const MACHINES: [Machine; 14] = [
     Machine::Intake,
     Machine::CallsRtmp { pushes: true },
     Machine::CallsRtmp { pushes: false },
+    Machine::PushesRtsp,
     Machine::CallsSrt { pushes: true },
     Machine::CallsSrt { pushes: false },
 ];
@@ -277,7 +279,7 @@ impl Machine {
         match self {
             Machine::Rtmp { .. } | Machine::CallsRtmp { .. } => "rtmp",
             Machine::Http => "http",
-            Machine::Rtsp { .. } => "rtsp",
+            Machine::Rtsp { .. } | Machine::PushesRtsp => "rtsp",
             Machine::Srt { .. } | Machine::CallsSrt { .. } => "srt",
             Machine::Intake => "udp",
         }
@@ -299,6 +301,11 @@ impl Machine {
             }
             // What is pulled is published here.
             Machine::CallsRtmp { pushes } => Box::new(client(!pushes, pushes, now)),
+            Machine::PushesRtsp => {
+                let url = "rtsp://192.0.2.9:8554/far/one".to_owned();
+                let target = rtsp::client::Target { url, credentials: None };
+                Box::new(rtsp::Client::push(target, name("beside"), &limits(), now))
+            }
             Machine::CallsSrt { pushes } => Box::new(Datagrams::new(Box::new(caller(!pushes, pushes, now)))),
         }
     }
@@ -312,6 +319,7 @@ impl Machine {
                 Counterpart::other(Some(Box::new(caller(publishes, publishes, now))), false)
             }
             Machine::CallsRtmp { .. } => Counterpart::other(Some(RTMP.begin(&limits(), now)), false),
+            Machine::PushesRtsp => Counterpart::other(Some(RTSP.begin(&limits(), now)), false),
             Machine::CallsSrt { .. } => Counterpart::other(None, true),
             Machine::Http => Other::Script(conversations::http().into()),
             Machine::Rtsp { publishes, beside } => {
@@ -500,8 +508,10 @@ fn converse(node: &mut Node, machine: Machine, random: &mut Random) -> bool {
         node.guest = Some(id(GUEST, node.generation));
         node.enter(GUEST, machine.door(), session);
         // Whoever calls has the word, and is told so as the shards tell it.
-        if let (Machine::CallsRtmp { .. } | Machine::CallsSrt { .. }, Some(connection)) =
-            (machine, node.guest)
+        if let (
+            Machine::CallsRtmp { .. } | Machine::PushesRtsp | Machine::CallsSrt { .. },
+            Some(connection),
+        ) = (machine, node.guest)
         {
             node.tell(hub::Input::Received { connection, bytes: &[] });
         }
