@@ -100,11 +100,9 @@ pub struct Description {
 /// assert_eq!((description.mapping.as_str(), description.parameters.as_str()), ("opus/48000/2", "sprop-stereo=1"));
 /// ```
 pub fn describe(parameters: &Parameters, payload_type: u8) -> Option<Description> {
+    let (payload_type, clock_rate) = numbers(parameters, payload_type)?;
     let configuration = &parameters.configuration[..];
-    let description = |clock_rate, mapping: String, parameters| {
-        Some(Description { payload_type, clock_rate, mapping, parameters })
-    };
-    match (parameters.codec, parameters.shape) {
+    let (name, text) = match (parameters.codec, parameters.shape) {
         (Codec::H264, _) => {
             let config = h264::Configuration::parse(configuration).ok()?;
             let sets = config.sequence_parameter_sets.iter().chain(&config.picture_parameter_sets);
@@ -114,7 +112,7 @@ pub fn describe(parameters: &Parameters, payload_type: u8) -> Option<Description
                 "packetization-mode=1; profile-level-id={profile:02X}{constraints:02X}{level:02X}; sprop-parameter-sets={}",
                 sets.join(",")
             );
-            description(VIDEO_RATE, format!("H264/{VIDEO_RATE}"), text)
+            ("H264", text)
         }
         (Codec::H265, _) => {
             let config = h265::Configuration::parse(configuration).ok()?;
@@ -124,44 +122,59 @@ pub fn describe(parameters: &Parameters, payload_type: u8) -> Option<Description
             };
             let text =
                 format!("sprop-vps={}; sprop-sps={}; sprop-pps={}", of_kind(32), of_kind(33), of_kind(34));
-            description(VIDEO_RATE, format!("H265/{VIDEO_RATE}"), text)
+            ("H265", text)
         }
-        (Codec::Vp8, _) => description(VIDEO_RATE, format!("VP8/{VIDEO_RATE}"), String::new()),
         (Codec::Vp9, _) => {
             let vp9::Configuration { profile, .. } = vp9::Configuration::parse(configuration).ok()?;
-            description(VIDEO_RATE, format!("VP9/{VIDEO_RATE}"), format!("profile-id={profile}"))
+            ("VP9", format!("profile-id={profile}"))
         }
         (Codec::Av1, _) => {
             let av1::Configuration { profile, level, high_tier, .. } =
                 av1::Configuration::parse(configuration).ok()?;
-            let text = format!("profile={profile}; level-idx={level}; tier={}", u8::from(high_tier));
-            description(VIDEO_RATE, format!("AV1/{VIDEO_RATE}"), text)
+            ("AV1", format!("profile={profile}; level-idx={level}; tier={}", u8::from(high_tier)))
         }
-        (Codec::Aac, Shape::Audio { sample_rate, channels, .. }) => {
+        (Codec::Aac, _) => {
             let hex: String = configuration.iter().map(|byte| format!("{byte:02X}")).collect();
             let text = format!(
                 "streamtype=5; profile-level-id=1; mode=AAC-hbr; sizelength={SIZE_BITS}; indexlength={INDEX_BITS}; \
                  indexdeltalength={INDEX_BITS}; config={hex}"
             );
-            description(sample_rate, format!("MPEG4-GENERIC/{sample_rate}/{channels}"), text)
+            ("MPEG4-GENERIC", text)
         }
-        // Two channels stand there whatever they are; one stream holds no more. (RFC 7587, 7)
-        (Codec::Opus, Shape::Audio { sample_rate, channels: channels @ 1..=2, .. }) => {
-            let text = format!("sprop-stereo={}", u8::from(channels == 2));
-            description(sample_rate, format!("opus/{sample_rate}/2"), text)
+        (Codec::Opus, Shape::Audio { channels, .. }) => {
+            ("opus", format!("sprop-stereo={}", u8::from(channels == 2)))
         }
-        (codec @ (Codec::Mp3 | Codec::PcmA | Codec::PcmU | Codec::G722), _) => {
-            let (name, payload_type, clock_rate) = match codec {
-                Codec::Mp3 => ("MPA", MPA, VIDEO_RATE),
-                Codec::PcmA => ("PCMA", PCMA, VOICE_RATE),
-                Codec::PcmU => ("PCMU", PCMU, VOICE_RATE),
-                _ => ("G722", G722, VOICE_RATE),
-            };
-            let mapping = format!("{name}/{clock_rate}");
-            Some(Description { payload_type, clock_rate, mapping, parameters: String::new() })
-        }
-        _ => None,
-    }
+        (Codec::Vp8, _) => ("VP8", String::new()),
+        (Codec::Mp3, _) => ("MPA", String::new()),
+        (Codec::PcmA, _) => ("PCMA", String::new()),
+        (Codec::PcmU, _) => ("PCMU", String::new()),
+        (Codec::G722, _) => ("G722", String::new()),
+        _ => return None,
+    };
+    let channels = match (parameters.codec, parameters.shape) {
+        (Codec::Aac, Shape::Audio { channels, .. }) => format!("/{channels}"),
+        // Two channels stand there whatever they are. (RFC 7587, 7)
+        (Codec::Opus, _) => "/2".to_owned(),
+        _ => String::new(),
+    };
+    let mapping = format!("{name}/{clock_rate}{channels}");
+    Some(Description { payload_type, clock_rate, mapping, parameters: text })
+}
+
+/// The number that packets of a track bear, `payload_type` unless they have one of their own, and how many ticks a second their
+/// timestamps have. `None` for what no payload format here can carry.
+pub(super) fn numbers(parameters: &Parameters, payload_type: u8) -> Option<(u8, u32)> {
+    Some(match (parameters.codec, parameters.shape) {
+        (Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1, _) => (payload_type, VIDEO_RATE),
+        (Codec::Aac, Shape::Audio { sample_rate, .. }) => (payload_type, sample_rate),
+        // One stream holds no more than two channels. (RFC 7587, 7)
+        (Codec::Opus, Shape::Audio { sample_rate, channels: 1..=2, .. }) => (payload_type, sample_rate),
+        (Codec::Mp3, _) => (MPA, VIDEO_RATE),
+        (Codec::PcmA, _) => (PCMA, VOICE_RATE),
+        (Codec::PcmU, _) => (PCMU, VOICE_RATE),
+        (Codec::G722, _) => (G722, VOICE_RATE),
+        _ => return None,
+    })
 }
 
 /// Bits of a size and of an index in the header of each access unit. (RFC 3640, 3.3.6)

@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    format::{INDEX_BITS, SIZE_BITS, describe},
+    format::{INDEX_BITS, SIZE_BITS, numbers},
     rtcp::{NtpTime, SenderReport},
 };
 use crate::{
@@ -74,17 +74,11 @@ enum Coding {
 
 impl Track {
     /// For a track with these parameters, whose packets come from `ssrc` and bear `payload_type`. `None` for what no payload
-    /// format here can carry; see [`describe`].
+    /// format here can carry; see [`describe`](super::format::describe).
     pub fn new(parameters: &Parameters, payload_type: u8, ssrc: u32) -> Option<Self> {
-        // What is described can be sent, and nothing else.
-        let described = describe(parameters, payload_type)?;
+        let (payload_type, clock_rate) = numbers(parameters, payload_type)?;
         let coding = Coding::new(parameters)?;
-        let head = Head {
-            payload_type: described.payload_type,
-            clock_rate: described.clock_rate,
-            ssrc,
-            sequence: 0,
-        };
+        let head = Head { payload_type, clock_rate, ssrc, sequence: 0 };
         Some(Track { head, coding, packets: 0, octets: 0 })
     }
 
