@@ -276,49 +276,57 @@ fn av1_goes_both_ways_as_it_is() {
     assert_by_flv(&sources[..1]);
 }
 
-#[test]
-fn cameras_may_send_all_of_them() {
-    let sources = [
-        Source::voice("pcmu", "pcm_mulaw", 8_000),
-        Source::voice("g722", "g722", 16_000),
-        pictures("vp8", VP8, &[]),
-        pictures("vp9", VP9, &[]),
-        pictures("av1", AV1, &UNITS_ALONE),
-    ];
-    let camera = patient().start();
-    let mut setup = patient();
-    for Source { name, .. } in &sources {
-        let pull = camera.rtsp_url(&format!("live/{name}"));
-        setup.tables.push_str(&format!("[streams.\"cam/{name}\"]\npull = {pull:?}\n"));
-    }
-    let here = setup.start();
-    let players: Vec<Process> = sources
-        .iter()
-        .map(|source| play(source, "ffmpeg9", "tcp", &here, &format!("cam/{}", source.name)))
-        .collect();
-    wait_for_viewers(&here, sources.len() as f64);
-    wait_for_viewers(&camera, sources.len() as f64);
-    let words = ["-strict", "experimental", "-f", "rtsp", "-rtsp_transport", "tcp"];
-    let publish = |source: &Source| {
-        source.publish("ffmpeg9", &words, &camera.rtsp_url(&format!("live/{}", source.name)))
-    };
-    let publishers: Vec<Process> = sources.iter().map(publish).collect();
-    publishers.into_iter().for_each(|publisher| drop(publisher.succeed(PATIENCE)));
-    for (source, player) in sources.iter().zip(players) {
-        source.assert_played(player, "pulled");
-    }
-}
-
-#[test]
-fn gstreamer_publishes_and_plays_them() {
-    let voice = Source::of(
+/// Four seconds of VP8 and G.711, a key frame each second.
+fn vp8_with_voice() -> Source {
+    Source::of(
         "vp8-pcma",
         &format!(
             "-f lavfi -i testsrc2=size=320x180:rate=25:duration=4 \
              -f lavfi -i aevalsrc=exprs=0.3*sin(2*PI*(200+20*t)*t):s=8000:d=4 -pix_fmt yuv420p -g 25 {VP8} -c:a pcm_alaw"
         ),
         &[],
-    );
+    )
+}
+
+#[test]
+fn cameras_may_send_all_of_them_and_they_are_pushed_on() {
+    let sources = [
+        Source::voice("pcmu", "pcm_mulaw", 8_000),
+        Source::voice("g722", "g722", 16_000),
+        vp8_with_voice(),
+        pictures("vp9", VP9, &[]),
+        pictures("av1", AV1, &UNITS_ALONE),
+    ];
+    let [camera, there] = [(); 2].map(|()| patient().start());
+    let mut setup = patient();
+    for Source { name, .. } in &sources {
+        let (pull, push) = (camera.rtsp_url(&format!("live/{name}")), there.rtsp_url(&format!("far/{name}")));
+        setup.tables.push_str(&format!("[streams.\"cam/{name}\"]\npull = {pull:?}\npush = [{push:?}]\n"));
+    }
+    let here = setup.start();
+    let reader = |server: &Server, app: &str, source: &Source| {
+        play(source, "ffmpeg9", "tcp", server, &format!("{app}/{}", source.name))
+    };
+    let mut players: Vec<(&Source, Process, &str)> =
+        sources.iter().map(|source| (source, reader(&here, "cam", source), "pulled")).collect();
+    // Of one that has sound alone each server has to see first that no pictures come.
+    let with_pictures = || sources.iter().filter(|source| !source.packets.video.is_empty());
+    players.extend(with_pictures().map(|source| (source, reader(&there, "far", source), "pushed on")));
+    wait_for_viewers(&here, sources.len() as f64);
+    wait_for_viewers(&camera, sources.len() as f64);
+    wait_for_viewers(&there, with_pictures().count() as f64);
+    let words = ["-strict", "experimental", "-f", "rtsp", "-rtsp_transport", "tcp"];
+    let publish = |source: &Source| {
+        source.publish("ffmpeg9", &words, &camera.rtsp_url(&format!("live/{}", source.name)))
+    };
+    let publishers: Vec<Process> = sources.iter().map(publish).collect();
+    publishers.into_iter().for_each(|publisher| drop(publisher.succeed(PATIENCE)));
+    players.into_iter().for_each(|(source, player, what)| source.assert_played(player, what));
+}
+
+#[test]
+fn gstreamer_publishes_and_plays_them() {
+    let voice = vp8_with_voice();
     let music = pictures("vp9", VP9, &[]);
     let folder = Folder::new("gst-formats");
     let clip = folder.path().join("clip.mkv");
