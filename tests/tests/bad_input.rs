@@ -23,7 +23,7 @@ use shardcast_tests::clients::{
 /// When the healthy viewer lost a packet, or the server holds `memory` bytes more than before.
 fn beside(setup: Setup, memory: u64, trouble: impl FnOnce(&Server)) -> Server {
     let clip = Clip::of(Kind::H264, 12);
-    let server = setup.start();
+    let server = setup.small_pages().start();
     let viewers: Vec<_> = (0..4).map(|_| Viewer::follow(&server, "live/healthy")).collect();
     let publisher = clip.publish(&server.rtmp_url("live/healthy"));
     thread::sleep(Duration::from_secs(2));

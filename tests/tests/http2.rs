@@ -290,7 +290,7 @@ fn a_viewer_whose_window_is_closed_comes_back_on_a_key_frame_and_holds_nobody_up
 #[test]
 fn viewers_that_read_nothing_take_little_memory_and_are_closed_in_time() {
     let clip = Clip::of(Kind::H264Heavy, 20);
-    let server = Setup::new().stream("viewer_lag = \"2s\"\nviewer_stall = \"6s\"\n").start();
+    let server = Setup::new().small_pages().stream("viewer_lag = \"2s\"\nviewer_stall = \"6s\"\n").start();
     let steady = Viewer::follow(&server, "live/stall");
     let publisher = clip.publish(&server.rtmp_url("live/stall"));
     let ended = block_on(async {

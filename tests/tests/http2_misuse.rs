@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What becomes of people of ill will while a healthy stream is watched by both versions.
 fn beside(setup: Setup, trouble: impl FnOnce(&Server)) -> Server {
     let clip = Clip::of(Kind::H264, 12);
-    let server = setup.start();
+    let server = setup.small_pages().start();
     let one = Viewer::follow(&server, "live/healthy");
     let file: PathBuf = server.folder().join("two.flv");
     let two = follow(&server, false, Way::Http2, "/live/healthy.flv", &file);

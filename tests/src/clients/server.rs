@@ -46,6 +46,8 @@ pub struct Setup {
     pub through: Vec<String>,
     /// Doors speak TLS, with a certificate that the server's own program makes.
     pub secure: bool,
+    /// Its heap takes no pages of 2 MiB, whatever its size: for tests that weigh what it holds.
+    pub small_pages: bool,
 }
 
 /// A server that runs. Dropping it asks it to end and demands that it does so well.
@@ -128,6 +130,11 @@ impl Setup {
         self.secure = true;
         self
     }
+    /// Its memory grows by what it holds, and not by pages of 2 MiB.
+    pub fn small_pages(mut self) -> Self {
+        self.small_pages = true;
+        self
+    }
     /// Starts the server through another program.
     pub fn through(mut self, words: &[&str]) -> Self {
         self.through = words.iter().map(|&word| word.to_owned()).collect();
@@ -174,7 +181,12 @@ impl Setup {
         words.extend(["serve".into(), "--config".into(), config.into()]);
         words.extend(self.arguments.iter().map(Into::into));
         let (first, rest) = words.split_first().expect("at least the binary stands there");
-        let process = Process::start("shardcast", Command::new(first).args(rest).current_dir(folder.path()));
+        let mut command = Command::new(first);
+        command.args(rest).current_dir(folder.path());
+        if self.small_pages {
+            command.env("MIMALLOC_ALLOW_THP", "0");
+        }
+        let process = Process::start("shardcast", &mut command);
         Server { process, folder, ports, judged: false }
     }
     fn config(&self, ports: Ports, folder: &Path) -> String {
