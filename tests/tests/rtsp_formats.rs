@@ -1,7 +1,13 @@
 //! The payload formats that cameras, telephones and browsers have, by RTSP with real clients: what is published comes out packet by
 //! packet as it was.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use shardcast_tests::clients::{
     Folder,
@@ -48,6 +54,9 @@ impl Source {
         let folder = target().join("interop").join("media");
         fs::create_dir_all(&folder).expect("a folder below the target directory can be made");
         let path = folder.join(format!("format-{name}.nut"));
+        // Several tests have the same.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if !path.exists() {
             let draft = path.with_extension(format!("{}.nut", std::process::id()));
             let mut command = Command::new(program("ffmpeg9"));
@@ -55,6 +64,7 @@ impl Source {
             run("ffmpeg-clip", &mut command, Duration::from_secs(120));
             fs::rename(&draft, &path).expect("a rename inside a folder");
         }
+        drop(making);
         let packets = by_showing(&Packets::of_filtered_file("ffmpeg9", &path, filters));
         // ffmpeg knows no VP8 in FLV.
         let by_flv = !name.contains("vp8") && name != "g722";

@@ -37,6 +37,8 @@ use crate::{
 /// How long the session of a peer lasts that gives no sign of life. Inside a connection nothing hangs on it; a viewer that is sent to
 /// beside it may long be gone otherwise.
 const SESSION_TIME: Duration = Duration::from_secs(60);
+/// How long a viewer inside its connection has after the end of its stream until that is closed.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// One peer of the RTSP door.
 #[derive(Debug)]
@@ -135,8 +137,8 @@ impl session::Session for Session {
                 Ok(())
             }
             Input::Timeout => self.timeout(now),
-            Input::Ended if matches!(self.state, State::Playing { beside: true, .. }) => {
-                self.end_beside(now);
+            Input::Ended if matches!(self.state, State::Playing { .. }) => {
+                self.end(now);
                 Ok(())
             }
             Input::Ended | Input::Shutdown => {
@@ -547,12 +549,13 @@ impl Session {
         self.outbox.push_back(packets(bytes, beside));
     }
 
-    /// A viewer by ports is told that its stream has ended, and closes by itself. GStreamer takes an end of the connection for a fault of the
-    /// network then, comes again by another, and complains that nothing is known of it there.
-    fn end_beside(&mut self, now: Now) {
+    /// A viewer is told that its stream has ended, and closes by itself. GStreamer takes an end of the connection for a fault of the
+    /// network then: by ports it comes again, and complains that nothing is known of it; inside the connection it has no answer to the
+    /// last that it says. There others wait for that end.
+    fn end(&mut self, now: Now) {
         self.say_goodbye();
-        if let State::Playing { ended, .. } = &mut self.state {
-            *ended = Some(now.after(self.handshake));
+        if let State::Playing { ended, beside, .. } = &mut self.state {
+            *ended = Some(now.after(if *beside { self.handshake } else { FAREWELL }));
         }
     }
 

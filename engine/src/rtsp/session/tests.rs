@@ -175,7 +175,13 @@ fn a_player_is_told_what_there_is_and_gets_what_it_has_set_up() {
     room.answer(Answer::Playing);
     room.said.clear();
     room.give(Input::Ended, Now(0)).unwrap();
-    assert!(room.closed && room.said.starts_with("$\x03\0\x10"), "a goodbye for the one track");
+    assert!(!room.closed && room.said.starts_with("$\x03\0\x10"), "a goodbye for the one track");
+    // What it says at the end has an answer, and then it goes or is closed.
+    assert!(room.ask("PAUSE", PLAY, "", "").contains("200 OK"));
+    let due = room.session.deadline().unwrap();
+    assert_eq!(due, Now(0).after(super::FAREWELL));
+    room.give(Input::Timeout, due).unwrap();
+    assert!(room.closed);
 }
 
 #[test]
