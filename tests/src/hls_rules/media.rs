@@ -258,13 +258,14 @@ pub(super) fn segment_length(facts: &Facts<'_>) -> Vec<String> {
 pub(super) fn part_length(facts: &Facts<'_>) -> Vec<String> {
     let mut found = Vec::new();
     for (place, segment) in facts.now.all().enumerate() {
-        for part in &segment.parts {
+        for (number, part) in segment.parts.iter().enumerate() {
             let Some(piece) = facts.media.of(part.uri) else { continue };
             let is_last = segment.uri.is_some() && segment.parts.last() == Some(part);
             if list::is_cut(facts, part) && piece.nanos() > part.duration {
                 continue;
             }
-            let ends = is_last && (ends_a_period(facts, place) || precedes_a_gap(facts, place));
+            let before_gap = segment.parts.get(number + 1).is_some_and(|next| next.gap);
+            let ends = before_gap || is_last && (ends_a_period(facts, place) || precedes_a_gap(facts, place));
             if !agree(part.duration, piece, 0, ROUNDING, ends) {
                 found.push(format!("{} has {} ns, its samples {}", part.uri, part.duration, piece.nanos()));
             }

@@ -71,19 +71,19 @@ pub fn check(path: &str, file: &File, occasion: Occasion, judge: &Judge) -> Resu
         return Err(fault(format!("it was closed and is not sound: {report:?}")));
     }
     let valid = usize::try_from(report.valid).unwrap_or(usize::MAX);
-    let stamps = read(&file.bytes[..valid]).map_err(fault)?;
     let (app, rest) = path.split_once('/').unwrap_or((path, ""));
     let stream = StreamName::new(app, rest.split('/').next().unwrap_or(""))
         .map_err(|error| fault(error.to_string()))?;
+    let stamps = read(&file.bytes[..valid], &stream, judge).map_err(fault)?;
     let holes = check_frames(&stream, &stamps, occasion, judge).map_err(fault)?;
     Ok(Findings { frames: stamps.len() as u64, holes })
 }
 
-/// The frames of a file, in the order in which they were sent.
-fn read(file: &[u8]) -> Result<Vec<Stamp>, String> {
+/// The frames of a file of `stream`, in the order in which they were taken.
+fn read(file: &[u8], stream: &StreamName, judge: &Judge) -> Result<Vec<Stamp>, String> {
     let mut fragments = fragments(file)?;
-    // Tracks stand one after the other; what they hold was sent in turns.
-    fragments.iter_mut().for_each(|stamps| stamps.sort_unstable());
+    // Tracks stand one after the other; what they hold was taken in turns.
+    fragments.iter_mut().for_each(|stamps| stamps.sort_by_key(|stamp| judge.place_of(stream, *stamp)));
     Ok(fragments.concat())
 }
 

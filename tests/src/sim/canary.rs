@@ -20,6 +20,8 @@ pub enum Canary {
     ClockStops,
     /// Datagrams of a stream arrive with a byte changed, and nobody has noticed on the way.
     DatagramChanges,
+    /// Packets of media by RTP arrive so.
+    PacketChanges,
     /// A disk acknowledges what it wrote in part.
     DiskLies,
     /// The engine makes a lagging viewer jump in the middle of a frame.
@@ -38,6 +40,7 @@ impl Canary {
             Canary::MoveLosesBytes,
             Canary::ClockStops,
             Canary::DatagramChanges,
+            Canary::PacketChanges,
             Canary::DiskLies,
         ];
         all.extend(shardcast_engine::canary::Canary::ALL.iter().copied().map(Canary::Engine));

@@ -19,6 +19,8 @@ pub trait Client {
     fn say(&mut self, wish: Wish) -> bool;
     /// Takes bytes from the server; by datagrams, one of them.
     fn hear(&mut self, bytes: &[u8], now: Now);
+    /// Takes a datagram that came beside the connection.
+    fn hear_packet(&mut self, _: &[u8], _: Now) {}
     /// Does by itself what is due.
     fn act(&mut self, _: Now) {}
     /// When it does something by itself.
@@ -35,10 +37,18 @@ pub trait Client {
     fn end(&mut self, _: Now) -> Option<&'static str> {
         None
     }
+    /// Whether it hears pictures, and sound, where each comes by packets of its own.
+    fn tracks(&self) -> Option<[bool; 2]> {
+        None
+    }
     /// What it has understood, in order.
     fn heard(&mut self) -> Option<Heard>;
     /// Bytes for the server; by datagrams, one of them.
     fn outgoing(&mut self) -> Option<Bytes>;
+    /// A datagram for the server beside the connection.
+    fn packet(&mut self) -> Option<Bytes> {
+        None
+    }
 }
 
 /// What a peer may say beside frames.

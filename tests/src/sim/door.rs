@@ -2,9 +2,10 @@
 //! the address. What comes for somebody who was moved follows to the other core.
 
 use bytes::Bytes;
-use shardcast_engine::{datagram::Greeting, hub::Input, protocol::SRT, time::Now};
+use shardcast_engine::{datagram::Greeting, hub::Input, protocol::SRT, rtp::order::WAIT_MAX, time::Now};
 
 use super::{
+    beside::Beside,
     canary::Canary,
     judge::Verdict,
     network::{Way, noise},
@@ -109,6 +110,11 @@ impl World {
     pub(super) fn make_noise(&mut self) -> Verdict {
         let gap = self.up_to(NOISE_EVERY * 2);
         self.next_noise = Some(self.now.after(gap));
+        let besides = self.hear_strays();
+        if !besides.is_empty() {
+            let socket = besides[self.random.index(besides.len())];
+            self.stray(socket)?;
+        }
         let datagram = noise(&mut self.random);
         let known: Vec<usize> = (0..self.sockets.len()).filter(|socket| self.hears_noise(*socket)).collect();
         if known.is_empty() || self.random.chance(30) {
@@ -143,7 +149,10 @@ impl World {
     /// All that was sent by this address arrives in time, or it is a connection, which loses nothing.
     pub(super) fn is_mended(&self, socket: usize) -> bool {
         let awake = self.climate.core_pause <= std::time::Duration::from_millis(20);
-        self.sockets[socket].way.as_ref().is_none_or(|way| awake && way.is_mended())
+        let held = &self.sockets[socket];
+        let in_order = |beside: &Beside| beside.way.is_in_order_within(WAIT_MAX);
+        held.way.as_ref().is_none_or(|way| awake && way.is_mended())
+            && held.beside.as_deref().is_none_or(|beside| awake && in_order(beside))
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use shardcast_engine::{
     hub::{ConnectionId, Hub, Input, Lost, Output},
     message::{CoreId, Message, Parcel},
-    protocol::HTTP,
+    protocol::{HTTP, RTSP},
     session::{Answer, Refusal, Session},
     time::Now,
 };
@@ -81,7 +81,7 @@ impl Core {
         if *generation == id.generation { held.take() } else { None }
     }
 
-    fn sitting(&self, id: ConnectionId) -> Option<usize> {
+    pub(super) fn sitting(&self, id: ConnectionId) -> Option<usize> {
         self.slots.get(id.slot as usize).filter(|(_, generation)| *generation == id.generation)?.0
     }
 
@@ -116,7 +116,7 @@ impl World {
 
     pub(super) fn send_at(&self, socket: &Socket) -> Option<Now> {
         let (_, at) = socket.sending.as_ref()?;
-        (socket.broken || socket.free() > 0).then_some(*at)
+        (socket.broken || socket.packets || socket.free() > 0).then_some(*at)
     }
 
     pub(super) fn quiet_at(&self, socket: &Socket) -> Option<Now> {
@@ -156,7 +156,10 @@ impl World {
     }
 
     pub(super) fn bring_parcel(&mut self, core: usize) -> Verdict {
-        let Some((_, parcel, socket)) = self.cores[core].parcels.pop_front() else { return Ok(()) };
+        let Some((_, mut parcel, socket)) = self.cores[core].parcels.pop_front() else { return Ok(()) };
+        if self.sockets[socket].beside.is_some() {
+            parcel.session.offer_ports(self.port_offer(core));
+        }
         let id = self.cores[core].seat(socket);
         let held = &mut self.sockets[socket];
         held.place = Place::Held { core, id };
@@ -170,6 +173,11 @@ impl World {
         let session: Box<dyn Session> = match door {
             Door::Plain => Box::new(plain::Session::new(self.now)),
             Door::Http => HTTP.begin(&self.settings.doors, self.now),
+            Door::Rtsp => {
+                let mut session = RTSP.begin(&self.settings.doors, self.now);
+                session.offer_ports(self.port_offer(core));
+                session
+            }
             Door::Srt => return Err("nobody calls by datagrams before one has come".to_owned()),
         };
         self.welcome(socket, core, door, session)
@@ -289,6 +297,9 @@ impl World {
         if self.sockets[socket].way.is_some() {
             return self.send_datagrams(socket);
         }
+        if self.sockets[socket].packets && !self.sockets[socket].broken {
+            return self.send_packets(socket);
+        }
         let Some((bytes, _)) = self.sockets[socket].sending.take() else { return Ok(()) };
         if self.sockets[socket].broken {
             self.judge.left(socket, self.now);
@@ -356,10 +367,9 @@ impl World {
             eprintln!("             core {core}: {output:?}");
         }
         match output {
-            Output::Send { connection, bytes } => self.send(core, connection, bytes),
-            Output::SendPackets { .. } | Output::Ports { .. } => {
-                Err("a hub wants datagrams beside a connection that was offered none".to_owned())
-            }
+            Output::Send { connection, bytes } => self.send(core, connection, bytes, false),
+            Output::SendPackets { connection, bytes } => self.send(core, connection, bytes, true),
+            Output::Ports { connection, ports } => self.name_ports(core, connection, ports),
             Output::Close { connection } => self.close(core, connection),
             Output::Quiet { connection } => {
                 let socket = self.cores[core].sitting(connection).ok_or("a hub wants a stranger quiet")?;
@@ -393,7 +403,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, core: usize, id: ConnectionId, bytes: Bytes) -> Verdict {
+    fn send(&mut self, core: usize, id: ConnectionId, bytes: Bytes, packets: bool) -> Verdict {
         let socket = self.cores[core].sitting(id).ok_or("a hub sends to a stranger")?;
         // A kernel with room takes bytes almost at once; what makes a send slow is a peer that leaves no room.
         let delay = self.up_to(std::time::Duration::from_millis(1));
@@ -409,6 +419,7 @@ impl World {
             return Err("a hub sends before the last send was answered".to_owned());
         }
         socket.sending = Some((bytes, self.now.after(delay)));
+        socket.packets = packets;
         Ok(())
     }
 
@@ -420,6 +431,7 @@ impl World {
         held.place = Place::Closed;
         held.sending = None;
         held.lent = None;
+        held.beside.iter_mut().for_each(|beside| beside.ports = None);
         held.down.end(Lost::Eof, self.now.after(delay));
         let told = held.end_told || held.broken;
         self.closed(socket, told)
@@ -536,7 +548,10 @@ impl World {
         let awake = self.climate.core_pause * 2 < patience;
         let long_live = since.after(slack) < wished && awake;
         let lane_full = self.lane_full[owner][core].is_some() || self.lane_full[core][owner].is_some();
-        if refusal == Refusal::NotFound && long_live && !lane_full {
+        // Nobody can set up what nobody has said anything of.
+        let by_tracks = self.peers[self.sockets[socket].peer].door == Door::Rtsp;
+        let untold = by_tracks && !self.judge.is_described(&name);
+        if refusal == Refusal::NotFound && long_live && !lane_full && !untold {
             return Err(format!(
                 "a viewer was told that {name} is not there, and it has been there all the time"
             ));

@@ -1,9 +1,14 @@
 //! What must hold. The judge hears what the sessions told their hubs, which is the truth about each stream, and what the
 //! peers understood of what came back, and compares. It knows nothing of how the engine does it.
 
+mod packets;
 mod promises;
+mod tally;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use shardcast_engine::{
     media::{Frame, Payload, StreamName, TrackId},
@@ -17,7 +22,9 @@ use super::{
     tap::What,
 };
 
+pub use packets::Films;
 pub use promises::Promises;
+pub use tally::Tally;
 
 /// Holds a world to what it promises.
 #[derive(Debug, Default)]
@@ -27,46 +34,13 @@ pub struct Judge {
     taken: BTreeMap<Stamp, (StreamName, usize)>,
     /// Until when each frame has been taken that was sent by datagrams and cannot have been lost for good.
     pub promises: Promises,
+    /// What was sent by datagrams that nobody sends again.
+    pub films: Films,
     sockets: BTreeMap<usize, Watched>,
     /// Jumps of viewers that lagged, per core, as the viewers saw them.
     jumps_seen: BTreeMap<usize, u64>,
     /// What was compared. A world in which nothing was compared proves nothing.
     pub tally: Tally,
-}
-
-/// How much was compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Frames that were taken from publishers.
-    pub taken: u64,
-    /// Frames that reached viewers.
-    pub received: u64,
-    /// Viewers that entered a stream.
-    pub entries: u64,
-    /// Jumps that viewers made.
-    pub jumps: u64,
-    /// Publishers that resumed a stream.
-    pub resumes: u64,
-    /// Publishers that were refused because the name was held.
-    pub refused: u64,
-    /// Viewers that saw their stream end, and had all of it.
-    pub ends: u64,
-    /// Frames that were taken in time of those that came by datagrams and had to be.
-    pub kept: u64,
-}
-
-impl Tally {
-    /// Adds another world's.
-    pub fn add(&mut self, other: &Tally) {
-        self.taken += other.taken;
-        self.received += other.received;
-        self.entries += other.entries;
-        self.jumps += other.jumps;
-        self.resumes += other.resumes;
-        self.refused += other.refused;
-        self.ends += other.ends;
-        self.kept += other.kept;
-    }
 }
 
 /// What a viewer must know at a frame: fingerprints of the latest metadata and parameters.
@@ -104,6 +78,8 @@ struct Truth {
     needs_key: bool,
     has_video: bool,
     known: Known,
+    /// Lives in which parameters of sound have changed.
+    sound_changed: BTreeSet<u32>,
     frames: Vec<Taken>,
 }
 
@@ -149,6 +125,8 @@ struct Watching {
     header: bool,
     known: Known,
     last: Option<usize>,
+    /// The same of pictures and of sound, where each comes by packets of its own, and the latest time of each.
+    last_of: [Option<(usize, i64)>; 2],
     /// It was told that the stream does not continue what came before, since the last frame.
     discontinuity: bool,
     /// It was told everything anew since the last frame: it jumped.
@@ -193,6 +171,8 @@ pub struct Excuse {
     pub knows: bool,
     /// It hears nothing of a track whose parameters have not come.
     pub deaf: bool,
+    /// Each track comes by packets of its own: whether it hears pictures, and sound.
+    pub tracks: Option<[bool; 2]>,
 }
 
 /// A promise that was broken.
@@ -337,6 +317,11 @@ impl Judge {
         truth.publisher.filter(|_| truth.last_word.after(idle / 2) > now).map(|_| truth.since)
     }
 
+    /// It has been told what is in a stream.
+    pub fn is_described(&self, name: &StreamName) -> bool {
+        self.streams.get(name).is_some_and(|truth| truth.known.video.is_some() || truth.known.audio.is_some())
+    }
+
     /// Another publisher has taken this one's stream.
     pub fn is_superseded(&self, socket: usize) -> bool {
         self.sockets.get(&socket).is_some_and(|watched| watched.superseded)
@@ -360,7 +345,11 @@ impl Judge {
         };
         truth.last_word = now;
         if !frame.is_media() {
+            let former = truth.known.audio;
             truth.known.learn(frame);
+            if former.is_some() && former != truth.known.audio {
+                truth.sound_changed.insert(truth.life);
+            }
             truth.has_video |=
                 frame.track == TrackId::VIDEO && matches!(frame.payload, Payload::Parameters(_));
             return Ok(());
@@ -369,7 +358,11 @@ impl Judge {
         verdict(watched.publisher == Some(stamp.publisher), || {
             format!("{stamp:?} came out of the session of publisher {:?}", watched.publisher)
         })?;
-        self.tally.kept += u64::from(self.promises.keep(stamp, now)?);
+        let by_rtp = self.films.follow(stamp, frame)?;
+        let kept = self.promises.keep(stamp, now)?;
+        self.tally.taken_by_rtp += u64::from(by_rtp);
+        self.tally.kept += u64::from(kept && !by_rtp);
+        self.tally.kept_by_rtp += u64::from(kept && by_rtp);
         let Some(truth) = self.streams.get_mut(&name) else { return Ok(()) };
         let first = truth.frames.last().is_none_or(|last| last.life != truth.life);
         let entrance = match frame.is_video() {
@@ -427,6 +420,7 @@ impl Judge {
                 header: false,
                 known: Known::default(),
                 last: None,
+                last_of: [None; 2],
                 discontinuity: false,
                 refreshed: false,
                 silent: false,
@@ -472,8 +466,8 @@ impl Judge {
                     && !excuse.lossy
                 {
                     let life = truth.frames[last].life;
-                    let end = truth.frames.iter().rposition(|taken| taken.life == life);
-                    verdict(end == Some(last), || {
+                    let end = truth.last_for(&excuse, life, now);
+                    verdict(end.is_none_or(|end| end <= last), || {
                         format!("a stream of {} frames ended for a viewer after {last}", end.unwrap_or(0))
                     })?;
                     self.tally.ends += 1;
@@ -487,6 +481,9 @@ impl Judge {
                     Payload::Discontinuity => watching.discontinuity = true,
                     Payload::Video { .. } | Payload::Audio { .. } => {
                         let stream = watching.stream.clone();
+                        if excuse.tracks.is_some() {
+                            return self.received_of_track(socket, &stream, frame, excuse, now);
+                        }
                         return self.received(socket, &stream, frame, excuse, now);
                     }
                     _ => watching.known.learn(frame),
@@ -653,8 +650,7 @@ impl Judge {
             return Ok(());
         }
         let truth = &self.streams[&watching.stream];
-        let newest = truth.frames.iter().rposition(|taken| taken.at <= until && taken.life == truth.life);
-        let Some(newest) = newest else { return Ok(()) };
+        let Some(newest) = truth.last_for(&excuse, truth.life, until) else { return Ok(()) };
         let taken = &truth.frames[newest];
         let known = if taken.picture { taken.known.video } else { taken.known.audio };
         if excuse.deaf && known.is_none() {

@@ -7,9 +7,10 @@
 //! `scenario.rs` makes a world of a seed, `world.rs` runs it, `driver.rs` stands for one core's shard, `socket.rs` for the
 //! network, `peer.rs` for publishers and viewers. `plain/` is a protocol of this world's own, and `http/` the peers of a real
 //! one; `srt.rs` has those that come by datagrams, by the ways of `network.rs` and the door of
-//! `door.rs`. What is fetched of packaged streams is kept and judged in `library.rs`. `canary.rs` breaks what the judge must find.
+//! `door.rs`, and `rtsp.rs` those whose media goes by such, by the ports of `beside.rs`. What is fetched of packaged streams is kept and judged in `library.rs`. `canary.rs` breaks what the judge must find.
 
 mod archive;
+mod beside;
 pub mod canary;
 pub mod client;
 mod disk;
@@ -23,6 +24,7 @@ pub mod peer;
 pub mod plain;
 pub mod random;
 pub mod reel;
+pub mod rtsp;
 pub mod scenario;
 mod socket;
 pub mod srt;
@@ -41,6 +43,7 @@ use canary::Canary;
 use judge::{Tally, Verdict};
 use library::Count;
 use scenario::{End, Scenario};
+use socket::Socket;
 
 /// The panic of a session that was asked to panic.
 pub const EXPECTED_PANIC: &str = "a session's own bug, brought out by its peer";
@@ -170,7 +173,7 @@ fn report(scenario: &Scenario) -> Report {
         frames_read: world.frames_read,
         ..Report::default()
     };
-    for way in world.sockets.iter().filter_map(|socket| socket.way.as_ref()) {
+    for way in world.sockets.iter().filter_map(Socket::datagrams) {
         report.datagrams_lost += way.up.lost + way.down.lost;
     }
     for core in &world.cores {

@@ -118,6 +118,11 @@ impl Way {
         Way { up: Flight::default(), down: Flight::default(), weather, latency, home, size: usize::MAX }
     }
 
+    /// Nothing is lost on it, and what overtakes has not long to wait for the others.
+    pub fn is_in_order_within(&self, wait: Duration) -> bool {
+        self.weather.lost == 0 && self.weather.outages == 0 && self.weather.jitter * 4 <= wait
+    }
+
     /// Nothing that is sent by it is ever missing.
     pub fn is_mended(&self) -> bool {
         self.weather.is_mended_within(self.latency)

@@ -3,9 +3,15 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use shardcast_engine::{hub::Lost, media::StreamName, time::Now};
+use shardcast_engine::{
+    hub::Lost,
+    media::{Frame, StreamName},
+    rtp::order::WAIT_MAX,
+    time::Now,
+};
 
 use super::{
+    beside::Beside,
     client::{Client, Fetched, Found, Heard, Wish},
     judge::{Excuse, Verdict},
     network::{Way, Weather},
@@ -34,6 +40,8 @@ pub struct Peer {
     pub room: usize,
     /// How its datagrams go, if it is one of those, and how long it and the server hold back what they receive.
     pub way: Option<(Weather, Duration)>,
+    /// How its datagrams go that go beside its connection.
+    pub beside: Option<Weather>,
     socket: Option<usize>,
     reads_at: Now,
     /// It neither reads nor writes, nor does the network say that it is gone.
@@ -54,6 +62,8 @@ pub enum Door {
     Http,
     /// SRT, by datagrams.
     Srt,
+    /// RTSP, its media by datagrams.
+    Rtsp,
 }
 
 impl Door {
@@ -63,6 +73,7 @@ impl Door {
             Door::Plain => "plain",
             Door::Http => "http",
             Door::Srt => "srt",
+            Door::Rtsp => "rtsp",
         }
     }
 }
@@ -170,6 +181,7 @@ impl Peer {
             pace: Pace::Prompt,
             room: ROOM,
             way: None,
+            beside: None,
             socket: None,
             reads_at: Now(0),
             vanished: false,
@@ -247,8 +259,9 @@ impl World {
         if let Some(way) = &socket.way {
             return Some(way.down.ready()?.max(peer.reads_at));
         }
-        let ready = socket.down.ready().or_else(|| socket.down.ended().map(|(at, _)| at))?;
-        Some(ready.max(peer.reads_at))
+        let beside = socket.beside.as_ref().and_then(|beside| beside.way.down.ready());
+        let ready = socket.down.ready().or_else(|| socket.down.ended().map(|(at, _)| at));
+        Some(ready.into_iter().chain(beside).min()?.max(peer.reads_at))
     }
 
     pub(super) fn act(&mut self, index: usize) -> Verdict {
@@ -266,7 +279,7 @@ impl World {
             peer.client.frame(&frame, self.now);
             let socket = peer.socket;
             if let Some((socket, stamp)) = socket.zip(Stamp::read(&frame)) {
-                self.promise(socket, stamp);
+                self.promise(socket, stamp, &frame);
             }
         } else {
             peer.client.act(self.now);
@@ -275,11 +288,21 @@ impl World {
     }
 
     /// What is sent by datagrams, and is never missing, has a time by which it has been taken.
-    fn promise(&mut self, socket: usize, stamp: Stamp) {
+    fn promise(&mut self, socket: usize, stamp: Stamp, frame: &Frame) {
         let mended = self.is_mended(socket) && !self.draining;
-        let Some(way) = self.sockets[socket].way.as_ref().filter(|_| mended) else { return };
+        let held = &self.sockets[socket];
+        if held.beside.is_some() {
+            self.judge.films.sent(stamp, frame.is_video());
+        }
+        let Some(way) = held.datagrams().filter(|_| mended) else { return };
         let takes = way.latency + way.weather.round_trip() + self.climate.core_pause * 2 + PATIENCE;
-        self.judge.promises.promise(stamp, self.now.after(takes));
+        let by = self.now.after(takes);
+        if held.beside.is_some() {
+            let overtakes = way.weather.jitter;
+            self.judge.promises.promise_of_track(stamp, frame, by, overtakes);
+        } else {
+            self.judge.promises.promise(stamp, by);
+        }
     }
 
     /// Goes on with what a peer has heard, or what it does by itself has brought about.
@@ -291,7 +314,11 @@ impl World {
         }
         self.flush(index);
         let peer = &self.peers[index];
-        if peer.socket.is_some() && peer.client.is_over() { self.hear_the_end(index) } else { Ok(()) }
+        let Some(socket) = peer.socket.filter(|_| peer.client.is_over()) else { return Ok(()) };
+        if self.sockets[socket].way.is_none() {
+            self.end_side(socket);
+        }
+        self.hear_the_end(index)
     }
 
     fn do_one(&mut self, index: usize, act: Act) {
@@ -315,6 +342,10 @@ impl World {
                 }
             };
             self.sockets.push(socket);
+            if let (Some(weather), Some(socket)) = (self.peers[index].beside, self.sockets.last_mut()) {
+                let way = Way::new(weather, WAIT_MAX, 0);
+                socket.beside = Some(Box::new(Beside { way, ports: None }));
+            }
             let socket = self.sockets.len() - 1;
             if let Role::Publisher(publisher) = &self.peers[index].role {
                 self.judge.bind(socket, publisher.serial);
@@ -404,9 +435,13 @@ impl World {
         let peer = &mut self.peers[index];
         peer.blamed = true;
         peer.script.clear();
-        let Some(socket) = peer.socket.take().filter(|socket| self.sockets[*socket].way.is_none()) else {
-            return;
-        };
+        let socket = peer.socket.take().filter(|socket| self.sockets[*socket].way.is_none());
+        if let Some(socket) = socket {
+            self.end_side(socket);
+        }
+    }
+
+    fn end_side(&mut self, socket: usize) {
         let at = self.now.after(self.up_to(self.climate.network_delay));
         let held = &mut self.sockets[socket];
         held.up.end(Lost::Eof, at);
@@ -430,6 +465,11 @@ impl World {
                 self.sockets[socket].up.push(rest.split_to(piece), at);
             }
         }
+        while let Some(packet) = self.peers[index].client.packet() {
+            if let Some(socket) = self.peers[index].socket {
+                self.set_out_beside(socket, packet, true);
+            }
+        }
     }
 
     pub(super) fn read(&mut self, index: usize) -> Verdict {
@@ -441,6 +481,13 @@ impl World {
             if let Some(datagram) = way.down.take(self.now) {
                 self.peers[index].client.hear(&datagram, self.now);
             }
+            return self.digest(index);
+        }
+        let now = self.now;
+        if let Some(packet) =
+            self.sockets[socket].beside.as_mut().and_then(|beside| beside.way.down.take(now))
+        {
+            self.peers[index].client.hear_packet(&packet, now);
             return self.digest(index);
         }
         let most = match self.peers[index].pace {
@@ -468,7 +515,7 @@ impl World {
         let peer = &mut self.peers[index];
         peer.socket = None;
         let undone = peer.client.end(now);
-        if let (Role::Viewer(viewer), Door::Http | Door::Srt) = (&mut peer.role, peer.door) {
+        if let (Role::Viewer(viewer), Door::Http | Door::Srt | Door::Rtsp) = (&mut peer.role, peer.door) {
             // By this door a connection ends with its stream, or because nothing was asked for a while.
             viewer.playing = false;
             if let Some(again) = viewer.again.filter(|_| !draining) {
@@ -534,7 +581,7 @@ impl World {
                 let is_over = match peer.door {
                     Door::Plain => false,
                     Door::Http => matches!(heard, Heard::Ended),
-                    Door::Srt => true,
+                    Door::Srt | Door::Rtsp => true,
                 };
                 if let Some(again) = viewer.again.filter(|_| !is_over) {
                     peer.remember(now.after(again), Act::Wish);
@@ -548,7 +595,7 @@ impl World {
 
     fn excuse(&self, peer: &Peer, socket: usize) -> Excuse {
         let lag = self.settings.default.limits.viewer_lag;
-        let way = self.sockets[socket].way.as_ref();
+        let way = self.sockets[socket].datagrams();
         let there = way.map_or(self.climate.network_delay * 4, |way| way.weather.round_trip() * 2);
         let quick = self.climate.core_pause + there + self.climate.tick < lag / 2;
         // Whoever listened to nothing for a while has lost what could only have come then.
@@ -572,6 +619,7 @@ impl World {
             plain: peer.plain,
             knows: peer.knows,
             deaf: peer.door != Door::Plain,
+            tracks: peer.client.tracks(),
         }
     }
 
@@ -592,7 +640,7 @@ impl World {
             || self.sockets[socket].refused
             || !self.is_mended(socket)
             || peer.has_left(socket, &self.sockets[socket]);
-        let judges = judges || peer.door == Door::Srt && by_datagrams;
+        let judges = judges || matches!(peer.door, Door::Srt | Door::Rtsp) && by_datagrams;
         let excused = judges || peer.blamed || peer.dismissed || self.judge.is_superseded(socket);
         if told || self.draining || excused {
             return Ok(());

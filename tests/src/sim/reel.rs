@@ -7,6 +7,7 @@ use bytes::Bytes;
 use shardcast_engine::{
     codec::{Codec, Parameters},
     media::{Frame, Payload, TrackId},
+    session::Opening,
     time::MediaTime,
 };
 
@@ -163,6 +164,19 @@ impl Reel {
         };
         reel.announce(0);
         reel
+    }
+
+    /// The parameters that it begins with, as far as nothing of it has been taken.
+    pub fn opening(&self) -> Opening {
+        let dts = self.time(0, 1000);
+        let frame = |payload: &Payload| match payload {
+            Payload::Parameters(parameters) => {
+                let track = if parameters.codec.is_video() { TrackId::VIDEO } else { TrackId::AUDIO };
+                Some(Frame { track, dts, pts: dts, payload: payload.clone() })
+            }
+            _ => None,
+        };
+        Opening { parameters: self.ahead.iter().filter_map(frame).collect(), ..Opening::default() }
     }
 
     /// Milliseconds from the start of the film to its next frame.

@@ -81,6 +81,8 @@ pub fn of_seed(seed: u64) -> Scenario {
     if by_datagrams {
         datagrams::choose(&mut settings, &mut chance_of_datagrams);
     }
+    let mut chance_of_packets = Random::new(mix(mix(mix(seed))));
+    let by_packets = chance_of_packets.chance(20);
     let end = random.pick(&[End::Leave, End::Drain, End::DrainInTheMiddle]);
     if random.chance(10) {
         settings.doors.streams = usize::try_from(random.between(1, 3)).expect("it is at most 3");
@@ -114,6 +116,9 @@ pub fn of_seed(seed: u64) -> Scenario {
     }
     if by_datagrams {
         datagrams::add_peers(&mut world, &mut chance_of_datagrams, streams, rough, &mut serial);
+    }
+    if by_packets {
+        datagrams::add_peers_of_rtsp(&mut world, &mut chance_of_packets, streams, rough, &mut serial);
     }
     Scenario { world, rough, end }
 }

@@ -8,7 +8,7 @@ use shardcast_engine::{
     time::Now,
 };
 
-use super::network::Way;
+use super::{beside::Beside, network::Way};
 
 /// One direction. What was put in first comes out first, and never before its time.
 #[derive(Debug, Default)]
@@ -123,6 +123,8 @@ pub struct Socket {
     pub room: usize,
     /// What the hub wants sent, and when the kernel takes the next piece of it.
     pub sending: Option<(Bytes, Now)>,
+    /// That goes beside the connection.
+    pub packets: bool,
     /// How far receiving is.
     pub receiving: Receiving,
     /// Memory of its session that the next bytes go into.
@@ -139,6 +141,8 @@ pub struct Socket {
     pub refused: bool,
     /// How datagrams go, if it is no connection but an address that they come from.
     pub way: Option<Box<Way>>,
+    /// How datagrams go beside the connection, if they may.
+    pub beside: Option<Box<Beside>>,
 }
 
 impl Socket {
@@ -152,6 +156,7 @@ impl Socket {
             down: Pipe::default(),
             room,
             sending: None,
+            packets: false,
             receiving: Receiving::On,
             lent: None,
             quiet_at: Now(0),
@@ -160,6 +165,7 @@ impl Socket {
             moves: 0,
             refused: false,
             way: None,
+            beside: None,
         }
     }
 
@@ -172,5 +178,10 @@ impl Socket {
     /// Bytes that the kernel would take now.
     pub fn free(&self) -> usize {
         self.room.saturating_sub(self.down.len())
+    }
+
+    /// How its datagrams go, those that it has.
+    pub fn datagrams(&self) -> Option<&Way> {
+        self.way.as_deref().or(self.beside.as_ref().map(|beside| &beside.way))
     }
 }

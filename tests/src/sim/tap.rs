@@ -10,7 +10,7 @@ use shardcast_engine::{
     limits::CARRIED_HEADER_BYTES_MAX,
     media::{Frame, StreamName},
     segment::{Found, Item},
-    session::{Answer, Event, Input, Output, Session},
+    session::{Answer, Event, Input, Output, PortOffer, Session, Start},
     stats::PathStats,
     time::Now,
 };
@@ -253,6 +253,14 @@ impl Session for Tapped {
             self.broken("a session took more of a stream than it had room for, or than there was");
         }
         taken
+    }
+
+    fn offer_ports(&mut self, offer: PortOffer) {
+        self.inner.offer_ports(offer);
+    }
+
+    fn begins_at(&mut self, starts: &[Start]) {
+        self.inner.begins_at(starts);
     }
 
     fn path(&self) -> Option<PathStats> {

@@ -109,6 +109,8 @@ pub enum Work {
     Receive(usize),
     /// A datagram has come to a door.
     Datagram(usize),
+    /// A datagram has come beside a connection.
+    Packet(usize),
     /// A datagram of nobody comes.
     Noise,
     /// A peer's side has ended.
@@ -230,6 +232,7 @@ impl World {
             Work::Call(socket) => self.answer_call(socket),
             Work::Receive(socket) => self.bring_bytes(socket),
             Work::Datagram(socket) => self.bring_datagram(socket),
+            Work::Packet(socket) => self.bring_packet(socket),
             Work::Noise => self.make_noise(),
             Work::End(socket) => self.bring_end(socket),
             Work::Send(socket) => self.send_some(socket),
@@ -279,6 +282,7 @@ impl World {
         }
         for (index, socket) in self.sockets.iter().enumerate() {
             offer(self.datagram_at(socket), Work::Datagram(index));
+            offer(self.packet_at(socket), Work::Packet(index));
             match socket.place {
                 Place::Calling => offer(Some(socket.called), Work::Call(index)),
                 Place::Held { core, .. } => {

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shardcast_engine::{limits::SrtSettings, media::StreamName, settings::Settings};
+use shardcast_engine::{
+    limits::SrtSettings, media::StreamName, session::Opening, settings::Settings, time::Now,
+};
 
 use super::{Publisher, Role, Viewer, millis, shape};
 use crate::sim::{
@@ -11,7 +13,7 @@ use crate::sim::{
     peer::{Act, Door, Peer},
     random::Random,
     reel::{Reel, Shape},
-    srt,
+    rtsp, srt,
     world::World,
 };
 
@@ -32,13 +34,57 @@ pub fn add_peers(world: &mut World, random: &mut Random, streams: u64, rough: Du
     for _ in 0..publishers {
         *serial += 1;
         let number = random.below(streams);
-        add_publisher(world, random, name_of(number), rough, *serial);
+        let (role, script) = publisher(world, random, name_of(number), rough, *serial);
+        let peer = peer(world, random, role, script);
+        world.peers.push(peer);
     }
     for _ in 0..viewers {
         // Somebody asks for what nobody publishes.
         let number = random.below(streams * 8 + 1) / 8;
-        add_viewer(world, random, name_of(number), rough);
+        let (role, script) = viewer(world, random, name_of(number), rough);
+        let peer = peer(world, random, role, script);
+        world.peers.push(peer);
     }
+}
+
+/// The same by RTSP, their media beside their connections.
+pub fn add_peers_of_rtsp(
+    world: &mut World,
+    random: &mut Random,
+    streams: u64,
+    rough: Duration,
+    serial: &mut u32,
+) {
+    world.next_noise = Some(world.now);
+    let (publishers, viewers) = random.pick(&[(1, 0), (1, 1), (1, 2), (2, 1), (0, 2)]);
+    for _ in 0..publishers {
+        *serial += 1;
+        // Most have a stream of their own, or they would be refused.
+        let number = if random.chance(60) { streams } else { random.below(streams) };
+        let (role, script) = publisher(world, random, name_of(number), rough, *serial);
+        let peer = peer_of_rtsp(random, role, script);
+        world.peers.push(peer);
+    }
+    for _ in 0..viewers {
+        let number = random.below(streams + 1);
+        let (role, script) = viewer(world, random, name_of(number), rough);
+        let peer = peer_of_rtsp(random, role, script);
+        world.peers.push(peer);
+    }
+}
+
+fn peer_of_rtsp(random: &mut Random, role: Role, script: Vec<(Now, Act)>) -> Peer {
+    let (weather, _) = weather(random);
+    let film = match &role {
+        Role::Publisher(publisher) => publisher.reel.opening(),
+        Role::Viewer(_) => Opening::default(),
+    };
+    let mut peer = Peer::new(Box::new(rtsp::Client::new(film)), role, script);
+    peer.beside = Some(weather);
+    peer.door = Door::Rtsp;
+    peer.plain = false;
+    peer.knows = false;
+    peer
 }
 
 fn name_of(number: u64) -> StreamName {
@@ -62,12 +108,7 @@ fn weather(random: &mut Random) -> (Weather, Duration) {
     }
 }
 
-fn peer(
-    world: &World,
-    random: &mut Random,
-    role: Role,
-    script: Vec<(shardcast_engine::time::Now, Act)>,
-) -> Peer {
+fn peer(world: &World, random: &mut Random, role: Role, script: Vec<(Now, Act)>) -> Peer {
     let srt = &world.settings.doors.srt;
     let (weather, latency) = weather(random);
     // Now and then somebody has another passphrase, or none.
@@ -85,7 +126,13 @@ fn peer(
     peer
 }
 
-fn add_publisher(world: &mut World, random: &mut Random, name: StreamName, rough: Duration, serial: u32) {
+fn publisher(
+    world: &World,
+    random: &mut Random,
+    name: StreamName,
+    rough: Duration,
+    serial: u32,
+) -> (Role, Vec<(Now, Act)>) {
     let rough = u64::try_from(rough.as_millis()).unwrap_or(u64::MAX);
     let at = random.between(0, rough);
     let mut script = vec![(world.now.after(millis(at)), Act::Call)];
@@ -104,11 +151,10 @@ fn add_publisher(world: &mut World, random: &mut Random, name: StreamName, rough
         ahead: Duration::ZERO,
         began: None,
     });
-    let peer = peer(world, random, role, script);
-    world.peers.push(peer);
+    (role, script)
 }
 
-fn add_viewer(world: &mut World, random: &mut Random, name: StreamName, rough: Duration) {
+fn viewer(world: &World, random: &mut Random, name: StreamName, rough: Duration) -> (Role, Vec<(Now, Act)>) {
     let rough = u64::try_from(rough.as_millis()).unwrap_or(u64::MAX);
     let mut at = random.between(0, rough);
     let mut script = vec![(world.now.after(millis(at)), Act::Call)];
@@ -120,6 +166,5 @@ fn add_viewer(world: &mut World, random: &mut Random, name: StreamName, rough: D
     }
     let again = random.chance(70).then(|| millis(random.between(100, 900)));
     let role = Role::Viewer(Viewer { name, again, playing: false, holding: false });
-    let peer = peer(world, random, role, script);
-    world.peers.push(peer);
+    (role, script)
 }
