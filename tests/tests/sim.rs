@@ -118,6 +118,7 @@ fn every_seed_keeps_every_promise() {
             ("frames that had to come by datagrams", tally.kept),
             ("frames taken by RTP", tally.taken_by_rtp),
             ("frames that had to come by RTP", tally.kept_by_rtp),
+            ("frames that had to come of those sent unasked", tally.kept_unasked),
             ("frames received by RTP", tally.received_by_rtp),
             ("playlists", packaged.playlists),
             ("updates of playlists", packaged.updates),

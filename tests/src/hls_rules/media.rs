@@ -216,7 +216,10 @@ fn ends_a_period(facts: &Facts<'_>, place: usize) -> bool {
 /// Whether what follows a segment begins with nothing of its track.
 fn precedes_a_gap(facts: &Facts<'_>, place: usize) -> bool {
     let next = facts.now.segments.get(place + 1).unwrap_or(&facts.now.open);
-    next.gap || next.parts.first().is_some_and(|part| part.gap)
+    // Where its parts are not listed any more, it is longer than what is in it.
+    let listed = next.uri.and_then(|uri| facts.media.of(uri)).filter(|_| next.parts.is_empty());
+    let short = listed.is_some_and(|piece| without_media(next, Some(piece)) > ROUNDING);
+    next.gap || short || next.parts.first().is_some_and(|part| part.gap)
 }
 
 /// Whether a length that is said is that of the samples, and `without` more. The last picture before a discontinuity or a gap may
@@ -245,7 +248,12 @@ pub(super) fn segment_length(facts: &Facts<'_>) -> Vec<String> {
             let inside = (piece.end - piece.start).abs_diff(piece.length);
             let holes = [before, after].map(|hole| hole.map(|hole| piece.nanos_of(hole + 1)));
             let known = holes.iter().all(Option::is_some);
-            let all = holes.into_iter().flatten().sum::<u64>() + piece.nanos_of(inside);
+            // The picture before a hole is shown through it.
+            let former = place.checked_sub(1).and_then(|place| segments.get(place));
+            let shown = former
+                .and_then(|former| Some(of(Some(former))?.nanos().saturating_sub(former.length())))
+                .unwrap_or(0);
+            let all = holes.into_iter().flatten().sum::<u64>() + piece.nanos_of(inside) + shown;
             wrong |= known && without > all + ROUNDING;
         }
         if wrong {

@@ -2,13 +2,18 @@
 //! the address. What comes for somebody who was moved follows to the other core.
 
 use bytes::Bytes;
-use shardcast_engine::{datagram::Greeting, hub::Input, protocol::SRT, rtp::order::WAIT_MAX, time::Now};
+use shardcast_engine::{
+    datagram::Greeting,
+    hub::{Input, Lost},
+    protocol::SRT,
+    time::Now,
+    udp,
+};
 
 use super::{
-    beside::Beside,
     canary::Canary,
     judge::Verdict,
-    network::{Way, noise},
+    network::{Repair, Way, noise},
     peer::Door,
     socket::{Place, Receiving, Socket},
     world::World,
@@ -43,6 +48,9 @@ impl World {
 
     /// A datagram from the address of a peer, whoever has sent it.
     fn came(&mut self, socket: usize, datagram: &[u8]) -> Verdict {
+        if self.peers[self.sockets[socket].peer].door == Door::Udp {
+            return self.taken_in(socket, datagram);
+        }
         let greet = SRT.greet.ok_or("the door of SRT greets nobody")?;
         match greet(datagram, Self::address_of(socket), &self.settings.doors, self.now) {
             Greeting::Answer(answer) => {
@@ -61,6 +69,45 @@ impl World {
             Place::Held { core, id } => self.tell(core, Input::Received { connection: id, bytes: datagram }),
             Place::Calling | Place::Moving | Place::Closed => Ok(()),
         }
+    }
+
+    /// A datagram has come that nobody has asked for. With the first, and with the first after a silence, somebody begins to listen.
+    fn taken_in(&mut self, socket: usize, datagram: &[u8]) -> Verdict {
+        if self.draining {
+            return Ok(());
+        }
+        if self.sockets[socket].place == Place::Closed {
+            let peer = &self.peers[self.sockets[socket].peer];
+            let wrapped = self.sockets[socket].way.as_ref().is_some_and(|way| way.repair == Repair::Ordered);
+            let url = if wrapped { "rtp://192.0.2.7:5000" } else { "udp://192.0.2.7:5000" };
+            let intake = udp::Intake::parse(url).map_err(|error| error.why)?;
+            let (name, home) = (peer.name(), self.owner(&peer.name()));
+            let session = udp::Session::new(name, &intake, &self.settings.doors, self.now);
+            // Whoever listens anew must be told anew what is in the stream.
+            self.unsettle(socket);
+            self.welcome(socket, home, Door::Udp, Box::new(session))?;
+            if let Place::Held { core, id } = self.sockets[socket].place {
+                self.cores[core].hub.trust(id);
+            }
+        }
+        match self.sockets[socket].place {
+            Place::Held { core, id } => self.tell(core, Input::Received { connection: id, bytes: datagram }),
+            Place::Calling | Place::Moving | Place::Closed => Ok(()),
+        }
+    }
+
+    /// Who was refused waits for the next datagram, as long as the node is there; now it goes.
+    pub(super) fn close_intakes(&mut self) -> Verdict {
+        for socket in 0..self.sockets.len() {
+            let held = &self.sockets[socket];
+            if let Place::Held { core, id } = held.place
+                && held.refused
+                && self.peers[held.peer].door == Door::Udp
+            {
+                self.tell(core, Input::Closed { connection: id, how: Lost::Eof })?;
+            }
+        }
+        Ok(())
     }
 
     /// What a hub wants sent goes out, cut as it said.
@@ -129,6 +176,11 @@ impl World {
             };
         }
         let socket = known[self.random.index(known.len())];
+        if self.peers[self.sockets[socket].peer].door == Door::Udp {
+            // Whatever is a packet of a transport stream is heard, whoever has sent it.
+            let others: Vec<u8> = datagram.iter().map(|byte| if *byte == 0x47 { 0 } else { *byte }).collect();
+            return self.came(socket, &others);
+        }
         if self.random.chance(30) {
             self.set_out(socket, datagram, false);
             return Ok(());
@@ -150,9 +202,7 @@ impl World {
     pub(super) fn is_mended(&self, socket: usize) -> bool {
         let awake = self.climate.core_pause <= std::time::Duration::from_millis(20);
         let held = &self.sockets[socket];
-        let in_order = |beside: &Beside| beside.way.is_in_order_within(WAIT_MAX);
-        held.way.as_ref().is_none_or(|way| awake && way.is_mended())
-            && held.beside.as_deref().is_none_or(|beside| awake && in_order(beside))
+        held.datagrams().is_none_or(|way| awake && way.is_mended())
     }
 }
 

@@ -178,7 +178,7 @@ impl World {
                 session.offer_ports(self.port_offer(core));
                 session
             }
-            Door::Srt => return Err("nobody calls by datagrams before one has come".to_owned()),
+            Door::Srt | Door::Udp => return Err("nobody calls by datagrams before one has come".to_owned()),
         };
         self.welcome(socket, core, door, session)
     }

@@ -23,7 +23,7 @@ use super::{
 };
 
 pub use packets::Films;
-pub use promises::Promises;
+pub use promises::{Order, Promises};
 pub use tally::Tally;
 
 /// Holds a world to what it promises.
@@ -361,8 +361,13 @@ impl Judge {
         let by_rtp = self.films.follow(stamp, frame)?;
         let kept = self.promises.keep(stamp, now)?;
         self.tally.taken_by_rtp += u64::from(by_rtp);
-        self.tally.kept += u64::from(kept && !by_rtp);
-        self.tally.kept_by_rtp += u64::from(kept && by_rtp);
+        let counts = match kept {
+            Some(Order::All) => Some(&mut self.tally.kept),
+            Some(Order::Unasked) => Some(&mut self.tally.kept_unasked),
+            Some(Order::Pictures | Order::Sound) => Some(&mut self.tally.kept_by_rtp),
+            None => None,
+        };
+        counts.into_iter().for_each(|count| *count += 1);
         let Some(truth) = self.streams.get_mut(&name) else { return Ok(()) };
         let first = truth.frames.last().is_none_or(|last| last.life != truth.life);
         let entrance = match frame.is_video() {

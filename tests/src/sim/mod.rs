@@ -7,7 +7,8 @@
 //! `scenario.rs` makes a world of a seed, `world.rs` runs it, `driver.rs` stands for one core's shard, `socket.rs` for the
 //! network, `peer.rs` for publishers and viewers. `plain/` is a protocol of this world's own, and `http/` the peers of a real
 //! one; `srt.rs` has those that come by datagrams, by the ways of `network.rs` and the door of
-//! `door.rs`, and `rtsp.rs` those whose media goes by such, by the ports of `beside.rs`. What is fetched of packaged streams is kept and judged in `library.rs`. `canary.rs` breaks what the judge must find.
+//! `door.rs`, and `rtsp.rs` those whose media goes by such, by the ports of `beside.rs`; `udp.rs`
+//! has those who send unasked. What is fetched of packaged streams is kept and judged in `library.rs`. `canary.rs` breaks what the judge must find.
 
 mod archive;
 mod beside;
@@ -16,6 +17,7 @@ pub mod client;
 mod disk;
 mod door;
 mod driver;
+mod due;
 pub mod http;
 pub mod judge;
 pub mod library;
@@ -29,6 +31,7 @@ pub mod scenario;
 mod socket;
 pub mod srt;
 pub mod tap;
+pub mod udp;
 mod world;
 
 use std::{
@@ -158,6 +161,8 @@ fn play(scenario: &mut Scenario) -> Verdict {
     world.dismiss();
     world.mend_disks();
     world.run(SILENCE)?;
+    world.close_intakes()?;
+    world.run(Duration::from_secs(1))?;
     world.check_silence()?;
     world.library.check(&world.judge)?;
     world.check_archive()

@@ -110,22 +110,43 @@ pub struct Way {
     pub home: usize,
     /// Into datagrams of how many bytes the send under way is cut.
     pub size: usize,
+    /// What is done against all this.
+    pub repair: Repair,
+}
+
+/// What a protocol does about a bad network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// What is lost is sent again.
+    Resent,
+    /// What overtakes waits for the others, and what comes twice is taken once.
+    Ordered,
+    /// Nothing.
+    Nothing,
 }
 
 impl Way {
     /// One on which nothing is yet.
     pub fn new(weather: Weather, latency: Duration, home: usize) -> Self {
-        Way { up: Flight::default(), down: Flight::default(), weather, latency, home, size: usize::MAX }
-    }
-
-    /// Nothing is lost on it, and what overtakes has not long to wait for the others.
-    pub fn is_in_order_within(&self, wait: Duration) -> bool {
-        self.weather.lost == 0 && self.weather.outages == 0 && self.weather.jitter * 4 <= wait
+        Way {
+            up: Flight::default(),
+            down: Flight::default(),
+            weather,
+            latency,
+            home,
+            size: usize::MAX,
+            repair: Repair::Resent,
+        }
     }
 
     /// Nothing that is sent by it is ever missing.
     pub fn is_mended(&self) -> bool {
-        self.weather.is_mended_within(self.latency)
+        let clear = self.weather.lost == 0 && self.weather.outages == 0;
+        match self.repair {
+            Repair::Resent => self.weather.is_mended_within(self.latency),
+            Repair::Ordered => clear && self.weather.jitter * 4 <= self.latency,
+            Repair::Nothing => clear && self.weather.jitter.is_zero() && self.weather.doubled == 0,
+        }
     }
 }
 

@@ -3,18 +3,13 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use shardcast_engine::{
-    hub::Lost,
-    media::{Frame, StreamName},
-    rtp::order::WAIT_MAX,
-    time::Now,
-};
+use shardcast_engine::{hub::Lost, media::StreamName, rtp::order::WAIT_MAX, time::Now};
 
 use super::{
     beside::Beside,
     client::{Client, Fetched, Found, Heard, Wish},
     judge::{Excuse, Verdict},
-    network::{Way, Weather},
+    network::{Repair, Way, Weather},
     reel::{Reel, Stamp},
     socket::{Place, Receiving, Socket},
     world::World,
@@ -42,6 +37,10 @@ pub struct Peer {
     pub way: Option<(Weather, Duration)>,
     /// How its datagrams go that go beside its connection.
     pub beside: Option<Weather>,
+    /// What its protocol does about the network.
+    pub repair: Repair,
+    /// Since when it has had its stream, where nobody tells it so, and how many key frames it has sent since.
+    pub heard_since: Option<(Now, u32)>,
     socket: Option<usize>,
     reads_at: Now,
     /// It neither reads nor writes, nor does the network say that it is gone.
@@ -64,6 +63,8 @@ pub enum Door {
     Srt,
     /// RTSP, its media by datagrams.
     Rtsp,
+    /// None: datagrams that come unasked.
+    Udp,
 }
 
 impl Door {
@@ -74,6 +75,7 @@ impl Door {
             Door::Http => "http",
             Door::Srt => "srt",
             Door::Rtsp => "rtsp",
+            Door::Udp => "udp",
         }
     }
 }
@@ -163,7 +165,7 @@ pub enum Act {
 }
 
 /// What a publisher's frame may take on top of what was agreed: to be cut and put together, and to move to another core.
-const PATIENCE: Duration = Duration::from_millis(120);
+pub const PATIENCE: Duration = Duration::from_millis(120);
 
 /// Room that never makes a sender wait.
 pub const ROOM: usize = 1 << 20;
@@ -182,6 +184,8 @@ impl Peer {
             room: ROOM,
             way: None,
             beside: None,
+            repair: Repair::Resent,
+            heard_since: None,
             socket: None,
             reads_at: Now(0),
             vanished: false,
@@ -233,7 +237,8 @@ impl Peer {
         self.script.insert(place, (at, act));
     }
 
-    fn name(&self) -> StreamName {
+    /// The stream that it wants.
+    pub fn name(&self) -> StreamName {
         match &self.role {
             Role::Publisher(publisher) => publisher.name.clone(),
             Role::Viewer(viewer) => viewer.name.clone(),
@@ -287,24 +292,6 @@ impl World {
         self.digest(index)
     }
 
-    /// What is sent by datagrams, and is never missing, has a time by which it has been taken.
-    fn promise(&mut self, socket: usize, stamp: Stamp, frame: &Frame) {
-        let mended = self.is_mended(socket) && !self.draining;
-        let held = &self.sockets[socket];
-        if held.beside.is_some() {
-            self.judge.films.sent(stamp, frame.is_video());
-        }
-        let Some(way) = held.datagrams().filter(|_| mended) else { return };
-        let takes = way.latency + way.weather.round_trip() + self.climate.core_pause * 2 + PATIENCE;
-        let by = self.now.after(takes);
-        if held.beside.is_some() {
-            let overtakes = way.weather.jitter;
-            self.judge.promises.promise_of_track(stamp, frame, by, overtakes);
-        } else {
-            self.judge.promises.promise(stamp, by);
-        }
-    }
-
     /// Goes on with what a peer has heard, or what it does by itself has brought about.
     fn digest(&mut self, index: usize) -> Verdict {
         if let Some(socket) = self.peers[index].socket {
@@ -334,7 +321,8 @@ impl World {
             let socket = match self.peers[index].way {
                 Some((weather, latency)) => {
                     let home = self.random.index(self.cores.len());
-                    Socket::by_datagrams(index, now, Way::new(weather, latency, home))
+                    let way = Way { repair: self.peers[index].repair, ..Way::new(weather, latency, home) };
+                    Socket::by_datagrams(index, now, way)
                 }
                 None => {
                     let called = now.after(self.up_to(self.climate.network_delay));
@@ -343,7 +331,7 @@ impl World {
             };
             self.sockets.push(socket);
             if let (Some(weather), Some(socket)) = (self.peers[index].beside, self.sockets.last_mut()) {
-                let way = Way::new(weather, WAIT_MAX, 0);
+                let way = Way { repair: self.peers[index].repair, ..Way::new(weather, WAIT_MAX, 0) };
                 socket.beside = Some(Box::new(Beside { way, ports: None }));
             }
             let socket = self.sockets.len() - 1;
@@ -581,7 +569,7 @@ impl World {
                 let is_over = match peer.door {
                     Door::Plain => false,
                     Door::Http => matches!(heard, Heard::Ended),
-                    Door::Srt | Door::Rtsp => true,
+                    Door::Srt | Door::Rtsp | Door::Udp => true,
                 };
                 if let Some(again) = viewer.again.filter(|_| !is_over) {
                     peer.remember(now.after(again), Act::Wish);
@@ -640,7 +628,7 @@ impl World {
             || self.sockets[socket].refused
             || !self.is_mended(socket)
             || peer.has_left(socket, &self.sockets[socket]);
-        let judges = judges || matches!(peer.door, Door::Srt | Door::Rtsp) && by_datagrams;
+        let judges = judges || matches!(peer.door, Door::Srt | Door::Rtsp | Door::Udp) && by_datagrams;
         let excused = judges || peer.blamed || peer.dismissed || self.judge.is_superseded(socket);
         if told || self.draining || excused {
             return Ok(());

@@ -179,6 +179,11 @@ impl Reel {
         Opening { parameters: self.ahead.iter().filter_map(frame).collect(), ..Opening::default() }
     }
 
+    /// Pictures come in it.
+    pub fn has_pictures(&self) -> bool {
+        self.shape.group_pictures > 0
+    }
+
     /// Milliseconds from the start of the film to its next frame.
     pub fn next_millis(&self) -> u64 {
         match (self.shape.group_pictures > 0, self.shape.sound) {

@@ -120,6 +120,10 @@ pub fn of_seed(seed: u64) -> Scenario {
     if by_packets {
         datagrams::add_peers_of_rtsp(&mut world, &mut chance_of_packets, streams, rough, &mut serial);
     }
+    let mut chance_of_feeds = Random::new(mix(mix(mix(mix(seed)))));
+    if chance_of_feeds.chance(15) {
+        datagrams::add_feed(&mut world, &mut chance_of_feeds, streams, rough, &mut serial);
+    }
     Scenario { world, rough, end }
 }
 

@@ -37,12 +37,12 @@ struct Call {
 }
 
 /// What a publisher sends, as MPEG-TS.
-struct Film {
+pub(super) struct Film {
     wire: Box<dyn Wire>,
     opening: Opening,
     begun: bool,
     /// What its connection had no room for yet.
-    waiting: BytesMut,
+    pub(super) waiting: BytesMut,
 }
 
 /// What makes no sense in any connection: words of no kind, and one for another socket.
@@ -159,11 +159,11 @@ impl Client {
 }
 
 impl Film {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Film { wire: (FORM.open)(), opening: Opening::default(), begun: false, waiting: BytesMut::new() }
     }
 
-    fn take(&mut self, frame: &Frame) {
+    pub(super) fn take(&mut self, frame: &Frame) {
         if frame.is_media() && !std::mem::replace(&mut self.begun, true) {
             self.wire.header(&self.opening, frame, &mut self.waiting);
         }

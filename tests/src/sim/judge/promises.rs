@@ -30,9 +30,14 @@ struct Promise {
 
 /// Among which frames one has its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Order {
+pub enum Order {
+    /// All of its film.
     All,
+    /// The same, of a film that is sent unasked.
+    Unasked,
+    /// Pictures.
     Pictures,
+    /// Packets of sound.
     Sound,
 }
 
@@ -45,8 +50,8 @@ struct Beginning {
 
 impl Promises {
     /// A frame sets out; it has been taken by then, and all before it.
-    pub fn promise(&mut self, stamp: Stamp, by: Now) {
-        self.held.insert(stamp, Promise { by, order: Order::All, overtaken: false });
+    pub fn promise(&mut self, stamp: Stamp, order: Order, by: Now) {
+        self.held.insert(stamp, Promise { by, order, overtaken: false });
     }
 
     /// A frame sets out among those of its track alone, where one packet overtakes another by so much at most.
@@ -77,9 +82,9 @@ impl Promises {
         }
     }
 
-    /// A frame has been taken. True when it was promised: then it is the next one of its film, and in time.
-    pub(super) fn keep(&mut self, stamp: Stamp, now: Now) -> Result<bool, String> {
-        let Some(Promise { by, order, .. }) = self.held.remove(&stamp) else { return Ok(false) };
+    /// A frame has been taken. Says among which it was promised, if it was: then it is the next one of its film, and in time.
+    pub(super) fn keep(&mut self, stamp: Stamp, now: Now) -> Result<Option<Order>, String> {
+        let Some(Promise { by, order, .. }) = self.held.remove(&stamp) else { return Ok(None) };
         let before = |other: &Stamp, promise: &Promise| {
             other.publisher == stamp.publisher && *other < stamp && promise.order == order
         };
@@ -91,7 +96,7 @@ impl Promises {
             return Err(format!("{stamp:?} was taken and {missing:?} before it never was"));
         }
         verdict(now <= by, || format!("{stamp:?} was taken {:?} later than it had to be", now.since(by)))?;
-        Ok(true)
+        Ok(Some(order))
     }
 }
 

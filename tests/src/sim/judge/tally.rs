@@ -23,7 +23,9 @@ pub struct Tally {
     pub taken_by_rtp: u64,
     /// Those of them that had to be taken in time.
     pub kept_by_rtp: u64,
-    /// Frames that reached viewers by such.
+    /// Frames that had to be taken in time of films that were sent unasked.
+    pub kept_unasked: u64,
+    /// Frames that reached viewers by RTP.
     pub received_by_rtp: u64,
 }
 
@@ -40,6 +42,7 @@ impl Tally {
         self.kept += other.kept;
         self.taken_by_rtp += other.taken_by_rtp;
         self.kept_by_rtp += other.kept_by_rtp;
+        self.kept_unasked += other.kept_unasked;
         self.received_by_rtp += other.received_by_rtp;
     }
 }

@@ -3,17 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use shardcast_engine::{
-    limits::SrtSettings, media::StreamName, session::Opening, settings::Settings, time::Now,
+    limits::SrtSettings, media::StreamName, rtp::order::WAIT_MAX, session::Opening, settings::Settings,
+    time::Now,
 };
 
 use super::{Publisher, Role, Viewer, millis, shape};
 use crate::sim::{
     client::Wish,
-    network::Weather,
+    network::{Repair, Weather},
     peer::{Act, Door, Peer},
+    plain,
     random::Random,
     reel::{Reel, Shape},
-    rtsp, srt,
+    rtsp, srt, udp,
     world::World,
 };
 
@@ -73,6 +75,37 @@ pub fn add_peers_of_rtsp(
     }
 }
 
+/// One who sends MPEG-TS unasked, plain or inside RTP.
+pub fn add_feed(world: &mut World, random: &mut Random, streams: u64, rough: Duration, serial: &mut u32) {
+    world.next_noise = Some(world.now);
+    *serial += 1;
+    let number = if random.chance(60) { streams + 1 } else { random.below(streams) };
+    let (role, mut script) = publisher(world, random, name_of(number), rough, *serial);
+    // Nobody can ask it to be quiet for a while.
+    script.truncate(if random.chance(50) { 1 } else { 2 });
+    let wrapped = random.chance(60);
+    let (weather, _) = weather(random);
+    let (weather, repair) = if wrapped {
+        (weather, Repair::Ordered)
+    } else {
+        // Without numbers nobody can tell what has overtaken, nor how much is missing of what counts to sixteen.
+        let lost = weather.lost.min(5);
+        (Weather { lost, delay: weather.delay, ..Weather::default() }, Repair::Nothing)
+    };
+    let first = wrapped.then(|| random.any() as u16);
+    let mut peer = Peer::new(Box::new(udp::Client::new(first)), role, script);
+    peer.way = Some((weather, WAIT_MAX));
+    peer.repair = repair;
+    peer.door = Door::Udp;
+    peer.plain = false;
+    peer.knows = false;
+    world.peers.push(peer);
+    if random.chance(70) {
+        let (role, script) = viewer(world, random, name_of(number), rough);
+        world.peers.push(Peer::new(Box::new(plain::Client::new(false)), role, script));
+    }
+}
+
 fn peer_of_rtsp(random: &mut Random, role: Role, script: Vec<(Now, Act)>) -> Peer {
     let (weather, _) = weather(random);
     let film = match &role {
@@ -81,6 +114,7 @@ fn peer_of_rtsp(random: &mut Random, role: Role, script: Vec<(Now, Act)>) -> Pee
     };
     let mut peer = Peer::new(Box::new(rtsp::Client::new(film)), role, script);
     peer.beside = Some(weather);
+    peer.repair = Repair::Ordered;
     peer.door = Door::Rtsp;
     peer.plain = false;
     peer.knows = false;
