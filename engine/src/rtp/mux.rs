@@ -82,6 +82,14 @@ impl Track {
         Some(Track { head, coding, packets: 0, octets: 0 })
     }
 
+    /// The same track as one that was there before, with another clock or another coding: its numbers go on, for they are of the
+    /// source. (RFC 3550, 5.1)
+    #[must_use]
+    pub fn following(mut self, before: Option<&Track>) -> Self {
+        self.head.sequence = before.map_or(0, |before| before.head.sequence);
+        self
+    }
+
     /// Takes other parameters, from here on. False when they are of another kind: then it is another track.
     pub fn change(&mut self, parameters: &Parameters) -> bool {
         let Some(track) = Track::new(parameters, self.head.payload_type, self.head.ssrc) else {

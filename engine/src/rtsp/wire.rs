@@ -89,7 +89,8 @@ impl Interleaved {
         let Some(line) = self.lines.iter_mut().find(is_it) else { return false };
         let begins = line.track.as_mut().is_none_or(|track| !track.change(parameters));
         if begins {
-            line.track = Track::new(parameters, payload_type(line.id), ssrc_of(line.id));
+            let track = Track::new(parameters, payload_type(line.id), ssrc_of(line.id));
+            line.track = track.map(|track| track.following(line.track.as_ref()));
         }
         begins
     }

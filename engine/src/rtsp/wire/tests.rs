@@ -221,6 +221,20 @@ fn sound_of_telephones_that_is_too_long_is_cut_and_each_piece_has_its_time() {
 }
 
 #[test]
+fn numbers_go_on_where_sound_has_another_clock() {
+    let [first, other] = [&[0x12, 0x10], &[0x11, 0x90]]
+        .map(|configuration| Parameters::parse(Codec::Aac, Bytes::from_static(configuration)).unwrap());
+    let mut frames: Vec<Frame> =
+        (0..3).map(|number| sound(Codec::Aac, number, 1024, 44_100, vec![1; 300])).collect();
+    frames.push(parameters_frame(TrackId::AUDIO, &other));
+    frames.extend((4..7).map(|number| sound(Codec::Aac, number, 1024, 48_000, vec![2; 300])));
+    let packets = packets(&written(&FORMS[1], &[parameters_frame(TrackId::AUDIO, &first)], &frames));
+    let media = packets.iter().filter(|(channel, _)| *channel == 2);
+    let numbers: Vec<u16> = media.map(|(_, packet)| u16::from_be_bytes([packet[2], packet[3]])).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn a_key_frame_brings_the_parameter_sets_that_hold() {
     let before = parameters_of(Codec::H264, samples::H264_HIGH_720);
     let after = parameters_of(Codec::H264, samples::H264_BASELINE_1080);
