@@ -93,6 +93,16 @@ impl Nonce {
     }
 }
 
+/// What a side says that it reckons by, MD5 where it says nothing. `None` for what is not known here. (RFC 7616, 3.3)
+pub(super) fn algorithm_of(name: Option<&str>) -> Option<Algorithm> {
+    match name {
+        None => Some(Algorithm::Md5),
+        Some(name) if name.eq_ignore_ascii_case("MD5") => Some(Algorithm::Md5),
+        Some(name) if name.eq_ignore_ascii_case("SHA-256") => Some(Algorithm::Sha256),
+        Some(_) => None,
+    }
+}
+
 /// Reads what a peer proves. `None` when something is missing, or is reckoned in a way that was not offered.
 fn proof(text: &str, method: &str) -> Option<Proof> {
     let found = parameters(text);
@@ -100,12 +110,7 @@ fn proof(text: &str, method: &str) -> Option<Proof> {
         let pair = found.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         pair.map(|(_, value)| value.clone())
     };
-    let algorithm = match value("algorithm") {
-        None => Algorithm::Md5,
-        Some(name) if name.eq_ignore_ascii_case("MD5") => Algorithm::Md5,
-        Some(name) if name.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
-        Some(_) => return None,
-    };
+    let algorithm = algorithm_of(value("algorithm").as_deref())?;
     let counted = match value("qop") {
         None => None,
         Some(quality) if quality.eq_ignore_ascii_case("auth") => Some((value("nc")?, value("cnonce")?)),

@@ -198,9 +198,7 @@ impl Client {
         let used = if self.inbox.len() == 0 { self.read(bytes, now)? } else { 0 };
         let rest = bytes.split_at(used).1;
         if !rest.is_empty() && !matches!(self.state, State::Closed) {
-            let mut held = self.inbox.take();
-            held.extend_from_slice(rest);
-            self.inbox.keep(held, 0);
+            self.inbox.append(rest);
         }
         Ok(())
     }

@@ -111,6 +111,11 @@ impl Inbox {
         std::mem::take(&mut self.held)
     }
 
+    /// Puts what was not read behind what waits.
+    pub fn append(&mut self, rest: &[u8]) {
+        self.held.extend_from_slice(rest);
+    }
+
     /// Keeps what is left of `held` behind its first `used` bytes.
     pub fn keep(&mut self, mut held: BytesMut, used: usize) {
         held.advance(used);

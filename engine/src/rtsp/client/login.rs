@@ -4,7 +4,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
-use super::{super::auth::unquoted, Credentials};
+use super::{
+    super::auth::{algorithm_of, unquoted},
+    Credentials,
+};
 use crate::{
     access::{Algorithm, Proof},
     limits::Secret,
@@ -81,12 +84,7 @@ impl Challenge {
             let pair = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
             pair.map(|(_, value)| value.clone())
         };
-        let algorithm = match value("algorithm") {
-            None => Algorithm::Md5,
-            Some(name) if name.eq_ignore_ascii_case("MD5") => Algorithm::Md5,
-            Some(name) if name.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
-            Some(_) => return None,
-        };
+        let algorithm = algorithm_of(value("algorithm").as_deref())?;
         let counted = match value("qop") {
             None => false,
             Some(offered) => {
