@@ -50,7 +50,7 @@ fn frame(number: u32) -> Frame {
 }
 
 /// The plainest form: a length, a time, the payload.
-static PLAIN: Form = Form { name: "plain", datagram: None, open: || Box::new(Plain) };
+static PLAIN: Form = Form { name: "plain", datagram: None, prompt: false, open: || Box::new(Plain) };
 
 struct Plain;
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::{
     error::Error,
     limits::{self, DoorLimits},
-    session::{Answer, Event, Input, Output, Refusal, Session},
+    session::{Answer, Event, Input, Output, Refusal, Session, Shelf},
     stats::PathStats,
     time::Now,
 };
@@ -87,8 +87,8 @@ impl Session for Datagrams {
         self.session.room(now)
     }
 
-    fn carry(&mut self, bytes: &Bytes, now: Now) -> usize {
-        let taken = self.session.carry(bytes, now);
+    fn carry(&mut self, bytes: &Bytes, shelf: &mut Shelf, now: Now) -> usize {
+        let taken = self.session.carry(bytes, shelf, now);
         // A fault of the session's own is left for its next input to say.
         let _ = self.take_outputs();
         taken
@@ -129,6 +129,8 @@ pub enum Greeting {
     Begin,
     /// It is for the session of its address, if there is one.
     Known,
+    /// It is for the session with this number, whatever address it comes from.
+    For(u64),
     /// Nobody hears of it.
     Ignore,
 }
@@ -142,8 +144,8 @@ mod tests {
     use crate::{media::StreamName, session::Form};
 
     static WHOLE: Form =
-        Form { name: "whole", datagram: None, open: || unreachable!("nothing is muxed here") };
-    static CUT: Form = Form { name: "cut", datagram: Some(100), open: || unreachable!("nor here") };
+        Form { name: "whole", datagram: None, prompt: false, open: || unreachable!("nothing is muxed here") };
+    static CUT: Form = Form { name: "cut", datagram: Some(100), prompt: false, open: || unreachable!("nor here") };
 
     /// Plays, or sends as many bytes as it is told; says what it was refused for.
     #[derive(Default)]

@@ -53,3 +53,5 @@ pub mod stream;
 pub mod time;
 #[cfg(feature = "mpegts")]
 pub mod udp;
+#[cfg(feature = "webrtc")]
+pub mod webrtc;

@@ -56,6 +56,9 @@ pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
 pub const UNREAD_BYTES_MAX: usize = 16 << 20;
 /// The same for a viewer that waits for its stream, who has little to say. More closes it.
 pub const UNREAD_VIEWER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of packets that the sessions of a core have copied of shared blocks and may still find again; see
+/// [`Shelf`](crate::session::Shelf). Twice what a core sends of many streams between two flushes.
+pub const SHELF_BYTES_MAX: usize = 8 << 20;
 /// Packets of SRT that one side holds of a connection, in order to put them in order or to send them again: 11 MB. What is further
 /// ahead is not taken, and a viewer that has so many on their way lags.
 pub const SRT_WINDOW_PACKETS: usize = 8192;

@@ -59,6 +59,10 @@ pub enum Transport {
     /// Datagrams. A peer is the address that they come from: the first one opens its session, and closing forgets the
     /// address. [`datagram`](crate::datagram) says what holds for such a session.
     Udp,
+    /// Datagrams, by a port of each shard's own: the usual one and the shard's number. A session is opened by a
+    /// [`Signal`](crate::session::signal::Signal) that came by another door; it is told where it
+    /// [is met](Session::meets_at), then the signal, and may be met at several addresses of its peer.
+    Signalled,
 }
 
 impl Protocol {
@@ -66,7 +70,7 @@ impl Protocol {
     pub fn begin(&self, limits: &DoorLimits, now: Now) -> Box<dyn Session> {
         let session = (self.open)(limits, now);
         match self.transport {
-            Transport::Tcp => session,
+            Transport::Tcp | Transport::Signalled => session,
             Transport::Udp => Box::new(Datagrams::new(session)),
         }
     }

@@ -5,6 +5,10 @@
 //! only hears what the viewer still says.
 
 mod ports;
+mod shelf;
+pub mod signal;
+
+use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,6 +23,8 @@ use crate::{
 };
 
 pub use self::ports::{PortOffer, Ports};
+pub use self::shelf::Shelf;
+use self::signal::{Reply, Signal, Venue};
 
 /// One peer's conversation, without its socket. A plain value that can move to another core between two calls.
 ///
@@ -83,8 +89,9 @@ pub trait Session: Send {
     /// Takes bytes of the stream, from the first on; says how many. The rest is given again. Called only where there is
     /// [`room`](Self::room), and then takes at least what is no longer than
     /// [`CARRIED_HEADER_BYTES_MAX`](crate::limits::CARRIED_HEADER_BYTES_MAX). What it sends for them comes by [`poll`](Self::poll).
-    fn carry(&mut self, bytes: &Bytes, now: Now) -> usize {
-        let _ = (bytes, now);
+    /// What it has to keep of them for itself it takes from the `shelf`, where others on its core find the same.
+    fn carry(&mut self, bytes: &Bytes, shelf: &mut Shelf, now: Now) -> usize {
+        let _ = (bytes, shelf, now);
         0
     }
     /// What it has counted on its way to the peer, if its transport counts.
@@ -95,6 +102,10 @@ pub trait Session: Send {
     /// to another core; not at all where they cannot, or where the connection hides what it carries and they would not.
     fn offer_ports(&mut self, offer: PortOffer) {
         let _ = offer;
+    }
+    /// Where it is met, if a [`Signal`] has opened it: said before that.
+    fn meets_at(&mut self, venue: Venue) {
+        let _ = venue;
     }
     /// The first packets that this viewer is sent, each track's with its numbers: said right before [`Answer::Playing`], of a form
     /// that [counts](Wire::starts), if there is an entrance to begin at. Whoever is held or lags meanwhile may begin later.
@@ -115,6 +126,13 @@ pub enum Input<'a> {
         /// What came; not empty.
         bytes: &'a [u8],
     },
+    /// A datagram, and where it came from: to a session that may be met at several addresses ([`Output::Datagram`]).
+    From {
+        /// The address. Whether it is the peer's, the session finds out.
+        address: SocketAddr,
+        /// What came; not empty.
+        bytes: &'a [u8],
+    },
     /// What [`Session::lend`] gave is back, with more bytes from the peer at its end.
     Filled {
         /// The memory.
@@ -126,6 +144,10 @@ pub enum Input<'a> {
     Answer(Answer),
     /// What is in the stream that [`Event::Describe`] asked for.
     Described(Box<Opening>),
+    /// Something about this conversation, asked by another connection. Answered by [`Event::Reply`].
+    Signal(&'a Signal),
+    /// The answer to [`Event::Signal`].
+    Signalled(Box<Reply>),
     /// What [`Event::Fetch`] asked for.
     #[cfg(feature = "segment")]
     Fetched(Found),
@@ -239,6 +261,16 @@ pub enum Output {
         /// Bytes of each.
         size: u16,
     },
+    /// A datagram for this address, which has shown that it is the peer's: from here on what comes from there is brought to this
+    /// session. Of sessions that were opened by a [`Signal`].
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: Bytes,
+    },
+    /// From here on [`Output::Send`] and [`Output::Datagrams`] go to this address. Nothing is sent by those before.
+    Address(SocketAddr),
     /// From here on media goes beside the connection, between these ports of the peer and those that were
     /// [offered](Session::offer_ports): what it is sent of a stream, and [`Output::Packets`]. `None` ends that. The ports of another
     /// connection are not taken from it; whoever names them is closed.
@@ -310,6 +342,10 @@ pub enum Event {
     Pause(bool),
     /// Something worth one log line that is not an error: what the peer did, and what was done about it.
     Remark(&'static str),
+    /// A request about a conversation that goes by datagrams of its own. Answered by [`Input::Signalled`]; no second one before that.
+    Signal(Box<Signal>),
+    /// The answer to the request that opened this session, or to [`Input::Signal`].
+    Reply(Box<Reply>),
 }
 
 /// A wire form: frames to bytes that are the same for all viewers of a stream. One `static` per form; two forms are the
@@ -329,6 +365,8 @@ pub struct Form {
     /// cut each so many bytes, and whoever is sent a run of such pieces can use each of them. MPEG-TS has 1316, seven of its
     /// packets. `None` keeps the form off UDP.
     pub datagram: Option<u16>,
+    /// Viewers are sent each frame as it comes, and not what has come since the last flush: for players that show it at once.
+    pub prompt: bool,
     /// Makes the muxer of one log.
     pub open: fn() -> Box<dyn Wire>,
 }
@@ -365,7 +403,7 @@ impl std::fmt::Debug for Form {
 ///         out.put_slice(data);
 ///     }
 /// }
-/// # static PACKETS: Form = Form { name: "packets", datagram: None, open: || Box::new(Packets) };
+/// # static PACKETS: Form = Form { name: "packets", datagram: None, prompt: false, open: || Box::new(Packets) };
 /// # (PACKETS.open)();
 /// ```
 pub trait Wire: Send {

@@ -167,7 +167,7 @@ impl session::Session for Notes {
 
 const IDLE: std::time::Duration = std::time::Duration::from_secs(30);
 
-static FORM: Form = Form { name: "notes", datagram: Some(1000), open: || Box::new(Silent) };
+static FORM: Form = Form { name: "notes", datagram: Some(1000), prompt: false, open: || Box::new(Silent) };
 
 /// Nobody muxes anything here.
 struct Silent;

@@ -32,6 +32,7 @@ fn stranger(datagram: &[u8]) {
         Greeting::Answer(answer) => assert!(answer.len() <= datagram.len()),
         Greeting::Begin => assert!(datagram.len() >= 64, "a whole handshake"),
         Greeting::Known | Greeting::Ignore => {}
+        Greeting::For(_) => unreachable!("a caller is known by its address"),
     }
 }
 

@@ -97,7 +97,7 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
         for (protocol, address) in &options.doors {
             let listener = match protocol.transport {
                 Transport::Tcp => tcp::bind_with(*address, &socket_options).map(Listener::Tcp),
-                Transport::Udp => udp::bind(*address).map(Listener::Udp),
+                Transport::Udp | Transport::Signalled => udp::bind(*address).map(Listener::Udp),
             };
             let listener =
                 listener.map_err(|error| about(&format!("{} door {address}", protocol.name), &error))?;
@@ -173,7 +173,7 @@ fn ensure_free(doors: &[(Protocol, SocketAddr)]) -> io::Result<()> {
         }
         let free = match protocol.transport {
             Transport::Tcp => tcp::ensure_free(*address),
-            Transport::Udp => udp::ensure_free(*address),
+            Transport::Udp | Transport::Signalled => udp::ensure_free(*address),
         };
         free.map_err(|error| match error.kind() {
             // It names the address itself.

@@ -608,6 +608,8 @@ impl Shard {
                 }
             }
             Output::Ports { connection, ports } => self.name_ports(connection, ports, now),
+            Output::Datagram { .. } | Output::Address { .. } => {}
+            Output::Signal { .. } | Output::Reply { .. } => {}
             Output::Close { connection } => self.close(connection, now),
             Output::Quiet { connection } => {
                 if let Some(peer) = self.peer(connection) {

@@ -144,8 +144,8 @@ impl Session for Words {
 /// Eight bytes for each picture: its number twice, so that a cut in the wrong place shows.
 struct Twice;
 
-static CUT: Form = Form { name: "cut", datagram: Some(64), open: || Box::new(Twice) };
-static WHOLE: Form = Form { name: "whole", datagram: None, open: || Box::new(Twice) };
+static CUT: Form = Form { name: "cut", datagram: Some(64), prompt: false, open: || Box::new(Twice) };
+static WHOLE: Form = Form { name: "whole", datagram: None, prompt: false, open: || Box::new(Twice) };
 
 impl Wire for Twice {
     fn header(&mut self, _: &Opening, _: &Frame, out: &mut BytesMut) {

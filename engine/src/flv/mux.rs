@@ -21,7 +21,7 @@ use crate::{
 pub use crate::session::{Envelope, Plain};
 
 /// FLV as it stands in a file: the bytes of an HTTP body that ends when the connection does.
-pub static FORM: Form = Form { name: "flv", datagram: None, open: || Box::new(FlvWire::<Plain>::default()) };
+pub static FORM: Form = Form { name: "flv", datagram: None, prompt: false, open: || Box::new(FlvWire::<Plain>::default()) };
 
 /// The muxer of FLV in envelopes of one kind. It has no state: a tag says all of itself. What must not be torn is a file's
 /// head, or a tag with its tail.
@@ -39,7 +39,7 @@ pub static FORM: Form = Form { name: "flv", datagram: None, open: || Box::new(Fl
 ///     fn close(_: &mut BytesMut) {}
 /// }
 ///
-/// static FORM: Form = Form { name: "flv-lengths", datagram: None, open: || Box::new(FlvWire::<Lengths>::default()) };
+/// static FORM: Form = Form { name: "flv-lengths", datagram: None, prompt: false, open: || Box::new(FlvWire::<Lengths>::default()) };
 ///
 /// # let frame = |millis, payload| {
 /// #     let time = MediaTime::from_millis(millis);

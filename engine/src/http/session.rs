@@ -150,7 +150,10 @@ impl session::Session for Session {
             Input::Answer(Answer::Publishing)
             | Input::KeyframeWanted
             | Input::Described(_)
-            | Input::Datagram { .. } => Ok(()),
+            | Input::Datagram { .. }
+            | Input::From { .. }
+            | Input::Signal(_)
+            | Input::Signalled(_) => Ok(()),
             Input::Ended => {
                 self.end(Code::Normal);
                 Ok(())

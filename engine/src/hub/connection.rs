@@ -1,6 +1,7 @@
 //! What one peer is to the hub: its session, what it is doing, what waits to be sent to it.
 
 mod leaving;
+mod lending;
 mod pace;
 mod role;
 mod sending;
@@ -11,7 +12,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use bytes::BytesMut;
 
 pub(super) use self::role::{Awaited, Judged, Leaving, Role, Wanted};
 pub(super) use self::talk::Reply;
@@ -88,13 +88,6 @@ impl Connection {
         }
         matches!(self.role, Role::Moving { .. } | Role::Waiting { .. } | Role::Judged { .. })
             || self.talk.as_ref().is_some_and(|talk| talk.next_wish.is_some())
-    }
-
-    /// True while its bytes are best received straight into memory of its session. One whose wish has no answer keeps
-    /// them as they come.
-    pub fn lends(&self) -> bool {
-        let publishes = matches!(self.role, Role::Publishing { .. }) && !self.closing;
-        publishes && self.session.as_ref().is_some_and(|session| session.lends())
     }
 
     /// Keeps the answer to its wish until its session has done what it is at.
@@ -285,28 +278,6 @@ impl Hub {
         self.connections.get(id.slot as usize)?.as_deref().filter(|connection| connection.id == id)
     }
 
-    pub(super) fn lend_of(&mut self, id: ConnectionId, now: Now) -> Option<BytesMut> {
-        let connection = self.connection(id).filter(|connection| connection.lends())?;
-        let session = connection.session.as_mut()?;
-        let received = session.received();
-        match catch_unwind(AssertUnwindSafe(|| session.lend())) {
-            Ok(memory) => Some(memory),
-            Err(_) => {
-                connection.session = None;
-                self.fail(id, panicked(received), now);
-                None
-            }
-        }
-    }
-
-    pub(super) fn filled(&mut self, id: ConnectionId, memory: BytesMut, received: usize, now: Now) {
-        self.stats.received_bytes += received as u64;
-        let Some(connection) = self.connection(id) else { return };
-        if !connection.closing {
-            self.drive(id, session::Input::Filled { memory, received }, now);
-        }
-    }
-
     pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         self.stats.received_bytes += bytes.len() as u64;
         let Some(connection) = self.connection(id) else { return };
@@ -423,6 +394,13 @@ impl Hub {
                     self.outputs.push_back(Output::Ports { connection: id, ports });
                 }
             }
+            session::Output::Datagram { to, bytes } => {
+                self.stats.sent_bytes += bytes.len() as u64;
+                self.outputs.push_back(Output::Datagram { connection: id, to, bytes });
+            }
+            session::Output::Address(address) => {
+                self.outputs.push_back(Output::Address { connection: id, address });
+            }
             session::Output::Close => {
                 if let Some(connection) = self.connection(id) {
                     connection.closing = true;
@@ -470,6 +448,8 @@ impl Hub {
                 }
             }
             Event::Remark(text) => self.remark(id, Level::Info, text, None),
+            Event::Signal(signal) => self.outputs.push_back(Output::Signal { connection: id, signal }),
+            Event::Reply(reply) => self.outputs.push_back(Output::Reply { connection: id, reply }),
         }
     }
 

@@ -40,7 +40,10 @@ use crate::{
     media::StreamName,
     message::{CoreId, Message, Parcel},
     observe::StreamEvent,
-    session::{Ports, Session},
+    session::{
+        self, Ports, Session, Shelf,
+        signal::{Reply, Signal},
+    },
     settings::Settings,
     stats::{PathStats, ShardStats, StreamStats},
     time::{Now, Wall},
@@ -102,6 +105,29 @@ pub enum Input<'a> {
         channel: u8,
         /// The datagram, not empty.
         bytes: &'a [u8],
+    },
+    /// A datagram came for a session that was opened by a [`Signal`].
+    From {
+        /// Whose.
+        connection: ConnectionId,
+        /// From where.
+        address: SocketAddr,
+        /// The datagram, not empty.
+        bytes: &'a [u8],
+    },
+    /// Something is asked about a conversation that is here.
+    Signal {
+        /// Whose.
+        connection: ConnectionId,
+        /// What.
+        signal: Box<Signal>,
+    },
+    /// The answer to [`Output::Signal`].
+    Signalled {
+        /// Who asked.
+        connection: ConnectionId,
+        /// The answer.
+        reply: Box<Reply>,
     },
     /// What [`Hub::lend`] gave is back, with the bytes that came.
     Filled {
@@ -193,6 +219,37 @@ pub enum Output {
         connection: ConnectionId,
         /// Which.
         ports: Option<Ports>,
+    },
+    /// Send a datagram to this address at once, and bring what comes from there: it is the peer's.
+    Datagram {
+        /// Whose.
+        connection: ConnectionId,
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Where the peer is from here on.
+    Address {
+        /// Whose.
+        connection: ConnectionId,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Bring this to the conversation that it is about, wherever that is, or open the one that it offers; answered by
+    /// [`Input::Signalled`].
+    Signal {
+        /// Who asks.
+        connection: ConnectionId,
+        /// What.
+        signal: Box<Signal>,
+    },
+    /// The answer to the [`Signal`] that opened a session, or to [`Input::Signal`].
+    Reply {
+        /// Whose session gives it.
+        connection: ConnectionId,
+        /// The answer.
+        reply: Box<Reply>,
     },
     /// Close the connection. It is not mentioned again.
     Close {
@@ -293,6 +350,8 @@ pub struct Hub {
     recordings: recording::Recordings,
     #[cfg(feature = "segment")]
     packages: packaging::Packages,
+    /// What the sessions of this core share that carry streams themselves.
+    shelf: Shelf,
     stats: ShardStats,
     /// Wall-clock nanoseconds at monotonic zero.
     wall_offset: i128,
@@ -325,6 +384,7 @@ impl Hub {
             recordings: recording::Recordings::default(),
             #[cfg(feature = "segment")]
             packages: packaging::Packages::default(),
+            shelf: Shelf::default(),
             stats: ShardStats::default(),
             wall_offset: 0,
             draining: false,
@@ -372,6 +432,16 @@ impl Hub {
             Input::Received { connection, bytes } => self.received(connection, bytes, now),
             Input::Datagram { connection, channel, bytes } => {
                 self.datagram_came(connection, channel, bytes, now)
+            }
+            Input::From { connection, address, bytes } => {
+                self.stats.received_bytes += bytes.len() as u64;
+                self.drive(connection, session::Input::From { address, bytes }, now);
+            }
+            Input::Signal { connection, signal } => {
+                self.drive(connection, session::Input::Signal(&signal), now);
+            }
+            Input::Signalled { connection, reply } => {
+                self.drive(connection, session::Input::Signalled(reply), now);
             }
             Input::Filled { connection, memory, received } => {
                 self.filled(connection, memory, received, now);

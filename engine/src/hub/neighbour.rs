@@ -427,7 +427,7 @@ mod tests {
     };
 
     static FORM: Form =
-        Form { name: "none", datagram: None, open: || unreachable!("nothing is played here") };
+        Form { name: "none", datagram: None, prompt: false, open: || unreachable!("nothing is played here") };
 
     /// Asks for one stream, and closes when it is refused.
     struct Asker(Vec<Wish>);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ConnectionId, Hub, Level,
-    connection::{Judged, Leaving, Role, Wanted},
+    connection::{Connection, Judged, Leaving, Role, Wanted},
     streams::{Source, Stream, StreamId},
     timers::Timer,
 };
@@ -211,8 +211,29 @@ impl Hub {
             let due = now.on_grid(stream.limits.flush);
             self.timers.set_earlier(Timer::Flush(stream_id), due);
         }
+        let prompt = stream.logs.iter().any(|log| log.form().prompt);
         if let_go {
             self.stats.groups_let_go += 1;
+        }
+        if prompt {
+            self.show_at_once(stream_id, now);
+        }
+    }
+
+    /// Shows the viewers of prompt forms what has come.
+    fn show_at_once(&mut self, stream_id: StreamId, now: Now) {
+        let Some(stream) = self.streams.get(stream_id) else { return };
+        for log in stream.logs.iter_mut().filter(|log| log.form().prompt) {
+            log.flush(&stream.limits, now);
+        }
+        let viewers = std::mem::take(&mut stream.viewers);
+        for viewer in &viewers {
+            if self.look(*viewer).is_some_and(Connection::is_prompt) {
+                self.enqueue(*viewer);
+            }
+        }
+        if let Some(stream) = self.streams.get(stream_id) {
+            stream.viewers = viewers;
         }
     }
 

@@ -65,7 +65,7 @@ impl Session for Peer {
     }
 }
 
-static COUNTED: Form = Form { name: "counted", datagram: None, open: || Box::new(Counted(0)) };
+static COUNTED: Form = Form { name: "counted", datagram: None, prompt: false, open: || Box::new(Counted(0)) };
 
 /// The times of frames, which are counted.
 struct Counted(u16);
@@ -82,7 +82,7 @@ impl Wire for Counted {
     }
 }
 
-static FORM: Form = Form { name: "plain", datagram: None, open: || Box::new(Plain) };
+static FORM: Form = Form { name: "plain", datagram: None, prompt: false, open: || Box::new(Plain) };
 
 /// The payloads, and nothing else.
 struct Plain;

@@ -24,6 +24,7 @@ use crate::{
 pub static FORM: Form = Form {
     name: "ts",
     datagram: Some(7 * PACKET_BYTES as u16),
+    prompt: false,
     open: || Box::new(TsWire::<Plain>::default()),
 };
 

@@ -344,10 +344,13 @@ impl Driver<'_> {
             outputs += 1;
             assert!(outputs <= OUTPUTS_MAX, "the session does not come to an end of what it says");
             match output {
-                Output::Send(bytes) | Output::Packets(bytes) | Output::Datagrams { bytes, .. } => {
+                Output::Send(bytes)
+                | Output::Packets(bytes)
+                | Output::Datagrams { bytes, .. }
+                | Output::Datagram { bytes, .. } => {
                     waiting += bytes.len();
                 }
-                Output::Share(_) => {}
+                Output::Share(_) | Output::Address(_) => {}
                 Output::Ports(ports) => self.ports = ports.unwrap_or_default(),
                 Output::Event(event) => self.hear(&event),
                 Output::Close => {
@@ -445,7 +448,7 @@ mod tests {
 
         fn wish(&mut self, word: u8) {
             static FORM: crate::session::Form =
-                crate::session::Form { name: "none", datagram: None, open: || unreachable!("nobody muxes") };
+                crate::session::Form { name: "none", datagram: None, prompt: false, open: || unreachable!("nobody muxes") };
             self.asking = true;
             let name = StreamName::new("live", "cam").expect("a legal name");
             let query = String::new();

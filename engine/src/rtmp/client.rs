@@ -144,7 +144,11 @@ impl session::Session for Client {
             Input::Timeout => self.timeout(now),
             Input::KeyframeWanted => Ok(()),
             // Nobody has asked for any of these.
-            Input::Described(_) | Input::Datagram { .. } => Ok(()),
+            Input::Described(_)
+            | Input::Datagram { .. }
+            | Input::From { .. }
+            | Input::Signal(_)
+            | Input::Signalled(_) => Ok(()),
             #[cfg(feature = "segment")]
             Input::Fetched(_) => Ok(()),
             Input::Ended | Input::Shutdown => {

@@ -100,7 +100,11 @@ impl session::Session for Session {
             // RTMP has no word to ask an encoder for a key frame.
             Input::KeyframeWanted => Ok(()),
             // Nobody has asked for any of these.
-            Input::Described(_) | Input::Datagram { .. } => Ok(()),
+            Input::Described(_)
+            | Input::Datagram { .. }
+            | Input::From { .. }
+            | Input::Signal(_)
+            | Input::Signalled(_) => Ok(()),
             #[cfg(feature = "segment")]
             Input::Fetched(_) => Ok(()),
             Input::Ended => {

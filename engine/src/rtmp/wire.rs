@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// RTMP messages in chunks of [`CHUNK_SIZE`].
-pub static FORM: Form = Form { name: "rtmp", datagram: None, open: || Box::new(ChunkWire) };
+pub static FORM: Form = Form { name: "rtmp", datagram: None, prompt: false, open: || Box::new(ChunkWire) };
 
 /// Bytes of payload in a chunk that we send. Large enough that most frames are one chunk; a viewer must hold no more
 /// than it does for the frame.

@@ -477,7 +477,7 @@ impl session::Session for Caller {
         }
     }
 
-    fn carry(&mut self, bytes: &Bytes, now: Now) -> usize {
+    fn carry(&mut self, bytes: &Bytes, _: &mut session::Shelf, now: Now) -> usize {
         match &mut self.state {
             State::Standing(course) => course.carry(bytes, &mut self.outbox, now),
             _ => 0,

@@ -381,7 +381,7 @@ impl session::Session for Session {
         }
     }
 
-    fn carry(&mut self, bytes: &Bytes, now: Now) -> usize {
+    fn carry(&mut self, bytes: &Bytes, _: &mut session::Shelf, now: Now) -> usize {
         match &mut self.state {
             State::Standing(seat) => seat.course.carry(bytes, &mut self.outbox, now),
             _ => 0,

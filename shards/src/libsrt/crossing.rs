@@ -336,7 +336,7 @@ impl Session for Crossing {
         self.free()
     }
 
-    fn carry(&mut self, bytes: &Bytes, _: Now) -> usize {
+    fn carry(&mut self, bytes: &Bytes, _: &mut session::Shelf, _: Now) -> usize {
         let free = self.free();
         let Inside::Viewer(sender) = &mut self.inside else { return 0 };
         let most = free.max(shardcast_engine::limits::CARRIED_HEADER_BYTES_MAX);

@@ -99,7 +99,7 @@ impl Shard {
         match &greeting {
             Greeting::Begin | Greeting::Known => {}
             Greeting::Answer(answer) => return self.ring.answer(door as u64, datagram.from, answer),
-            Greeting::Ignore => {
+            Greeting::Ignore | Greeting::For(_) => {
                 self.doors[door].refused += 1;
                 return;
             }

@@ -57,7 +57,7 @@ impl World {
                 self.set_out(socket, answer, false);
                 return Ok(());
             }
-            Greeting::Ignore => return Ok(()),
+            Greeting::Ignore | Greeting::For(_) => return Ok(()),
             Greeting::Begin if self.sockets[socket].place == Place::Closed && !self.draining => {
                 let home = self.sockets[socket].way.as_ref().map_or(0, |way| way.home);
                 let session = SRT.begin(&self.settings.doors, self.now);

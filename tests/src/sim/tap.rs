@@ -242,13 +242,13 @@ impl Session for Tapped {
         self.inner.room(now)
     }
 
-    fn carry(&mut self, bytes: &Bytes, now: Now) -> usize {
+    fn carry(&mut self, bytes: &Bytes, shelf: &mut session::Shelf, now: Now) -> usize {
         let room = self.inner.room(now);
         if !self.drained || room == 0 || !self.inner.carries() {
             self.broken("a session was given a stream that it could not take");
         }
         self.drained = false;
-        let taken = self.inner.carry(bytes, now);
+        let taken = self.inner.carry(bytes, shelf, now);
         if taken > room.max(CARRIED_HEADER_BYTES_MAX) || taken > bytes.len() {
             self.broken("a session took more of a stream than it had room for, or than there was");
         }

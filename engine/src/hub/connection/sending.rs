@@ -15,6 +15,11 @@ use crate::{
 };
 
 impl Connection {
+    /// It is sent each frame as it comes.
+    pub fn is_prompt(&self) -> bool {
+        matches!(&self.role, Role::Viewing { form, .. } if form.prompt)
+    }
+
     /// A session that carries the stream has room for some of it.
     fn has_room(&mut self, now: Now) -> bool {
         match (&self.role, &mut self.session) {
@@ -131,8 +136,9 @@ impl Hub {
         let connection = self.connection(id)?;
         let mut session = connection.session.take()?;
         let received = session.received();
+        let shelf = &mut self.shelf;
         let carried = catch_unwind(AssertUnwindSafe(|| {
-            let taken = session.carry(bytes, now);
+            let taken = session.carry(bytes, shelf, now);
             let said: Vec<_> = std::iter::from_fn(|| session.poll()).collect();
             (taken, said, session)
         }));
