@@ -145,7 +145,8 @@ mod tests {
 
     static WHOLE: Form =
         Form { name: "whole", datagram: None, prompt: false, open: || unreachable!("nothing is muxed here") };
-    static CUT: Form = Form { name: "cut", datagram: Some(100), prompt: false, open: || unreachable!("nor here") };
+    static CUT: Form =
+        Form { name: "cut", datagram: Some(100), prompt: false, open: || unreachable!("nor here") };
 
     /// Plays, or sends as many bytes as it is told; says what it was refused for.
     #[derive(Default)]

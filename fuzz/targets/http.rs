@@ -53,6 +53,7 @@ fn tell(session: &mut http::Session, input: Input<'_>) -> bool {
             Output::Send(sent) | Output::Share(sent) => bytes += sent.len(),
             Output::Event(Event::Play { name, .. }) => wish = Some(name),
             Output::Event(_) | Output::Ports(_) | Output::Packets(_) | Output::Datagrams { .. } => {}
+            Output::Datagram { .. } | Output::Address(_) => unreachable!("it is a connection"),
             Output::Close => going = false,
         }
     }

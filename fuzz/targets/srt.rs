@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use shardcast_engine::{
     datagram::Greeting,
     limits::{self, DoorLimits},
-    session::{Answer, Event, Input, Output, Session as _},
+    session::{Answer, Event, Input, Output, Session as _, Shelf},
     srt::{Session, Target, greet},
     time::Now,
 };
@@ -88,7 +88,7 @@ fn caller(publish: bool, mut rest: &[u8]) {
             result = session.handle(Input::Received(&datagram), now);
         }
         if result.is_ok() && session.room(now) > 0 {
-            let taken = session.carry(&stream, now);
+            let taken = session.carry(&stream, &mut Shelf::default(), now);
             assert!((1..=stream.len()).contains(&taken));
         }
         let mut waiting = 0;
@@ -100,7 +100,7 @@ fn caller(publish: bool, mut rest: &[u8]) {
                     waiting += bytes.len();
                 }
                 Output::Event(_) => frames += 1,
-                Output::Packets(_) | Output::Ports(_) => panic!("they are for those who have a connection beside"),
+                Output::Packets(_) | Output::Ports(_) | Output::Datagram { .. } | Output::Address(_) => panic!("they are for those who have a connection beside"),
                 Output::Close => return,
             }
         }

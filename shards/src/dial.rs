@@ -55,7 +55,9 @@ impl Dialer {
         thread::Builder::new().name("dial".to_owned()).spawn(move || {
             let reached = match over {
                 Transport::Tcp => connect(&host, port),
-                Transport::Udp | Transport::Signalled => udp::connect_first((&host[..], port)).map(OwnedFd::from),
+                Transport::Udp | Transport::Signalled => {
+                    udp::connect_first((&host[..], port)).map(OwnedFd::from)
+                }
             };
             answers.push((ticket, reached));
             bell.ring();

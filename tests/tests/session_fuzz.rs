@@ -23,7 +23,7 @@ use shardcast_engine::{
     mpegts,
     protocol::{HTTP, RTMP, RTSP, SRT},
     rtmp, rtsp,
-    session::{Answer, Event, Input, Opening, Output, PortOffer, Ports, Session, Wire},
+    session::{Answer, Event, Input, Opening, Output, PortOffer, Ports, Session, Shelf, Wire},
     settings::Settings,
     srt,
     time::{Now, Wall},
@@ -232,7 +232,8 @@ impl Counterpart {
                 self.out.push_back(waiting);
                 break;
             }
-            let taken = if session.room(now) > 0 { session.carry(&waiting, now) } else { 0 };
+            let taken =
+                if session.room(now) > 0 { session.carry(&waiting, &mut Shelf::default(), now) } else { 0 };
             self.film.waiting.extend_from_slice(&waiting[taken..]);
             if taken == 0 {
                 break;

@@ -153,7 +153,9 @@ fn drain(session: &mut dyn Session) -> (Vec<u8>, Vec<Event>) {
                 bytes.extend_from_slice(&piece)
             }
             Output::Event(event) => events.push(event),
-            Output::Ports(_) | Output::Packets(_) => panic!("nothing goes beside its connection"),
+            Output::Ports(_) | Output::Packets(_) | Output::Datagram { .. } | Output::Address(_) => {
+                panic!("nothing goes beside its connection")
+            }
             Output::Close => panic!("nobody has a reason to close"),
         }
     }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use shardcast_engine::{
     limits::DoorLimits,
     media::StreamName,
-    session::{Answer, Event, Input, Output, Session},
+    session::{Answer, Event, Input, Output, Session, Shelf},
     srt::{Caller, Target},
     time::Now,
 };
@@ -90,7 +90,7 @@ impl Line {
             if bytes == 0 {
                 break;
             }
-            carried += self.caller.carry(&waiting.split_to(bytes).freeze(), now);
+            carried += self.caller.carry(&waiting.split_to(bytes).freeze(), &mut Shelf::default(), now);
             self.say(now, &mut |_| {})?;
         }
         Ok(carried)
@@ -127,7 +127,7 @@ impl Line {
                     }
                     tell(event);
                 }
-                Output::Ports(_) | Output::Packets(_) => {}
+                Output::Ports(_) | Output::Packets(_) | Output::Datagram { .. } | Output::Address(_) => {}
                 Output::Close => return Err(ENDED.to_owned()),
             }
         }

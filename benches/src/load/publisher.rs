@@ -225,7 +225,11 @@ impl Publisher {
                     session.handle(Input::Answer(Answer::Playing), now).map_err(|error| error.to_string())?;
                     granted = true;
                 }
-                Output::Event(_) | Output::Ports(_) | Output::Packets(_) => {}
+                Output::Event(_)
+                | Output::Ports(_)
+                | Output::Packets(_)
+                | Output::Datagram { .. }
+                | Output::Address(_) => {}
                 Output::Close => return Err("the server has ended the stream".to_owned()),
             }
         }

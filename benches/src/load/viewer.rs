@@ -131,7 +131,11 @@ fn listen(client: &mut Client, now: Now, emit: &mut dyn FnMut(&Frame, Now)) -> R
                 client.handle(Input::Answer(Answer::Publishing), now).map_err(|error| error.to_string())?;
             }
             Output::Event(Event::Frame(frame)) => emit(&frame, now),
-            Output::Event(_) | Output::Ports(_) | Output::Packets(_) => {}
+            Output::Event(_)
+            | Output::Ports(_)
+            | Output::Packets(_)
+            | Output::Datagram { .. }
+            | Output::Address(_) => {}
             Output::Close => return Err(ENDED.to_owned()),
         }
     }

@@ -21,7 +21,8 @@ use crate::{
 pub use crate::session::{Envelope, Plain};
 
 /// FLV as it stands in a file: the bytes of an HTTP body that ends when the connection does.
-pub static FORM: Form = Form { name: "flv", datagram: None, prompt: false, open: || Box::new(FlvWire::<Plain>::default()) };
+pub static FORM: Form =
+    Form { name: "flv", datagram: None, prompt: false, open: || Box::new(FlvWire::<Plain>::default()) };
 
 /// The muxer of FLV in envelopes of one kind. It has no state: a tag says all of itself. What must not be torn is a file's
 /// head, or a tag with its tail.

@@ -75,16 +75,28 @@ pub static TS_CHUNKED: Form =
 
 /// MPEG-TS in a WebSocket: each message is the packets of a frame.
 #[cfg(feature = "mpegts")]
-pub static TS_WEBSOCKET: Form =
-    Form { name: "ts-websocket", datagram: None, prompt: false, open: || Box::new(TsWire::<Message>::default()) };
+pub static TS_WEBSOCKET: Form = Form {
+    name: "ts-websocket",
+    datagram: None,
+    prompt: false,
+    open: || Box::new(TsWire::<Message>::default()),
+};
 
 /// FLV in an HTTP/1.1 body with `Transfer-Encoding: chunked`.
-pub static FLV_CHUNKED: Form =
-    Form { name: "flv-chunked", datagram: None, prompt: false, open: || Box::new(FlvWire::<Chunk>::default()) };
+pub static FLV_CHUNKED: Form = Form {
+    name: "flv-chunked",
+    datagram: None,
+    prompt: false,
+    open: || Box::new(FlvWire::<Chunk>::default()),
+};
 
 /// FLV in a WebSocket: the file's head is the first message, each tag is one more.
-pub static FLV_WEBSOCKET: Form =
-    Form { name: "flv-websocket", datagram: None, prompt: false, open: || Box::new(FlvWire::<Message>::default()) };
+pub static FLV_WEBSOCKET: Form = Form {
+    name: "flv-websocket",
+    datagram: None,
+    prompt: false,
+    open: || Box::new(FlvWire::<Message>::default()),
+};
 
 /// A chunk of HTTP/1.1 (RFC 9112, 7.1).
 #[derive(Debug)]

@@ -12,7 +12,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-
 pub(super) use self::role::{Awaited, Judged, Leaving, Role, Wanted};
 pub(super) use self::talk::Reply;
 use self::talk::{Piece, Talk};

@@ -447,8 +447,12 @@ mod tests {
         }
 
         fn wish(&mut self, word: u8) {
-            static FORM: crate::session::Form =
-                crate::session::Form { name: "none", datagram: None, prompt: false, open: || unreachable!("nobody muxes") };
+            static FORM: crate::session::Form = crate::session::Form {
+                name: "none",
+                datagram: None,
+                prompt: false,
+                open: || unreachable!("nobody muxes"),
+            };
             self.asking = true;
             let name = StreamName::new("live", "cam").expect("a legal name");
             let query = String::new();
@@ -509,7 +513,11 @@ mod tests {
                 Input::Ended => self.event(Event::Remark("ended")),
                 Input::KeyframeWanted => self.event(Event::Remark("key frame wanted")),
                 Input::Shutdown => self.event(Event::Remark("shutdown")),
-                Input::Described(_) | Input::Datagram { .. } => unreachable!("it asks for none"),
+                Input::Described(_)
+                | Input::Datagram { .. }
+                | Input::From { .. }
+                | Input::Signal(_)
+                | Input::Signalled(_) => unreachable!("it asks for none"),
                 #[cfg(feature = "segment")]
                 Input::Fetched(_) => unreachable!("it asks for none"),
             }

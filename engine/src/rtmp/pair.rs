@@ -47,7 +47,9 @@ impl<S: crate::session::Session> End<S> {
                     sent.extend_from_slice(&bytes)
                 }
                 Output::Event(event) => self.events.push(event),
-                Output::Ports(_) | Output::Packets(_) => panic!("nothing goes beside this connection"),
+                Output::Ports(_) | Output::Packets(_) | Output::Datagram { .. } | Output::Address(_) => {
+                    panic!("nothing goes beside this connection")
+                }
                 Output::Close => self.closed = true,
             }
         }

@@ -15,8 +15,18 @@ use crate::{
 
 /// The forms, by the tracks that a viewer has set up: pictures, sound, both.
 pub static FORMS: [Form; 3] = [
-    Form { name: "rtsp-video", datagram: None, prompt: false, open: || Box::new(Interleaved::of([true, false])) },
-    Form { name: "rtsp-audio", datagram: None, prompt: false, open: || Box::new(Interleaved::of([false, true])) },
+    Form {
+        name: "rtsp-video",
+        datagram: None,
+        prompt: false,
+        open: || Box::new(Interleaved::of([true, false])),
+    },
+    Form {
+        name: "rtsp-audio",
+        datagram: None,
+        prompt: false,
+        open: || Box::new(Interleaved::of([false, true])),
+    },
     Form { name: "rtsp", datagram: None, prompt: false, open: || Box::new(Interleaved::of([true, true])) },
 ];
 

@@ -272,6 +272,7 @@ impl Session for Guest {
             }
             // It asks for neither.
             Input::Described(_) | Input::Fetched(_) | Input::Datagram { .. } => {}
+            Input::From { .. } | Input::Signal(_) | Input::Signalled(_) => {}
             Input::Ended | Input::Shutdown => self.end(),
         }
         if self.state == State::Publishing {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use shardcast_engine::{
     error::Error,
     mpegts::{Demuxer, FORM},
-    session::{Answer, Event, Input, Output, Session},
+    session::{Answer, Event, Input, Output, Session, Shelf},
     srt::{Wish, reason_of},
     stats::PathStats,
     time::Now,
@@ -336,7 +336,7 @@ impl Session for Crossing {
         self.free()
     }
 
-    fn carry(&mut self, bytes: &Bytes, _: &mut session::Shelf, _: Now) -> usize {
+    fn carry(&mut self, bytes: &Bytes, _: &mut Shelf, _: Now) -> usize {
         let free = self.free();
         let Inside::Viewer(sender) = &mut self.inside else { return 0 };
         let most = free.max(shardcast_engine::limits::CARRIED_HEADER_BYTES_MAX);
@@ -409,10 +409,10 @@ mod tests {
         assert!(told(&mut session, Input::Answer(Answer::Playing)).is_empty());
         assert_eq!(between.standing(), Standing::Granted);
         let bytes = Bytes::from(vec![7; BYTES_OUT_MAX / 3 * 2]);
-        assert_eq!(session.carry(&bytes, Now(0)), bytes.len());
+        assert_eq!(session.carry(&bytes, &mut Shelf::default(), Now(0)), bytes.len());
         let rest = session.room(Now(0));
         assert!(rest > 0 && rest % DATAGRAM_BYTES == 0 && rest < BYTES_OUT_MAX / 2);
-        assert_eq!(session.carry(&bytes, Now(0)), rest);
+        assert_eq!(session.carry(&bytes, &mut Shelf::default(), Now(0)), rest);
         assert_eq!(session.room(Now(0)), 0);
         let first = lane.pop().expect("it waits");
         assert!(between.took(first.len()), "the shard waits to hear of it");

@@ -413,7 +413,9 @@ impl Shard {
             let over = way.place().map_or(Transport::Tcp, |place| place.over);
             let socket = match over {
                 Transport::Tcp => self.ring.add(socket).map_err(|(_, error)| error.to_string())?,
-                Transport::Udp | Transport::Signalled => self.hear(id, socket.into(), peer).map_err(|error| error.to_string())?,
+                Transport::Udp | Transport::Signalled => {
+                    self.hear(id, socket.into(), peer).map_err(|error| error.to_string())?
+                }
             };
             Ok((socket, peer, over, session))
         });

@@ -400,6 +400,10 @@ impl World {
                 Ok(())
             }
             Output::Notice(_) | Output::Event(_) => Ok(()),
+            Output::Datagram { .. }
+            | Output::Address { .. }
+            | Output::Signal { .. }
+            | Output::Reply { .. } => Err("a hub answers a signal that nobody has given".to_owned()),
         }
     }
 

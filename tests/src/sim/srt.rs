@@ -9,7 +9,7 @@ use shardcast_engine::{
     limits::DoorLimits,
     media::{Frame, Payload, StreamName},
     mpegts::FORM,
-    session::{Answer, Event, Input, Opening, Output, Session as _, Wire},
+    session::{Answer, Event, Input, Opening, Output, Session as _, Shelf, Wire},
     srt::{Caller, Target},
     time::Now,
 };
@@ -132,7 +132,7 @@ impl Client {
                     continue;
                 }
                 Output::Event(_) => continue,
-                Output::Ports(_) | Output::Packets(_) => {
+                Output::Ports(_) | Output::Packets(_) | Output::Datagram { .. } | Output::Address(_) => {
                     self.heard.push_back(Heard::Broken("packets beside a connection that has none"));
                     continue;
                 }
@@ -151,7 +151,7 @@ impl Client {
             && call.caller.room(now) > 0
         {
             let waiting = call.film.waiting.split().freeze();
-            let taken = call.caller.carry(&waiting, now);
+            let taken = call.caller.carry(&waiting, &mut Shelf::default(), now);
             call.film.waiting.extend_from_slice(&waiting[taken..]);
             self.carry_out(now);
         }

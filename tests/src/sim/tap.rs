@@ -10,7 +10,7 @@ use shardcast_engine::{
     limits::CARRIED_HEADER_BYTES_MAX,
     media::{Frame, StreamName},
     segment::{Found, Item},
-    session::{Answer, Event, Input, Output, PortOffer, Session, Start},
+    session::{Answer, Event, Input, Output, PortOffer, Session, Shelf, Start},
     stats::PathStats,
     time::Now,
 };
@@ -216,7 +216,7 @@ impl Session for Tapped {
                 self.asking = Some(Asked::Fetch);
                 What::WishToFetch(name.clone(), (**item).clone())
             }
-            Event::Remark(_) | Event::Prove(_) => return output,
+            Event::Remark(_) | Event::Prove(_) | Event::Signal(_) | Event::Reply(_) => return output,
         };
         self.tap.push(self.socket, what);
         output
@@ -242,7 +242,7 @@ impl Session for Tapped {
         self.inner.room(now)
     }
 
-    fn carry(&mut self, bytes: &Bytes, shelf: &mut session::Shelf, now: Now) -> usize {
+    fn carry(&mut self, bytes: &Bytes, shelf: &mut Shelf, now: Now) -> usize {
         let room = self.inner.room(now);
         if !self.drained || room == 0 || !self.inner.carries() {
             self.broken("a session was given a stream that it could not take");

@@ -42,7 +42,10 @@ impl Room {
                 Output::Close => self.closed = true,
                 Output::Ports(ports) => self.ports.push(ports),
                 Output::Packets(bytes) => self.packets.extend_from_slice(&bytes),
-                Output::Share(_) | Output::Datagrams { .. } => {
+                Output::Share(_)
+                | Output::Datagrams { .. }
+                | Output::Datagram { .. }
+                | Output::Address(_) => {
                     panic!("nothing is shared, or its own datagram")
                 }
             }

@@ -138,7 +138,7 @@ impl Call {
                     self.called.give(Input::Received(&datagram), now);
                 }
                 Greeting::Known => self.called.give(Input::Received(&datagram), now),
-                Greeting::Ignore => {}
+                Greeting::Ignore | Greeting::For(_) => {}
             }
         }
         while let Some(datagram) = self.back.next(now) {
@@ -185,7 +185,7 @@ fn carry(side: &mut Side<impl crate::session::Session>, mut bytes: Bytes, now: N
     let session = side.session.as_mut().unwrap();
     while !bytes.is_empty() {
         assert!(session.room(now) > 0);
-        let taken = session.carry(&bytes, now);
+        let taken = session.carry(&bytes, &mut crate::session::Shelf::default(), now);
         bytes = bytes.slice(taken..);
     }
     side.take(now);

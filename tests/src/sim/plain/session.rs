@@ -158,6 +158,7 @@ impl session::Session for Session {
             Input::KeyframeWanted => self.say(word::KEYFRAME, &[]),
             // It asks for none.
             Input::Described(_) | Input::Fetched(_) | Input::Datagram { .. } => {}
+            Input::From { .. } | Input::Signal(_) | Input::Signalled(_) => {}
             Input::Timeout => {
                 if self.state == State::Greeting {
                     return Err(Error::timed_out("said nothing", self.received));

@@ -9,9 +9,11 @@ use shardcast_engine::{
 use super::{put, put_frame, word};
 
 /// Says everything.
-pub static FORM: Form = Form { name: "plain", datagram: None, prompt: false, open: || Box::new(Muxer { terse: false }) };
+pub static FORM: Form =
+    Form { name: "plain", datagram: None, prompt: false, open: || Box::new(Muxer { terse: false }) };
 /// Cannot say script data, colour and discontinuities, like most real forms.
-pub static TERSE: Form = Form { name: "terse", datagram: None, prompt: false, open: || Box::new(Muxer { terse: true }) };
+pub static TERSE: Form =
+    Form { name: "terse", datagram: None, prompt: false, open: || Box::new(Muxer { terse: true }) };
 
 struct Muxer {
     terse: bool,
