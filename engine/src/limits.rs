@@ -3,7 +3,7 @@
 
 mod srt;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub use srt::SrtSettings;
 
@@ -266,6 +266,23 @@ pub struct DoorLimits {
     pub secret: Secret,
     /// What an operator has chosen for SRT.
     pub srt: Arc<SrtSettings>,
+    /// What an operator has chosen for WebRTC.
+    pub webrtc: Arc<WebrtcSettings>,
+}
+
+/// What an operator may choose for WebRTC.
+///
+/// ```
+/// use shardcast_engine::limits::WebrtcSettings;
+///
+/// let behind_nat = WebrtcSettings { public: vec!["203.0.113.7".parse()?] };
+/// assert!(WebrtcSettings::default().public.is_empty() && !behind_nat.public.is_empty());
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebrtcSettings {
+    /// The addresses at which peers reach this machine, where they are others than its own. Said in each answer.
+    pub public: Vec<IpAddr>,
 }
 
 /// Random bytes that stay inside the process.
@@ -295,6 +312,7 @@ impl Default for DoorLimits {
             verdict: Duration::from_secs(5),
             secret: Secret::default(),
             srt: Arc::default(),
+            webrtc: Arc::default(),
         }
     }
 }

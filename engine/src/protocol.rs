@@ -100,6 +100,8 @@ pub fn built_in() -> Vec<Protocol> {
         RTSP,
         #[cfg(feature = "srt")]
         SRT,
+        #[cfg(feature = "webrtc")]
+        WEBRTC,
     ]
 }
 
@@ -149,6 +151,25 @@ pub const SRT: Protocol = Protocol {
     transport: Transport::Udp,
     greet: Some(crate::srt::greet),
     open: |limits, now| Box::new(crate::srt::Session::new(limits, now)),
+};
+
+/// WebRTC: what WHIP and WHEP ask for at the HTTP door.
+///
+/// ```
+/// use shardcast_engine::{limits::DoorLimits, protocol::WEBRTC, session::Input, time::Now};
+///
+/// // One that nothing is offered to does not stay.
+/// let limits = DoorLimits::default();
+/// let mut session = WEBRTC.begin(&limits, Now(0));
+/// assert_eq!(session.deadline(), Some(Now(0).after(limits.handshake)));
+/// ```
+#[cfg(feature = "webrtc")]
+pub const WEBRTC: Protocol = Protocol {
+    name: "webrtc",
+    port: 8189,
+    transport: Transport::Signalled,
+    greet: Some(crate::webrtc::greet),
+    open: |limits, now| Box::new(crate::webrtc::Session::new(limits, now)),
 };
 
 /// HTTP: FLV streams, WebSocket, the page that plays.

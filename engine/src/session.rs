@@ -340,6 +340,8 @@ pub enum Event {
     Stop,
     /// The viewer wants the stream held (true), or to go on from the newest key frame (false).
     Pause(bool),
+    /// The viewer cannot go on without a key frame. Its publisher is asked for one, if it can be asked, and not too often.
+    KeyframeWanted,
     /// Something worth one log line that is not an error: what the peer did, and what was done about it.
     Remark(&'static str),
     /// A request about a conversation that goes by datagrams of its own. Answered by [`Input::Signalled`]; no second one before that.

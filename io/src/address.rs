@@ -2,7 +2,7 @@
 //! needs.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::system::checked;
@@ -49,6 +49,46 @@ impl RawAddress {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
+}
+
+/// The addresses of this machine's interfaces, without those of loopback unless there are no others; of IPv6 too where `both`,
+/// those that hold on one link alone left out.
+pub fn of_this_machine(both: bool) -> Vec<IpAddr> {
+    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: the call writes a pointer to a list of its own there, and nothing else.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    }
+    let mut found = Vec::new();
+    let mut next = list;
+    while !next.is_null() {
+        // SAFETY: `next` is a node of the list, which is whole until it is freed below.
+        let node = unsafe { &*next };
+        next = node.ifa_next;
+        let up = node.ifa_flags & libc::IFF_UP as u32 != 0;
+        if node.ifa_addr.is_null() || !up {
+            continue;
+        }
+        // SAFETY: an address begins with its family, which says how long it is.
+        let bytes = unsafe {
+            let length = match i32::from((*node.ifa_addr).sa_family) {
+                libc::AF_INET => IPV4_BYTES,
+                libc::AF_INET6 => ADDRESS_BYTES,
+                _ => continue,
+            };
+            std::slice::from_raw_parts(node.ifa_addr.cast::<u8>(), length)
+        };
+        found.extend(parse_known(bytes).map(|address| address.ip()));
+    }
+    // SAFETY: the list is the one that was made above, and nothing of it is used any more.
+    unsafe { libc::freeifaddrs(list) };
+    let usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+        IpAddr::V6(ip) => both && !ip.is_loopback() && !ip.is_unicast_link_local(),
+    };
+    found.retain(usable);
+    found.sort_by_key(IpAddr::is_ipv6);
+    if found.is_empty() { vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { found }
 }
 
 /// The address that the kernel wrote. An IPv4 peer of a socket for both families is shown as what it is.

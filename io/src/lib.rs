@@ -11,7 +11,7 @@
 //! - [`cpu`] says which cores there are, and which of them shards take.
 //! - [`clock`] and [`probe`] say when it is and what this kernel offers.
 
-mod address;
+pub mod address;
 pub mod buffer;
 pub mod cache;
 pub mod clock;

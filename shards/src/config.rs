@@ -22,7 +22,7 @@ use shardcast_engine::{
     udp::Intake,
 };
 
-pub use self::{library::Library, parse::Fault};
+pub use self::{library::Library, parse::Fault, webrtc::Webrtc};
 use crate::{
     disk,
     node::SHARDS_MAX,
@@ -37,6 +37,7 @@ pub mod parse;
 pub mod relays;
 pub mod reload;
 pub mod units;
+pub mod webrtc;
 
 /// Everything an operator may choose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,8 @@ pub struct Config {
     pub srt: Srt,
     /// The HTTP door: FLV streams, WebSocket and the page that plays them.
     pub http: Http,
+    /// WebRTC, which is asked for at the HTTP door.
+    pub webrtc: Webrtc,
     /// HLS and DASH: how a stream is cut into segments while somebody asks for it that way.
     pub hls: Hls,
     /// What doors prove who they are with. With it the HTTP door speaks https, and the doors of RTMPS and
@@ -389,7 +392,11 @@ impl Config {
         Settings {
             default: self.stream.app(),
             apps: self.apps.iter().map(|(name, app)| (name.clone(), app.app())).collect(),
-            doors: DoorLimits { srt: Arc::new(self.srt_settings()), ..self.limits.door() },
+            doors: DoorLimits {
+                srt: Arc::new(self.srt_settings()),
+                webrtc: Arc::new(self.webrtc.settings()),
+                ..self.limits.door()
+            },
             access: Arc::new(Keys { publish: self.auth.publish.clone(), play: self.auth.play.clone() }),
             segment: self.record.segment,
             packaging: segment::Settings {
@@ -448,6 +455,7 @@ impl Config {
             ("rtsps", secured(self.rtsp.tls_port)),
             ("srt", self.srt.port),
             (http, self.http.port),
+            ("webrtc", if self.http.port == 0 { 0 } else { self.webrtc.port }),
         ];
         doors
             .into_iter()
@@ -547,6 +555,7 @@ impl Default for Config {
             rtsp: Rtsp::default(),
             srt: Srt::default(),
             http: Http::default(),
+            webrtc: Webrtc::default(),
             hls: Hls::default(),
             tls: Tls::default(),
             host_doors: BTreeMap::new(),

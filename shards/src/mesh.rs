@@ -3,13 +3,15 @@
 use std::{collections::VecDeque, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use shardcast_engine::{
+    hub::ConnectionId,
     limits,
     message::{CoreId, Message, Parcel},
     observe::StreamEvent,
+    session::signal::Reply,
 };
 use shardcast_io::lane::{Doorbell, Receiver, Sender, lane};
 
-use crate::tls::Seal;
+use crate::{shard::Call, tls::Seal};
 
 /// What goes from core to core.
 pub enum Mail {
@@ -27,6 +29,15 @@ pub enum Mail {
         door: usize,
         /// Its address.
         peer: SocketAddr,
+    },
+    /// A request for a conversation that goes by datagrams, or about one that is there.
+    Signal(Box<Call>),
+    /// The answer to one.
+    Reply {
+        /// Who has asked.
+        connection: ConnectionId,
+        /// The answer.
+        reply: Box<Reply>,
     },
     /// For the host alone: something happened to a stream.
     Event(StreamEvent),

@@ -97,7 +97,11 @@ pub fn start(options: NodeOptions) -> io::Result<Started> {
         for (protocol, address) in &options.doors {
             let listener = match protocol.transport {
                 Transport::Tcp => tcp::bind_with(*address, &socket_options).map(Listener::Tcp),
-                Transport::Udp | Transport::Signalled => udp::bind(*address).map(Listener::Udp),
+                Transport::Udp => udp::bind(*address).map(Listener::Udp),
+                // Nobody shares them: the address says which core it is.
+                Transport::Signalled => {
+                    udp::bind_feed(of_shard(*address, mesh.core().0), None, None).map(Listener::Udp)
+                }
             };
             let listener =
                 listener.map_err(|error| about(&format!("{} door {address}", protocol.name), &error))?;
@@ -157,6 +161,12 @@ fn bind_ports(first: SocketAddr, shard: u16, shards: u16) -> io::Result<(PortOff
         udp::bind_feed(address, None, None).map_err(|error| about("media beside connections of RTSP", &error))
     };
     Ok((offer, [open(offer.here())?, open(offer.here().saturating_add(1))?]))
+}
+
+/// The address of a shard where each has a port of its own, of which the first has this one.
+fn of_shard(first: SocketAddr, shard: u16) -> SocketAddr {
+    let port = if first.port() == 0 { 0 } else { first.port().saturating_add(shard) };
+    SocketAddr::new(first.ip(), port)
 }
 
 /// Looks whether every door can have its address for itself.

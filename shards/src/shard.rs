@@ -11,7 +11,9 @@ mod harvest;
 mod intakes;
 mod media;
 mod relays;
+mod requests;
 mod secure;
+mod signalled;
 #[cfg(not(feature = "http"))]
 mod single;
 #[cfg(feature = "http")]
@@ -34,10 +36,10 @@ use shardcast_engine::{
     hub::{ConnectionId, Hub, Input, Level, Notice, Output},
     media::StreamName,
     observe::StreamEvent,
-    protocol::Protocol,
+    protocol::{Protocol, Transport},
     session::PortOffer,
     settings::Settings,
-    stats::{DoorStats, ShardStats},
+    stats::ShardStats,
     time::{Now, Wall},
     udp::Intake,
 };
@@ -46,6 +48,7 @@ use shardcast_io::{
     ring::{Completion, Ring, RingConfig, SocketId},
 };
 
+pub use self::signalled::Call;
 use self::{
     doors::{Door, Peer, Receives, Stage, connection_of},
     guests::next_look,
@@ -53,9 +56,10 @@ use self::{
     intakes::Intakes,
     media::MediaPorts,
     relays::{OwnPorts, RELAY, Relays},
+    signalled::Signalled,
 };
 use crate::{
-    control::link::{Port, Report, Request},
+    control::link::Port,
     disk::{Disk, Recordings},
     host::Guests,
     mesh::{Mail, Mesh},
@@ -124,6 +128,7 @@ pub struct Shard {
     doors: Vec<Door>,
     intakes: Intakes,
     media: MediaPorts,
+    signalled: Signalled,
     port: Port,
     settings: Arc<Settings>,
     shortest_flush: Duration,
@@ -172,6 +177,7 @@ impl Shard {
         let ShardParts { cores, demo, guests, secured, intakes, media_ports, .. } = parts;
         let mut ring = Ring::new(&RingConfig::default())?;
         let (mut rows, mut own_ports) = (Vec::new(), OwnPorts::default());
+        let mut signalled = Signalled::default();
         for (index, (protocol, listener)) in doors.into_iter().enumerate() {
             let mut row = Door::new(protocol);
             row.speaks_tls = secured.as_ref().is_some_and(|secured| secured.doors.contains(&protocol.name));
@@ -181,8 +187,12 @@ impl Shard {
                     ring.listen(listener, index as u64);
                 }
                 Listener::Udp(socket) => {
-                    own_ports.add(protocol.name, socket.local_addr()?.port());
+                    let bound = socket.local_addr()?;
+                    own_ports.add(protocol.name, bound.port());
                     ring.receive_datagrams(socket, index as u64)?;
+                    if protocol.transport == Transport::Signalled {
+                        signalled.open(index, bound, &settings.doors.webrtc.public);
+                    }
                     row.datagrams = Some(Box::default());
                 }
             }
@@ -204,6 +214,7 @@ impl Shard {
             doors: rows,
             intakes,
             media,
+            signalled,
             port,
             shortest_flush: shortest_flush(&settings),
             settings,
@@ -372,80 +383,13 @@ impl Shard {
                     }
                 }
                 Mail::Forget { door, peer } => self.forget_moved(door, peer, from),
+                Mail::Signal(call) => self.called(*call, from, now),
+                Mail::Reply { connection, reply } => {
+                    self.hub.handle(Input::Signalled { connection, reply }, now);
+                }
             }
         }
         false
-    }
-
-    fn take_requests(&mut self, now: Now) {
-        while let Some(request) = self.port.try_next() {
-            match request {
-                // Whoever asked may have stopped waiting.
-                Request::Report(answer) => drop(answer.send(self.report())),
-                Request::Settings(settings) => {
-                    self.settings = settings.clone();
-                    self.shortest_flush = shortest_flush(&settings);
-                    self.hub.handle(Input::Settings(settings), now);
-                    self.plan_relays(now);
-                }
-                Request::Certificate(certificate) => self.certificate = Some(certificate),
-                Request::Drain => {
-                    self.draining = true;
-                    for door in 0..self.doors.len() {
-                        self.ring.stop_listening(door as u64);
-                        self.ring.stop_datagrams(door as u64);
-                    }
-                    self.intakes.stop(&mut self.ring);
-                    self.stop_relays();
-                    self.media.stop(&mut self.ring);
-                    self.resting_doors.clear();
-                    self.hub.handle(Input::Drain, now);
-                    #[cfg(feature = "http")]
-                    self.shut_trunks_down(now);
-                }
-            }
-        }
-    }
-
-    fn report(&self) -> Report {
-        let mut stats = self.hub.stats();
-        stats.connections_refused += self.refused + self.doors.iter().map(|door| door.refused).sum::<u64>();
-        stats.merge(&self.faults);
-        stats.tls_kernel_connections = self.handed_over;
-        #[cfg(feature = "http")]
-        self.trunks.correct(&mut stats);
-        stats.rounds = self.profile.rounds.count();
-        stats.sleeps_ring = self.profile.sleeps_ring;
-        stats.sleeps_time = self.profile.sleeps_time;
-        stats.sleeps_bell = self.profile.sleeps_bell;
-        let lanes = self.mesh.counts();
-        stats.lane_messages = lanes.messages;
-        stats.lane_frames = lanes.frames;
-        stats.lane_refusals = lanes.refusals;
-        stats.cpu_nanoseconds = clock::thread_cpu();
-        let ring = self.ring.stats();
-        stats.sends_short = ring.sends_short;
-        stats.receives = ring.receives;
-        stats.receives_starved = ring.receives_starved;
-        stats.ring_enters = ring.enters;
-        let doors = self.doors.iter().map(|door| DoorStats {
-            name: door.protocol.name,
-            connections: door.connections as u64,
-            accepted: door.accepted,
-            refused: door.refused,
-            datagrams_lost: door.datagrams.as_ref().map_or(0, |datagrams| datagrams.lost),
-        });
-        Report {
-            stats,
-            profile: self.profile.clone(),
-            doors: doors
-                .chain(self.intakes.stats(|held| self.is_here(held)))
-                .chain(self.media.stats())
-                .collect(),
-            relays: self.relays.stats(),
-            lanes: self.mesh.depths().collect(),
-            streams: self.hub.streams(),
-        }
     }
 
     /// What the disk has done, for the recorders.
@@ -475,7 +419,7 @@ impl Shard {
         while let Some((_, id)) = self.lingering.front().copied().filter(|(due, _)| *due <= now) {
             self.lingering.pop_front();
             if !self.put_off(id, now) {
-                self.forget(id);
+                self.forget(id, now);
             }
         }
         let resting = std::mem::take(&mut self.resting_doors);
@@ -608,8 +552,10 @@ impl Shard {
                 }
             }
             Output::Ports { connection, ports } => self.name_ports(connection, ports, now),
-            Output::Datagram { .. } | Output::Address { .. } => {}
-            Output::Signal { .. } | Output::Reply { .. } => {}
+            Output::Datagram { connection, to, bytes } => self.send_to(connection, to, &bytes),
+            Output::Address { connection, address } => self.move_to(connection, address),
+            Output::Signal { connection, peer, signal } => self.signal(connection, peer, signal, now),
+            Output::Reply { connection, reply } => self.signal_reply(connection, reply, now),
             Output::Close { connection } => self.close(connection, now),
             Output::Quiet { connection } => {
                 if let Some(peer) = self.peer(connection) {

@@ -39,7 +39,21 @@ pub fn doors(config: &Config, demo: Option<&str>) -> String {
                 ),
             );
             line("play", format!("ffplay -rtsp_transport tcp \"{name}://{host}/{shown}{play_key}\""));
+        } else if name == "srt" {
+            line(
+                "ffmpeg",
+                format!(
+                    "ffmpeg -re -i FILE -c copy -f mpegts \"srt://{host}?streamid=publish:live/cam{}\"",
+                    user(publish_key)
+                ),
+            );
+            line("play", format!("ffplay \"srt://{host}?streamid=read:{shown}{}\"", user(play_key)));
+        } else if name == "webrtc" {
+            // Asked for at the door of HTTP, whose lines say how.
         } else {
+            if config.webrtc.port != 0 {
+                line("OBS (WHIP)", format!("server {name}://{host}/live/cam/whip{publish_key}"));
+            }
             line("browser", format!("{name}://{host}/{shown}/{play_key}"));
             line("play", format!("ffplay \"{name}://{host}/{shown}.flv{play_key}\""));
         }
@@ -58,6 +72,11 @@ pub fn doors(config: &Config, demo: Option<&str>) -> String {
 /// The key itself stays out of what a terminal remembers.
 fn key_hint(keys: &[String]) -> &'static str {
     if keys.is_empty() { "" } else { "?key=KEY" }
+}
+
+/// A key where SRT has it, behind a user of any name.
+fn user(key_hint: &str) -> &'static str {
+    if key_hint.is_empty() { "" } else { ":USER:KEY" }
 }
 
 /// An address a person on this machine can use. Nobody can connect to "every address"; this machine can to loopback.

@@ -191,7 +191,9 @@ impl Counterpart {
                     self.session = None;
                     return;
                 }
-                Output::Event(_) | Output::Ports(_) => continue,
+                Output::Event(_) | Output::Ports(_) | Output::Datagram { .. } | Output::Address(_) => {
+                    continue;
+                }
             };
             if let Some(session) = &mut self.session {
                 result = result.and(session.handle(Input::Answer(answer), now));
@@ -207,7 +209,7 @@ impl Counterpart {
             match greet(bytes, now) {
                 Greeting::Answer(answer) => return self.out.push_back(answer),
                 Greeting::Begin if self.session.is_none() => self.session = Some(SRT.begin(&limits(), now)),
-                Greeting::Ignore => return,
+                Greeting::Ignore | Greeting::For(_) => return,
                 Greeting::Begin | Greeting::Known => {}
             }
         }
@@ -590,7 +592,7 @@ fn arrive(node: &mut Node, machine: Machine, piece: &[u8], channel: Option<u8>, 
                 }
                 return false;
             }
-            Greeting::Ignore => return false,
+            Greeting::Ignore | Greeting::For(_) => return false,
             Greeting::Begin if node.guest.is_none() => {
                 node.guest = Some(id(GUEST, node.generation));
                 node.enter(GUEST, machine.door(), machine.session(node.now));

@@ -447,7 +447,17 @@ impl Hub {
                 }
             }
             Event::Remark(text) => self.remark(id, Level::Info, text, None),
-            Event::Signal(signal) => self.outputs.push_back(Output::Signal { connection: id, signal }),
+            Event::KeyframeWanted => {
+                if let Some(Role::Viewing { stream, .. }) = self.connection(id).map(|found| &found.role) {
+                    let stream = *stream;
+                    self.want_keyframe(stream, now);
+                }
+            }
+            Event::Signal(signal) => {
+                if let Some(peer) = self.connection(id).map(|connection| connection.peer) {
+                    self.outputs.push_back(Output::Signal { connection: id, peer, signal });
+                }
+            }
             Event::Reply(reply) => self.outputs.push_back(Output::Reply { connection: id, reply }),
         }
     }

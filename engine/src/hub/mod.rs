@@ -241,6 +241,8 @@ pub enum Output {
     Signal {
         /// Who asks.
         connection: ConnectionId,
+        /// Its address.
+        peer: SocketAddr,
         /// What.
         signal: Box<Signal>,
     },

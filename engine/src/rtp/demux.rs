@@ -23,7 +23,7 @@ use self::{
 use super::{
     Packet,
     format::{Coding, Format},
-    rtcp::{Reception, sender_reports},
+    rtcp::{Reception, SenderReport, sender_reports},
     timeline::Timeline,
 };
 use crate::{
@@ -182,11 +182,16 @@ impl Demuxer {
 
     /// Takes a packet of control information.
     pub fn control(&mut self, track: usize, bytes: &[u8], now: Now) {
-        let Some(Some(found)) = self.tracks.get_mut(track) else { return };
         for report in sender_reports(bytes) {
-            found.reception.report(&report, now);
-            self.timeline.report(track, &report);
+            self.reported(track, &report, now);
         }
+    }
+
+    /// Takes a report of the sender on its packets of a track, from whoever has read the control information.
+    pub fn reported(&mut self, track: usize, report: &SenderReport, now: Now) {
+        let Some(Some(found)) = self.tracks.get_mut(track) else { return };
+        found.reception.report(report, now);
+        self.timeline.report(track, report);
     }
 
     /// Nothing more comes: emits what ends only where something else begins. A frame of VP8, VP9 or AV1 that nobody has marked as whole is

@@ -103,6 +103,16 @@ impl DatagramSocket {
 }
 
 impl Peer {
+    /// What it is sent from now on goes there. What the kernel has already goes where it was to go.
+    pub fn move_to(&mut self, address: SocketAddr) {
+        self.raw = RawAddress::for_socket(&address, &self.shared.bound);
+        self.address = address;
+    }
+
+    pub fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+
     fn new(shared: Rc<Shared>, address: SocketAddr) -> Peer {
         Peer {
             address,
@@ -231,6 +241,14 @@ impl Ring {
         let Some(shared) = self.shared_of(token) else { return };
         let raw = RawAddress::for_socket(&address, &shared.bound);
         address::send_now(shared.descriptor(), &raw, datagram);
+    }
+
+    /// The same by the socket of a peer, to any address: it goes though the socket receives no more. Does nothing for a connection.
+    pub fn send_now(&self, id: SocketId, address: SocketAddr, datagram: &[u8]) {
+        if let Some(shared) = self.shared_with(id) {
+            let raw = RawAddress::for_socket(&address, &shared.bound);
+            address::send_now(shared.descriptor(), &raw, datagram);
+        }
     }
 
     /// What a datagram socket shares with those who send by it, while it receives.

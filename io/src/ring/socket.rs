@@ -4,12 +4,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use io_uring::opcode;
 
 use super::completion::{Completion, End, Kind, Operation};
-use super::datagram::Peer;
+use super::datagram::{Peer, Shared};
 use super::packets::Packets;
 use super::{RECEIVE_GROUP, Ring};
 use crate::slots::Key;
@@ -122,6 +123,21 @@ impl Ring {
         match &self.sockets.get(id.0)?.way {
             Way::Connection(_) => None,
             Way::Peer(peer) => Some(peer.address),
+        }
+    }
+
+    /// The peer of a socket for datagrams is elsewhere from now on. Does nothing for a connection.
+    pub fn move_peer(&mut self, id: SocketId, address: SocketAddr) {
+        if let Some(Socket { way: Way::Peer(peer), .. }) = self.sockets.get_mut(id.0) {
+            peer.move_to(address);
+        }
+    }
+
+    /// What a peer has in common with the others of its socket.
+    pub(super) fn shared_with(&self, id: SocketId) -> Option<&Rc<Shared>> {
+        match &self.sockets.get(id.0)?.way {
+            Way::Connection(_) => None,
+            Way::Peer(peer) => Some(peer.shared()),
         }
     }
 

@@ -36,7 +36,16 @@ pub fn report(config: &Config) -> String {
         let _ = writeln!(out, "{topic:<10} {text}");
     };
     for (name, address) in config.doors() {
-        line("door", format!("{name} on tcp {address}"));
+        let last = usize::from(address.port()) + config.shard_count() - 1;
+        line(
+            "door",
+            match name {
+                "srt" => format!("{name} on udp {address}"),
+                "webrtc" if config.shard_count() > 1 => format!("{name}'s media on udp {address} to {last}"),
+                "webrtc" => format!("{name}'s media on udp {address}"),
+                _ => format!("{name} on tcp {address}"),
+            },
+        );
     }
     if let Some(first) = config.media_ports() {
         let last = usize::from(first.port()) + 2 * config.shard_count() - 1;
@@ -171,6 +180,8 @@ mod tests {
         for part in [
             "rtmp on tcp 127.0.0.1:1935",
             "http on tcp 127.0.0.1:8080",
+            "srt on udp 127.0.0.1:8890",
+            "webrtc's media on udp 127.0.0.1:8189 to 8190",
             "rtsp's media on udp 127.0.0.1:8000 to 8003",
             "control on tcp 127.0.0.1:9090",
             "anyone on this machine",

@@ -206,6 +206,9 @@ fn check_doors(config: &Config, host: Option<Host<'_>>, breaches: &mut Breaches)
     breaches.unless(config.media_ports().is_none() || fits, "rtsp.udp_port", || {
         format!("an even port, with room behind it for two of each shard ({})", 2 * shards)
     });
+    breaches.unless(config.webrtc.fits(shards), "webrtc.port", || {
+        format!("a port with room behind it for one of each shard ({shards})")
+    });
     let keyed = |table: &'static str| {
         move |(row, address): (Protocol, SocketAddr)| {
             let key = match (table, row.name) {

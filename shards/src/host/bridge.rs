@@ -106,7 +106,12 @@ impl Bridge {
                 Mail::Word(message) => self.hear(message, now),
                 Mail::Event(event) => self.tell(event, from),
                 // A publisher's connection goes to the owner of its stream, which is a shard.
-                Mail::Connection(..) | Mail::Peer(..) | Mail::Datagrams(_) | Mail::Forget { .. } => {}
+                Mail::Connection(..)
+                | Mail::Peer(..)
+                | Mail::Datagrams(_)
+                | Mail::Forget { .. }
+                | Mail::Signal(_)
+                | Mail::Reply { .. } => {}
             }
         }
     }

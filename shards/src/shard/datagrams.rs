@@ -95,6 +95,9 @@ impl Shard {
         if datagram.is_empty() {
             return;
         }
+        if self.is_signalled(door) {
+            return self.guest_came(door, datagram, now);
+        }
         let greeting = self.greet(door, datagram, now);
         match &greeting {
             Greeting::Begin | Greeting::Known => {}
@@ -128,7 +131,7 @@ impl Shard {
     }
 
     /// What the door's protocol says to a datagram before anybody hears of it.
-    fn greet(&self, door: usize, datagram: &Datagram, now: Now) -> Greeting {
+    pub(super) fn greet(&self, door: usize, datagram: &Datagram, now: Now) -> Greeting {
         match self.doors.get(door).and_then(|row| row.protocol.greet) {
             Some(greet) => greet(datagram, datagram.from, &self.settings.doors, now),
             None => Greeting::Begin,

@@ -228,7 +228,7 @@ impl Shard {
             (Stage::Lingering, End::Cancelled) => self.ring.receive(socket),
             (Stage::Lingering, _) => {
                 self.lingering.retain(|(_, id)| *id != socket);
-                self.forget(socket);
+                self.forget(socket, now);
             }
             (Stage::Quieting, End::Cancelled) => self.quieted(connection, now),
             (Stage::Open, End::Cancelled) if by_channel => self.hand_over(connection, now),
@@ -291,7 +291,7 @@ impl Shard {
         if self.ring.is_receiving(id) && self.ring.finish(id).is_ok() {
             self.lingering.push_back((now.after(LINGER), id));
         } else {
-            self.forget(id);
+            self.forget(id, now);
         }
     }
 
@@ -333,9 +333,13 @@ impl Shard {
         Some(peer)
     }
 
-    pub(super) fn forget(&mut self, id: SocketId) {
+    pub(super) fn forget(&mut self, id: SocketId, now: Now) {
         if let Some(peer) = self.leave(connection_of(id)).filter(|peer| peer.receives == Receives::Shared) {
-            self.forget_here(&peer);
+            if self.is_signalled(peer.door) {
+                self.forget_guest(&peer, now);
+            } else {
+                self.forget_here(&peer);
+            }
         }
         self.ring.close(id);
     }

@@ -86,7 +86,7 @@ impl Shard {
         let (stage, Some(channel)) = (peer.stage, peer.seal.channel()) else { return };
         let count = match result {
             Ok(count) => count,
-            Err(_) if stage == Stage::Lingering => return self.stop_lingering(id),
+            Err(_) if stage == Stage::Lingering => return self.stop_lingering(id, now),
             Err(error) => return self.lost(connection, Lost::Failed(word_for(&error)), now),
         };
         let gone = channel.sent(count);
@@ -98,7 +98,7 @@ impl Shard {
             // The last word is out.
             Stage::Lingering => {
                 if self.ring.finish(id).is_err() || !self.ring.is_receiving(id) {
-                    self.stop_lingering(id);
+                    self.stop_lingering(id, now);
                 }
             }
             Stage::Quieting if !self.ring.is_receiving(id) => self.quieted(connection, now),
@@ -263,9 +263,9 @@ impl Shard {
         }
     }
 
-    fn stop_lingering(&mut self, id: SocketId) {
+    fn stop_lingering(&mut self, id: SocketId, now: Now) {
         self.lingering.retain(|(_, lingering)| *lingering != id);
-        self.forget(id);
+        self.forget(id, now);
     }
 
     /// TLS with this peer cannot go on. One line says so: the hub's, where a publisher is lost, else ours.

@@ -216,7 +216,11 @@ impl Session for Tapped {
                 self.asking = Some(Asked::Fetch);
                 What::WishToFetch(name.clone(), (**item).clone())
             }
-            Event::Remark(_) | Event::Prove(_) | Event::Signal(_) | Event::Reply(_) => return output,
+            Event::Remark(_)
+            | Event::Prove(_)
+            | Event::Signal(_)
+            | Event::Reply(_)
+            | Event::KeyframeWanted => return output,
         };
         self.tap.push(self.socket, what);
         output

@@ -1,0 +1,34 @@
+//! `[webrtc]`: where media of WHIP and WHEP comes and goes.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use shardcast_engine::limits::WebrtcSettings;
+
+/// WebRTC, which is asked for at the HTTP door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Webrtc {
+    /// UDP port of the first shard; the second has the next, and so on. 0 is none: there is no WebRTC then.
+    pub port: u16,
+    /// The addresses at which peers reach this machine, where they are others than its own: behind NAT, the one outside.
+    pub public: Vec<IpAddr>,
+}
+
+impl Webrtc {
+    /// In the engine's terms.
+    pub fn settings(&self) -> WebrtcSettings {
+        WebrtcSettings { public: self.public.clone() }
+    }
+
+    /// Whether each of so many shards has a port.
+    pub fn fits(&self, shards: usize) -> bool {
+        self.port == 0 || usize::from(self.port) + shards <= 1 + usize::from(u16::MAX)
+    }
+}
+
+impl Default for Webrtc {
+    fn default() -> Self {
+        Webrtc { port: 8189, public: Vec::new() }
+    }
+}
