@@ -21,17 +21,58 @@ use crate::{
 /// Bytes of a packet with its head. It fits into a datagram nearly everywhere, inside a tunnel as well.
 pub const PACKET_BYTES_MAX: usize = 1_400;
 /// Bytes of a packet's head.
-const HEAD_BYTES: usize = 12;
-/// Bytes of what a packet carries.
-const PAYLOAD_BYTES_MAX: usize = PACKET_BYTES_MAX - HEAD_BYTES;
+pub const HEAD_BYTES: usize = 12;
 
 /// Bytes of an Opus packet: six frames of 1275 bytes and their lengths. There is no way to cut one. (RFC 6716, 3.4)
 const OPUS_BYTES_MAX: usize = 7_680;
+
+/// How frames are cut into packets.
+///
+/// ```
+/// use shardcast_engine::rtp::{PACKET_BYTES_MAX, mux::Packing};
+///
+/// let packing = Packing::default();
+/// assert!(packing.packet_bytes_max == PACKET_BYTES_MAX && !packing.together);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    /// Bytes of a packet with its head, at most, and 64 at least. Only a packet of Opus may be longer: there is no way to cut one.
+    pub packet_bytes_max: usize,
+    /// NAL units that follow each other go together in one packet as long as they fit, and delimiters and fillers are left out:
+    /// then a picture that is one slice has packets of one size, but for the first and the last.
+    /// (RFC 6184, 5.7.1; RFC 7798, 4.4.2)
+    pub together: bool,
+}
+
+impl Default for Packing {
+    /// Each NAL unit as it comes, in packets of [`PACKET_BYTES_MAX`].
+    fn default() -> Self {
+        Packing { packet_bytes_max: PACKET_BYTES_MAX, together: false }
+    }
+}
 
 /// Where packets are put, each as a piece that is announced with its length.
 pub trait Sink {
     /// A packet of `len` bytes follows; it is control information (RTCP) or media. They are appended to what this gives.
     fn packet(&mut self, control: bool, len: usize) -> &mut BytesMut;
+}
+
+/// Packets behind a head each: a dollar sign, a channel, the length. What is control information has the next channel.
+/// (RFC 2326, 10.12)
+pub struct Framed<'a> {
+    /// The channel.
+    pub channel: u8,
+    /// Where they are put.
+    pub out: &'a mut BytesMut,
+}
+
+impl Sink for Framed<'_> {
+    fn packet(&mut self, control: bool, len: usize) -> &mut BytesMut {
+        self.out.put_u8(b'$');
+        self.out.put_u8(self.channel + u8::from(control));
+        self.out.put_u16(u16::try_from(len).unwrap_or(u16::MAX));
+        self.out
+    }
 }
 
 /// The packets of one track, numbered.
@@ -51,6 +92,7 @@ struct Head {
     clock_rate: u32,
     ssrc: u32,
     sequence: u16,
+    packing: Packing,
 }
 
 #[derive(Debug)]
@@ -78,8 +120,16 @@ impl Track {
     pub fn new(parameters: &Parameters, payload_type: u8, ssrc: u32) -> Option<Self> {
         let (payload_type, clock_rate) = numbers(parameters, payload_type)?;
         let coding = Coding::new(parameters)?;
-        let head = Head { payload_type, clock_rate, ssrc, sequence: 0 };
+        let head = Head { payload_type, clock_rate, ssrc, sequence: 0, packing: Packing::default() };
         Some(Track { head, coding, packets: 0, octets: 0 })
+    }
+
+    /// The same track, cut otherwise.
+    #[must_use]
+    pub fn packed(mut self, packing: Packing) -> Self {
+        assert!(packing.packet_bytes_max >= 64, "there is room behind every head");
+        self.head.packing = packing;
+        self
     }
 
     /// The same track as one that was there before, with another clock or another coding: its numbers go on, for they are of the
@@ -192,42 +242,88 @@ struct Writer<'a, S> {
 }
 
 impl<S: Sink> Writer<'_, S> {
+    /// Bytes of what a packet carries.
+    fn room(&self) -> usize {
+        self.track.packing.packet_bytes_max - HEAD_BYTES
+    }
+
     /// One packet whose payload is these pieces.
     fn packet(&mut self, marker: bool, pieces: &[&[u8]]) {
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let len = pieces.iter().map(|piece| piece.len()).sum();
+        let out = self.begin(marker, len);
+        pieces.iter().for_each(|piece| out.put_slice(piece));
+    }
+
+    /// The head of a packet with this many bytes of payload, which are put behind it.
+    fn begin(&mut self, marker: bool, len: usize) -> &mut BytesMut {
         let out = self.sink.packet(false, HEAD_BYTES + len);
         out.put_u8(0x80);
         out.put_u8(u8::from(marker) << 7 | self.track.payload_type);
         out.put_u16(self.track.sequence);
         out.put_u32(self.timestamp);
         out.put_u32(self.track.ssrc);
-        pieces.iter().for_each(|piece| out.put_slice(piece));
         self.track.sequence = self.track.sequence.wrapping_add(1);
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(len as u32);
+        out
     }
 
     /// The NAL units of an access unit, `sets` first unless it brings its own. The last packet is marked. (RFC 6184, 5; RFC
     /// 7798, 4)
     fn picture(&mut self, syntax: Syntax, length_size: LengthSize, sets: &[Bytes], data: &[u8]) {
-        let units = || LengthPrefixed::new(data, length_size).map_while(Result::ok);
-        // Of less than its head, a unit says nothing.
-        let units = || units().filter(move |unit: &&[u8]| unit.len() > syntax.head_bytes());
+        let together = self.track.packing.together;
+        let says_something = move |unit: &&[u8]| {
+            // Of less than its head, a unit says nothing.
+            unit.len() > syntax.head_bytes()
+                && !(together && (matches!(syntax.kind(unit), Kind::Delimiter) || syntax.is_filler(unit)))
+        };
+        let units = || LengthPrefixed::new(data, length_size).map_while(Result::ok).filter(says_something);
         let brings_its_own = units().any(|unit| matches!(syntax.kind(unit), Kind::Set(_)));
         let sets: &[Bytes] = if brings_its_own { &[] } else { sets };
         let mut all = sets.iter().map(|set| &set[..]).chain(units()).peekable();
-        while let Some(unit) = all.next() {
-            self.unit(syntax, unit, all.peek().is_none());
+        while all.peek().is_some() {
+            let run = if together { run_of(syntax, self.room(), all.clone()) } else { 1 };
+            if run > 1 {
+                let units = all.clone().take(run);
+                all.by_ref().take(run).for_each(drop);
+                self.aggregate(syntax, units, all.peek().is_none());
+            } else if let Some(unit) = all.next() {
+                self.unit(syntax, unit, all.peek().is_none());
+            }
+        }
+    }
+
+    /// Several NAL units, each behind its length. Their common head says whether one of them may be damaged, how much the most
+    /// needed one is, and which is the lowest of their layers. (RFC 6184, 5.7.1; RFC 7798, 4.4.2)
+    fn aggregate<'u>(&mut self, syntax: Syntax, units: impl Iterator<Item = &'u [u8]> + Clone, last: bool) {
+        let len: usize = units.clone().map(|unit| LENGTH_BYTES + unit.len()).sum();
+        let out = self.begin(last, syntax.head_bytes() + len);
+        if syntax == Syntax::H264 {
+            let heads = units.clone().filter_map(|unit| unit.first().copied());
+            let (damaged, needed) = heads
+                .fold((0, 0), |(damaged, needed), head| (damaged | head & 0x80, needed.max(head & 0x60)));
+            out.put_u8(damaged | needed | STAP_A);
+        } else {
+            let heads = units.clone().filter_map(|unit| unit.first_chunk().copied().map(u16::from_be_bytes));
+            let (damaged, layer, temporal) =
+                heads.fold((0, 0x01f8, 0x0007), |(damaged, layer, temporal), head| {
+                    (damaged | head & 0x8000, layer.min(head & 0x01f8), temporal.min(head & 0x0007))
+                });
+            out.put_u16(damaged | AP << 9 | layer | temporal);
+        }
+        for unit in units {
+            out.put_u16(unit.len() as u16);
+            out.put_slice(unit);
         }
     }
 
     /// A NAL unit: as it is, or cut where it is too long. (RFC 6184, 5.6 and 5.8; RFC 7798, 4.4.1 and 4.4.3)
     fn unit(&mut self, syntax: Syntax, unit: &[u8], last: bool) {
-        if unit.len() <= PAYLOAD_BYTES_MAX {
+        if unit.len() <= self.room() {
             return self.packet(last, &[unit]);
         }
         let (head, body) = unit.split_at(syntax.head_bytes());
-        let mut pieces = body.chunks(PAYLOAD_BYTES_MAX - head.len() - 1).peekable();
+        let mut pieces = body.chunks(self.room() - head.len() - 1).peekable();
         let mut start = START;
         while let Some(piece) = pieces.next() {
             let end = pieces.peek().is_none();
@@ -246,13 +342,13 @@ impl<S: Sink> Writer<'_, S> {
     /// A frame of VP8 or VP9, its pieces behind a byte of descriptor each, by whether one is the first and the last; behind that of the first
     /// stands `head`. The last packet is marked. (RFC 7741, 4; RFC 9628, 4)
     fn pieces(&mut self, data: &[u8], head: &[u8], descriptor: impl Fn(bool, bool) -> u8) {
-        const ROOM: usize = PAYLOAD_BYTES_MAX - 1;
+        let room = self.room() - 1;
         if data.is_empty() {
             return;
         }
-        let (first, rest) = data.split_at(data.len().min(ROOM - head.len()));
+        let (first, rest) = data.split_at(data.len().min(room - head.len()));
         self.packet(rest.is_empty(), &[&[descriptor(true, rest.is_empty())], head, first]);
-        let mut pieces = rest.chunks(ROOM).peekable();
+        let mut pieces = rest.chunks(room).peekable();
         while let Some(piece) = pieces.next() {
             let last = pieces.peek().is_none();
             self.packet(last, &[&[descriptor(false, last)], piece]);
@@ -291,13 +387,13 @@ impl<S: Sink> Writer<'_, S> {
 
     /// One unit, without its size. (RTP Payload Format For AV1, 4.4 and 5)
     fn av1(&mut self, begins: u8, unit: &av1::Unit<'_>, last: bool) {
-        const ROOM: usize = PAYLOAD_BYTES_MAX - 1;
+        let room = self.room() - 1;
         let (head, head_len) = unit.head(false);
         let head = head.split_at(head_len).0;
-        let (first, rest) = unit.payload.split_at(unit.payload.len().min(ROOM - head.len()));
+        let (first, rest) = unit.payload.split_at(unit.payload.len().min(room - head.len()));
         let goes_on = if rest.is_empty() { 0 } else { GOES_ON };
         self.packet(last && rest.is_empty(), &[&[begins | goes_on | ONE_ELEMENT], head, first]);
-        let mut pieces = rest.chunks(ROOM).peekable();
+        let mut pieces = rest.chunks(room).peekable();
         while let Some(piece) = pieces.next() {
             let end = pieces.peek().is_none();
             let goes_on = if end { 0 } else { GOES_ON };
@@ -311,7 +407,7 @@ impl<S: Sink> Writer<'_, S> {
         let Some(size) = u16::try_from(data.len()).ok().filter(|size| *size < 1 << SIZE_BITS) else { return };
         let [high, low] = (size << INDEX_BITS).to_be_bytes();
         let head = [0, SIZE_BITS + INDEX_BITS, high, low];
-        let mut pieces = data.chunks(PAYLOAD_BYTES_MAX - head.len()).peekable();
+        let mut pieces = data.chunks(self.room() - head.len()).peekable();
         while let Some(piece) = pieces.next() {
             let last = pieces.peek().is_none();
             self.packet(last, &[&head, piece]);
@@ -320,7 +416,7 @@ impl<S: Sink> Writer<'_, S> {
 
     /// As it is, in pieces where it is too long: each has its own time, and a byte lasts a tick. (RFC 3551, 4.3 and 4.5)
     fn voice(&mut self, data: &[u8]) {
-        for piece in data.chunks(PAYLOAD_BYTES_MAX) {
+        for piece in data.chunks(self.room()) {
             self.packet(false, &[piece]);
             self.timestamp = self.timestamp.wrapping_add(piece.len() as u32);
         }
@@ -328,15 +424,27 @@ impl<S: Sink> Writer<'_, S> {
 
     /// A frame behind its place. (RFC 2250, 3.5)
     fn mp3(&mut self, data: &[u8]) {
-        const ROOM: usize = PAYLOAD_BYTES_MAX - 4;
-        for (number, piece) in data.chunks(ROOM).enumerate() {
-            let Ok(place) = u16::try_from(number * ROOM) else { return };
+        let room = self.room() - 4;
+        for (number, piece) in data.chunks(room).enumerate() {
+            let Ok(place) = u16::try_from(number * room) else { return };
             let [high, low] = place.to_be_bytes();
             self.packet(false, &[&[0, 0, high, low], piece]);
         }
     }
 }
 
+/// How many of the units from the first on fit into one packet together.
+fn run_of<'u>(syntax: Syntax, room: usize, units: impl Iterator<Item = &'u [u8]>) -> usize {
+    let mut len = syntax.head_bytes();
+    let fits = |unit: &&[u8]| {
+        len += LENGTH_BYTES + unit.len();
+        len <= room
+    };
+    units.take_while(fits).count()
+}
+
+/// Bytes of the length before each NAL unit of an aggregate.
+const LENGTH_BYTES: usize = 2;
 /// Flags of a fragment. (RFC 6184, 5.8)
 const START: u8 = 0x80;
 const END: u8 = 0x40;
@@ -353,6 +461,8 @@ const CONTINUES: u8 = 0x80;
 const GOES_ON: u8 = 0x40;
 const ONE_ELEMENT: u8 = 0x10;
 const NEW_SEQUENCE: u8 = 0x08;
-/// Types of a packet with a fragment. (RFC 6184, table 1; RFC 7798, 4.4.3)
+/// Types of a packet with several units, and of one with a fragment. (RFC 6184, table 1; RFC 7798, 4.4.2 and 4.4.3)
+const STAP_A: u8 = 24;
+const AP: u16 = 48;
 const FU_A: u8 = 28;
 const FU: u8 = 49;

@@ -6,7 +6,7 @@ use super::sdp::payload_type;
 use crate::{
     media::{Frame, Payload, TrackId},
     rtp::{
-        mux::{Sink, Track},
+        mux::{Framed, Track},
         rtcp::{self, NtpTime},
     },
     session::{Form, Opening, Start, Wire},
@@ -15,8 +15,18 @@ use crate::{
 
 /// The forms, by the tracks that a viewer has set up: pictures, sound, both.
 pub static FORMS: [Form; 3] = [
-    Form { name: "rtsp-video", datagram: None, prompt: false, open: || Box::new(Interleaved::of([true, false])) },
-    Form { name: "rtsp-audio", datagram: None, prompt: false, open: || Box::new(Interleaved::of([false, true])) },
+    Form {
+        name: "rtsp-video",
+        datagram: None,
+        prompt: false,
+        open: || Box::new(Interleaved::of([true, false])),
+    },
+    Form {
+        name: "rtsp-audio",
+        datagram: None,
+        prompt: false,
+        open: || Box::new(Interleaved::of([false, true])),
+    },
     Form { name: "rtsp", datagram: None, prompt: false, open: || Box::new(Interleaved::of([true, true])) },
 ];
 
@@ -107,21 +117,6 @@ impl Interleaved {
             let Some(track) = &line.track else { continue };
             track.report(at, self.ntp_of(at), &mut Framed { channel: channel_of(line.id), out });
         }
-    }
-}
-
-/// Puts a head before each packet.
-struct Framed<'a> {
-    channel: u8,
-    out: &'a mut BytesMut,
-}
-
-impl Sink for Framed<'_> {
-    fn packet(&mut self, control: bool, len: usize) -> &mut BytesMut {
-        self.out.put_u8(b'$');
-        self.out.put_u8(self.channel + u8::from(control));
-        self.out.put_u16(u16::try_from(len).unwrap_or(u16::MAX));
-        self.out
     }
 }
 
