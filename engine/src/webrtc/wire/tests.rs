@@ -210,8 +210,8 @@ fn sound_comes_out_as_it_went_in_beside_pictures() {
 fn what_no_browser_decodes_is_left_out_and_a_track_that_becomes_another_goes_on_counting() {
     let (aac, opus) = (parameters_of(Codec::Aac), parameters_of(Codec::Opus));
     assert!(!carries(&aac) && carries(&opus) && !carries(&Parameters::of_opus(6)));
-    let packet = |at| sound(Codec::Opus, i64::from(at) * 960, vec![0xfc; 20]);
-    let raw = |at| sound(Codec::Aac, i64::from(at) * 960, vec![0x21; 20]);
+    let packet = |at: i64| sound(Codec::Opus, at * 960, vec![0xfc; 20]);
+    let raw = |at: i64| sound(Codec::Aac, at * 960, vec![0x21; 20]);
     let told = |parameters| parameters_frame(TrackId::AUDIO, parameters);
     let other = Frame { track: TrackId(5), ..packet(9) };
     let voice = parameters_of(Codec::PcmA);
