@@ -136,6 +136,71 @@ const flv = {
   },
 };
 
+/** WebRTC, by WHEP: no buffer but the browser's own, a few frames long. For streams without B-frames. */
+const webrtc = {
+  name: "webrtc",
+  label: "WebRTC",
+  path: "/whep",
+  library: null,
+  takes: () => "RTCPeerConnection" in window,
+
+  start(video, url, tell) {
+    const peer = new RTCPeerConnection();
+    const stream = new MediaStream();
+    const controller = new AbortController();
+    const seen = { bits: 0, bytes: 0, at: 0, behind: NaN, codecs: "" };
+    let resource;
+    for (const kind of ["video", "audio"]) peer.addTransceiver(kind, { direction: "recvonly" });
+    peer.ontrack = ({ track }) => stream.addTrack(track);
+    peer.onconnectionstatechange = () => {
+      if (peer.connectionState === "failed") tell.lost({});
+      if (peer.connectionState === "closed") tell.ended();
+    };
+    video.srcObject = stream;
+    (async () => {
+      await peer.setLocalDescription();
+      const headers = { "Content-Type": "application/sdp" };
+      const { signal } = controller;
+      const answer = await fetch(url, { method: "POST", headers, body: peer.localDescription.sdp, signal });
+      if (!answer.ok) return tell.lost({ status: answer.status, why: (await answer.text()).trim() });
+      resource = new URL(answer.headers.get("Location"), url);
+      await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+    })().catch(() => { if (!controller.signal.aborted) tell.lost({}); });
+    const timer = setInterval(async () => look(await peer.getStats(), seen), 500);
+    return {
+      destroy() {
+        clearInterval(timer);
+        controller.abort();
+        peer.close();
+        video.srcObject = null;
+        // The session would else live until its silence is noticed.
+        if (resource) fetch(resource, { method: "DELETE", keepalive: true }).catch(() => {});
+      },
+      figures: () => ({ ...seen, bytes: seen.bytes > 0 }),
+    };
+  },
+};
+
+/** What a connection's statistics say that this page shows. */
+function look(report, seen) {
+  const all = [...report.values()];
+  const tracks = all.filter(({ type }) => type === "inbound-rtp");
+  const bytes = tracks.reduce((sum, { bytesReceived }) => sum + bytesReceived, 0);
+  const at = tracks[0]?.timestamp ?? 0;
+  if (at > seen.at && seen.at > 0) {
+    const bits = ((bytes - seen.bytes) * 8000) / (at - seen.at);
+    seen.bits = seen.bits ? seen.bits * 0.8 + bits * 0.2 : bits;
+  }
+  Object.assign(seen, { bytes, at });
+  const codec = ({ codecId }) => report.get(codecId)?.mimeType.split("/")[1];
+  seen.codecs = names(...tracks.map(codec));
+  const video = tracks.find(({ kind }) => kind === "video") ?? tracks[0];
+  // When the picture that is shown now was sent, by the server's clock, counted from 1900.
+  const shown = video?.estimatedPlayoutTimestamp - 2_208_988_800_000;
+  const waited = video?.jitterBufferDelay / video?.jitterBufferEmittedCount;
+  seen.behind = behindByDates(shown, waited);
+}
+
 /** HLS by the browser itself: for iPhones that have no Media Source Extensions. */
 const native = {
   name: "hls",
@@ -181,7 +246,7 @@ function exact(StreamController) {
   };
 }
 
-export const FORMS = [hls, flv, native];
+export const FORMS = [hls, flv, native, webrtc];
 
 /** Loads the script of a form's library, once. */
 export function load({ script, global }) {
@@ -233,6 +298,7 @@ function meter() {
 function names(...codecs) {
   const known = {
     avc1: "H.264", avc3: "H.264", hvc1: "HEVC", hev1: "HEVC", vvc1: "VVC", vvi1: "VVC", av01: "AV1", vp09: "VP9",
+    h264: "H.264", h265: "HEVC", vp8: "VP8", vp9: "VP9", av1: "AV1", pcma: "G.711", pcmu: "G.711", g722: "G.722",
     mp4a: "AAC", "mp4a.40.34": "MP3", mp3: "MP3", opus: "Opus",
   };
   const name = (text) => known[text.toLowerCase()] ?? known[text.toLowerCase().split(".")[0]] ?? text;

@@ -1,5 +1,5 @@
 // Plays the stream that this page's address names, /APP/STREAM/, in the best form that this browser takes (forms.js), or in
-// the one that the address asks for: ?form=hls, ?form=flv.
+// the one that the address asks for: ?form=hls, ?form=flv, ?form=webrtc.
 //
 // One player at a time ("take"). Whatever ends a take, an error, the stream's end or a picture that stands still, leads to
 // `retry`, and only the viewer's own pause stops that.
@@ -127,14 +127,14 @@ function end() {
 }
 
 /** The player cannot go on: nobody live is one of the reasons. */
-function lost({ status, media }) {
+function lost({ status, media, why: said }) {
   if (media) {
     if (!take.live) turn += 1;
     return retry("This browser could not decode the stream.");
   }
   if (!status) return retry("The connection was lost.");
   const why = { 401: "This stream asks for a key.", 403: "This stream asks for a key.", 404: "", 503: "The server is full or going down." }[status];
-  retry(why ?? `The server answered ${status}.`);
+  retry(why ?? (said ? `The server says: ${said}.` : `The server answered ${status}.`));
 }
 
 function retry(detail) {
