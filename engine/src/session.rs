@@ -5,6 +5,7 @@
 //! only hears what the viewer still says.
 
 mod ports;
+mod reorder;
 mod shelf;
 pub mod signal;
 
@@ -23,6 +24,8 @@ use crate::{
 };
 
 pub use self::ports::{PortOffer, Ports};
+pub use self::reorder::Reorder;
+pub(crate) use self::reorder::Showing;
 pub use self::shelf::Shelf;
 use self::signal::{Reply, Signal, Venue};
 
@@ -504,4 +507,6 @@ pub struct Opening {
     pub color: Option<Frame>,
     /// A time of the stream, and when that was by the clock on the wall: for forms that say it.
     pub clock: Option<(MediaTime, Wall)>,
+    /// Whether the pictures of [`TrackId::VIDEO`] are sent in the order in which they are shown, as far as is known.
+    pub reorder: Reorder,
 }

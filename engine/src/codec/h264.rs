@@ -218,6 +218,22 @@ pub fn recovery_point(data: &[u8], length_size: LengthSize) -> Option<u32> {
     None
 }
 
+/// True for an access unit that no other refers to: one that is left out is missed by nobody. (7.4.1, `nal_ref_idc`)
+///
+/// ```
+/// use shardcast_engine::codec::{h264::is_disposable, nal::LengthSize};
+///
+/// assert!(is_disposable(&[0, 0, 0, 2, 0x01, 0x9e], LengthSize::Four));
+/// assert!(!is_disposable(&[0, 0, 0, 2, 0x41, 0x9e], LengthSize::Four));
+/// ```
+pub fn is_disposable(data: &[u8], length_size: LengthSize) -> bool {
+    let is_referred_to = |unit: &[u8]| {
+        let is_slice = matches!(unit_type(unit), Some(UNIT_SLICE..=UNIT_SLICE_IDR));
+        is_slice && unit.first().is_some_and(|header| header & 0x60 != 0)
+    };
+    !LengthPrefixed::new(data, length_size).map_while(Result::ok).any(is_referred_to)
+}
+
 /// `nal_unit_type` of a NAL unit; `None` when it is empty.
 pub fn unit_type(unit: &[u8]) -> Option<u8> {
     unit.first().map(|header| header & 0x1f)

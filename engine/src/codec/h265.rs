@@ -266,11 +266,34 @@ pub fn is_random_access_point(data: &[u8], length_size: LengthSize) -> bool {
     false
 }
 
+/// True for an access unit that can be left out together with all others that are shown before one that was sent earlier: no picture
+/// of its sub-layer refers to it, or it leads a picture at which a decoder can begin, and then only others that lead that one do. (7.4.2.2)
+///
+/// ```
+/// use shardcast_engine::codec::{h265::is_disposable, nal::LengthSize};
+///
+/// // Types 0 and 1 (trailing), 9 (leading).
+/// assert!(is_disposable(&[0, 0, 0, 3, 0 << 1, 1, 0xe0], LengthSize::Four));
+/// assert!(!is_disposable(&[0, 0, 0, 3, 1 << 1, 1, 0xe0], LengthSize::Four));
+/// assert!(is_disposable(&[0, 0, 0, 3, 9 << 1, 1, 0xe0], LengthSize::Four));
+/// ```
+pub fn is_disposable(data: &[u8], length_size: LengthSize) -> bool {
+    let is_needed = |unit: &[u8]| match unit_type(unit) {
+        Some(UNIT_RADL_N..=UNIT_RASL_R) => false,
+        Some(kind @ ..UNIT_BLA_W_LP) => kind % 2 == 1,
+        Some(kind) => kind < UNIT_VPS,
+        None => false,
+    };
+    !LengthPrefixed::new(data, length_size).map_while(Result::ok).any(is_needed)
+}
+
 /// `nal_unit_type` of a NAL unit; `None` when it is empty.
 pub fn unit_type(unit: &[u8]) -> Option<u8> {
     unit.first().map(|header| header >> 1 & 0x3f)
 }
 
+const UNIT_RADL_N: u8 = 6;
+const UNIT_RASL_R: u8 = 9;
 const UNIT_BLA_W_LP: u8 = 16;
 const UNIT_CRA: u8 = 21;
 /// The types below are slices.

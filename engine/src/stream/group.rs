@@ -6,7 +6,7 @@ use crate::{
     canary::{self, Canary},
     limits::StreamLimits,
     media::{Frame, Payload},
-    session::Opening,
+    session::{Opening, Showing},
     time::{MediaTime, Now, Wall},
 };
 
@@ -89,6 +89,8 @@ pub struct Group {
     opening: Opening,
     /// What holds after its last frame.
     latest: Opening,
+    /// The order of the pictures, which is part of what holds.
+    showing: Showing,
     frames: Vec<Numbered>,
     bytes: usize,
     began: Now,
@@ -113,9 +115,18 @@ impl Group {
         last: Option<Place>,
         now: Now,
     ) -> Self {
+        let mut showing = Showing::default();
+        for frame in opening.frames().chain(frames.iter().map(|numbered| &numbered.frame)) {
+            showing.after(latest.reorder, frame);
+        }
+        // What came since a group was let go is not among its frames.
+        latest.frames().for_each(|frame| {
+            showing.after(latest.reorder, frame);
+        });
         Group {
             opening,
             latest,
+            showing,
             frames: frames.to_vec(),
             bytes: frames.iter().map(|numbered| numbered.frame.payload_bytes()).sum(),
             began: now,
@@ -143,10 +154,10 @@ impl Group {
             self.entered = Some(dts);
         } else if self.let_go || self.frames.is_empty() {
             // Nothing to hang on to; the next entrance opens the door again.
-            self.latest.note(&numbered.frame);
+            self.note(&numbered.frame);
             return false;
         }
-        self.latest.note(&numbered.frame);
+        self.note(&numbered.frame);
         self.bytes += numbered.frame.payload_bytes();
         self.frames.push(numbered.clone());
         let outgrown = self.frames.len() > limits.group_frames
@@ -165,9 +176,11 @@ impl Group {
         outgrown
     }
 
-    /// Takes note of something that is not numbered (the opening of a stream before its first frame).
+    /// Takes note of what a frame says of those that follow, or of something that is not numbered (the opening of a stream before its
+    /// first frame).
     pub fn note(&mut self, frame: &Frame) {
         self.latest.note(frame);
+        self.latest.reorder = self.showing.after(self.latest.reorder, frame);
     }
 
     /// Says that it is `wall` at `time` of the stream. What was said before holds on, unless it is far off: the sender's clock may
@@ -210,5 +223,92 @@ impl Group {
     /// Payload bytes that the group keeps alive.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        codec::{
+            Codec, Parameters,
+            samples::{self, hex},
+        },
+        media::TrackId,
+        session::Reorder,
+    };
+
+    fn told(configuration: &str) -> Frame {
+        let parameters = Parameters::parse(Codec::H264, hex(configuration).into()).unwrap();
+        let time = MediaTime::from_millis(0);
+        let payload = Payload::Parameters(Arc::new(parameters));
+        Frame { track: TrackId::VIDEO, dts: time, pts: time, payload }
+    }
+
+    /// What an encoder wrote, numbered, from the group with this number on.
+    fn numbered(units: &[(i64, &str)], mut group: u64) -> Vec<Numbered> {
+        let (mut index, mut frames) = (0, Vec::new());
+        for ((shown, data), dts) in units.iter().zip(0..) {
+            let data = hex(data);
+            let key = data[4] == 0x65;
+            if key && dts > 0 {
+                (group, index) = (group + 1, 0);
+            }
+            let time = |ticks| MediaTime { ticks, rate: 25 };
+            let payload = Payload::Video { codec: Codec::H264, key, data: data.into() };
+            let frame = Frame { track: TrackId::VIDEO, dts: time(dts), pts: time(*shown), payload };
+            frames.push(Numbered { place: Place { group, index }, frame });
+            index += 1;
+        }
+        frames
+    }
+
+    #[test]
+    fn the_order_of_pictures_is_learned_here_and_from_what_another_core_kept() {
+        let limits = StreamLimits::default();
+        for (configuration, units, reorder, learned_at) in [
+            (samples::X264_B_ALONE_CONFIGURATION, samples::X264_B_ALONE, Reorder::Disposable, 2),
+            (samples::X264_B_REFERRED_CONFIGURATION, samples::X264_B_REFERRED, Reorder::Needed, 2),
+        ] {
+            let mut group = Group::new();
+            group.note(&told(configuration));
+            for (place, numbered) in numbered(units, 0).iter().enumerate() {
+                group.push(numbered, &limits, Now(0));
+                let known = if place < learned_at { Reorder::None } else { reorder };
+                assert_eq!(group.latest().reorder, known, "picture {place}");
+                // Before the second group it was known.
+                let before = if numbered.place.group == 0 { Reorder::None } else { reorder };
+                assert_eq!(group.opening().reorder, before);
+                let (opening, latest) = (group.opening().clone(), group.latest().clone());
+                let mut replica = Group::from_parts(opening, latest, group.frames(), group.last(), Now(0));
+                assert_eq!(replica.latest().reorder, known);
+                if let (1, 0) = (place, numbered.place.group) {
+                    replica.push(&numbered_next(units), &limits, Now(0));
+                    assert_eq!(replica.latest().reorder, reorder, "it goes on where the other is");
+                }
+            }
+            group.note(&told(configuration));
+            assert_eq!(group.latest().reorder, reorder, "nothing has changed");
+            group.note(&told(samples::H264_BASELINE_1080));
+            assert_eq!(group.latest().reorder, Reorder::None);
+        }
+    }
+
+    /// The third picture.
+    fn numbered_next(units: &[(i64, &str)]) -> Numbered {
+        numbered(units, 0).swap_remove(2)
+    }
+
+    #[test]
+    fn the_order_is_learned_of_a_group_that_is_let_go_too() {
+        let limits = StreamLimits { group_frames: 1, ..StreamLimits::default() };
+        let mut group = Group::new();
+        group.note(&told(samples::X264_B_REFERRED_CONFIGURATION));
+        for numbered in numbered(samples::X264_B_REFERRED, 0) {
+            group.push(&numbered, &limits, Now(0));
+        }
+        assert_eq!(group.latest().reorder, Reorder::Needed);
     }
 }

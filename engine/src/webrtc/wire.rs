@@ -2,6 +2,10 @@
 //! core. A viewer's session writes its own head over that of each packet, and encrypts it.
 //!
 //! Each packet stands behind four bytes, as in RTSP (RFC 2326, 10.12): a dollar sign, a [`Kind`], the length. [`Packets`] reads that.
+//!
+//! Browsers show each picture as it comes, and a B-frame comes late. So those are left out, which costs a part of the pictures and
+//! nothing else, as long as no other refers to them. Where others do, no more pictures are sent, and it is said so
+//! ([`Kind::OutOfOrder`]).
 
 use std::ops::Range;
 
@@ -13,13 +17,14 @@ use crate::{
     media::{Frame, Payload, TrackId},
     rtp::{
         format::describe,
-        mux::{Framed, HEAD_BYTES, Packing, Track},
+        mux::{Framed, HEAD_BYTES, Packing, Sink as _, Track},
     },
-    session::{Form, Opening, Wire},
+    session::{Form, Opening, Reorder, Showing, Wire},
     slab,
 };
 
-/// The form.
+/// The form. Tracks other than the first of pictures and the first of sound are left out, and so is what browsers do not decode
+/// ([`carries`]).
 pub static FORM: Form =
     Form { name: "webrtc", datagram: None, prompt: true, open: || Box::new(Packetised::new()) };
 
@@ -60,6 +65,9 @@ pub enum Kind {
     Video,
     /// The sound.
     Audio,
+    /// No packet, and empty: from here on there are none of the pictures, which come out of order and refer to each other, until the
+    /// track has other parameters. In place of each key frame it is said again. See [`Reorder::Needed`].
+    OutOfOrder,
 }
 
 impl Kind {
@@ -67,6 +75,7 @@ impl Kind {
         match self {
             Kind::Video => 0,
             Kind::Audio => 1,
+            Kind::OutOfOrder => 0xff,
         }
     }
 
@@ -74,6 +83,7 @@ impl Kind {
         match byte {
             0 => Some(Kind::Video),
             1 => Some(Kind::Audio),
+            0xff => Some(Kind::OutOfOrder),
             _ => None,
         }
     }
@@ -121,6 +131,9 @@ impl Iterator for Packets<'_> {
 struct Packetised {
     video: Line,
     audio: Line,
+    showing: Showing,
+    /// Pictures came out of order that others refer to.
+    out_of_order: bool,
 }
 
 struct Line {
@@ -134,7 +147,12 @@ struct Line {
 impl Packetised {
     fn new() -> Self {
         let line = |kind| Line { kind, track: None, carried: false };
-        Packetised { video: line(Kind::Video), audio: line(Kind::Audio) }
+        Packetised {
+            video: line(Kind::Video),
+            audio: line(Kind::Audio),
+            showing: Showing::default(),
+            out_of_order: false,
+        }
     }
 
     /// The line of a track: the first of pictures, the first of sound.
@@ -150,6 +168,25 @@ impl Packetised {
         let Payload::Parameters(parameters) = &frame.payload else { return };
         if let Some(line) = self.line(frame.track) {
             line.learn(parameters);
+        }
+        if frame.track == TrackId::VIDEO && self.showing.change(parameters) {
+            self.out_of_order = false;
+        }
+    }
+
+    fn picture(&mut self, frame: &Frame, out: &mut BytesMut) {
+        if !self.video.carried {
+            return;
+        }
+        let order = self.showing.picture(frame);
+        if !self.out_of_order && order != Reorder::Needed {
+            if order == Reorder::None {
+                self.video.write(frame, out);
+            }
+            return;
+        }
+        if !std::mem::replace(&mut self.out_of_order, true) || frame.is_key() {
+            Framed { channel: Kind::OutOfOrder.byte(), out }.packet(false, 0);
         }
     }
 }
@@ -184,16 +221,22 @@ impl Wire for Packetised {
     /// Nothing: what a viewer must know is in its description, and parameter sets are before each key frame.
     fn header(&mut self, opening: &Opening, _: &Frame, _: &mut BytesMut) {
         opening.parameters.iter().for_each(|frame| self.learn(frame));
+        self.out_of_order |= opening.reorder == Reorder::Needed;
     }
 
     fn refresh(&mut self, _: &Opening, _: &Frame, _: &mut BytesMut) {}
 
     fn frame(&mut self, frame: &Frame, out: &mut BytesMut) {
         if !frame.is_media() {
+            if matches!(frame.payload, Payload::Discontinuity) {
+                self.showing.restart();
+            }
             return self.learn(frame);
         }
-        if let Some(line) = self.line(frame.track) {
-            line.write(frame, out);
+        match frame.track {
+            TrackId::VIDEO => self.picture(frame, out),
+            TrackId::AUDIO => self.audio.write(frame, out),
+            _ => {}
         }
     }
 }

@@ -110,7 +110,10 @@ fn packets(bytes: &[u8]) -> Vec<(Kind, Vec<u8>)> {
         read = range.end;
         let packet = bytes[range].to_vec();
         assert!(packet.len() <= PACKET_BYTES_MAX, "{}", packet.len());
-        assert!(!Packet::parse(&packet).unwrap().payload.is_empty());
+        match kind {
+            Kind::OutOfOrder => assert!(packet.is_empty()),
+            _ => assert!(!Packet::parse(&packet).unwrap().payload.is_empty()),
+        }
         (kind, packet)
     });
     let packets: Vec<_> = packets.collect();
@@ -268,7 +271,136 @@ fn small_units_go_together_behind_a_head_that_says_the_most_of_them() {
     assert_eq!(packets.len(), 2);
 }
 
+/// What an encoder wrote, with the parameters of it. A decoder can begin at the keys that a container would name.
+fn reel(codec: Codec, configuration: &str, units: &[(i64, &str)]) -> (Parameters, Vec<Frame>) {
+    let parameters = Parameters::parse(codec, hex(configuration).into()).unwrap();
+    let frames = units.iter().zip(0..).map(|((shown, data), number)| {
+        let data = hex(data);
+        picture(codec, number, *shown, parameters.is_key(&data), data)
+    });
+    let frames = frames.collect();
+    (parameters, frames)
+}
+
+/// When the pictures are shown.
+fn shown(packets: &[(Kind, Vec<u8>)]) -> Vec<i64> {
+    let packets = of(Kind::Video, packets);
+    assert!(packets.iter().all(|packet| packet.marker), "they are small");
+    packets.iter().map(|packet| (i64::from(packet.timestamp) - 90_000) / STEP).collect()
+}
+
+#[test]
+fn pictures_that_jump_and_that_none_refers_to_are_left_out() {
+    for (codec, configuration, units) in [
+        (Codec::H264, samples::X264_B_ALONE_CONFIGURATION, samples::X264_B_ALONE),
+        (Codec::H265, samples::X265_B_ALONE_CONFIGURATION, samples::X265_B_ALONE),
+    ] {
+        let (parameters, frames) = reel(codec, configuration, units);
+        let tracks = [parameters];
+        let packets = packets(&written(&tracks, &frames));
+        let at = shown(&packets);
+        assert!(at.is_sorted() && at.starts_with(&[0, 3, 6, 9]) && at.ends_with(&[12, 13]), "{at:?}");
+        let kept: Vec<Frame> = frames
+            .iter()
+            .filter(|frame| at.contains(&((frame.pts.ticks - 90_000) / STEP)))
+            .cloned()
+            .collect();
+        assert_same(&read(&packets, &tracks), &kept);
+        // Of a picture whose slices are not all alike, one is enough.
+        let slices = units_of_two(codec);
+        let early = [
+            picture(codec, 0, 0, true, units_of_key(codec)),
+            picture(codec, 1, 2, false, slices.clone()),
+            picture(codec, 2, 1, false, slices),
+        ];
+        let found = super::tests::packets(&written(&tracks, &early));
+        assert!(found.iter().any(|(kind, _)| *kind == Kind::OutOfOrder), "one of the slices is referred to");
+    }
+}
+
+/// A picture of two slices, of which one is referred to.
+fn units_of_two(codec: Codec) -> Vec<u8> {
+    let alone: &[u8] = if codec == Codec::H264 { &[0x01, 0x9a] } else { &[0, 1, 0xd0] };
+    units([&unit(alone, 9), &unit(slice_of(codec, false), 9)])
+}
+
+fn units_of_key(codec: Codec) -> Vec<u8> {
+    units([&unit(slice_of(codec, true), 9)])
+}
+
+#[test]
+fn where_others_refer_to_pictures_that_jump_it_is_said_and_no_more_are_sent() {
+    for (codec, configuration, units) in [
+        (Codec::H264, samples::X264_B_REFERRED_CONFIGURATION, samples::X264_B_REFERRED),
+        (Codec::H265, samples::X265_B_REFERRED_CONFIGURATION, samples::X265_B_REFERRED),
+    ] {
+        let (parameters, frames) = reel(codec, configuration, units);
+        let other = parameters_of(codec);
+        let tracks = [parameters.clone(), parameters_of(Codec::Opus)];
+        let more = [
+            sound(Codec::Opus, 48_000, vec![0xfc; 9]),
+            parameters_frame(TrackId::VIDEO, &parameters),
+            picture(codec, 20, 20, false, units_of_two(codec)),
+            parameters_frame(TrackId::VIDEO, &other),
+            picture(codec, 21, 21, true, units_of_key(codec)),
+        ];
+        let packets = packets(&written(&tracks, &[&frames[..], &more].concat()));
+        let kinds: Vec<Kind> = packets.iter().map(|(kind, _)| *kind).collect();
+        // Two pictures, the third jumps; the key frame; sound; other parameters.
+        use Kind::{Audio, OutOfOrder, Video};
+        assert_eq!(kinds, [Video, Video, OutOfOrder, OutOfOrder, Audio, Video], "{codec:?}");
+        assert_eq!(shown(&packets), [0, 4, 21]);
+
+        // Whoever begins where it is known is told at the first key frame, and can enter there.
+        let mut wire = (FORM.open)();
+        let parameters = vec![parameters_frame(TrackId::VIDEO, &parameters)];
+        let opening = Opening { parameters, reorder: Reorder::Needed, ..Opening::default() };
+        let mut out = BytesMut::new();
+        wire.header(&opening, &frames[0], &mut out);
+        wire.frame(&frames[0], &mut out);
+        wire.frame(&frames[1], &mut out);
+        assert_eq!(out[..], [b'$', 0xff, 0, 0]);
+        assert_eq!(Packets::new(&out).collect::<Vec<_>>(), [(Kind::OutOfOrder, 4..4)]);
+    }
+}
+
 proptest! {
+    #[test]
+    fn whatever_the_order_the_times_of_what_is_sent_rise(
+        codec in select(&[Codec::H264, Codec::H265][..]),
+        frames in proptest::collection::vec((0i64..12, 0u8..8), 1..40),
+    ) {
+        let pictures = frames.iter().zip(0..).map(|((shown, kind), number)| {
+            let (at, key) = (number + shown, *kind == 0);
+            // One of eight is a key frame, four are referred to.
+            let head: &[u8] = match (codec, kind) {
+                (_, 0) => slice_of(codec, true),
+                (_, 1..=4) => slice_of(codec, false),
+                (Codec::H264, _) => &[0x01, 0x9a],
+                _ => &[0, 1, 0xd0],
+            };
+            picture(codec, number, at, key, units([&unit(head, 9)]))
+        });
+        let first = picture(codec, 0, 0, true, units_of_key(codec));
+        let pictures: Vec<Frame> = [first].into_iter().chain(pictures).collect();
+        let packets = packets(&written(&[parameters_of(codec)], &pictures));
+        // What the rule says, in its own words.
+        let (mut latest, mut expected, mut said) = (i64::MIN, Vec::new(), 0);
+        for frame in &pictures {
+            let at = (frame.pts.ticks - 90_000) / STEP;
+            let referred = data(frame)[4] != if codec == Codec::H264 { 0x01 } else { 0 };
+            let early = at < latest && !frame.is_key();
+            if said > 0 || early && referred {
+                said += usize::from(said == 0 || frame.is_key());
+            } else if !early {
+                expected.push(at);
+            }
+            latest = if early { latest } else { at };
+        }
+        prop_assert_eq!(shown(&packets), expected);
+        prop_assert_eq!(packets.iter().filter(|(kind, _)| *kind == Kind::OutOfOrder).count(), said);
+    }
+
     #[test]
     fn units_of_any_sizes_come_out_as_they_went_in(
         codec in select(&[Codec::H264, Codec::H265][..]),
