@@ -140,6 +140,11 @@ impl Track {
         self
     }
 
+    /// The packets that follow come from this source.
+    pub fn set_source(&mut self, ssrc: u32) {
+        self.head.ssrc = ssrc;
+    }
+
     /// Takes other parameters, from here on. False when they are of another kind: then it is another track.
     pub fn change(&mut self, parameters: &Parameters) -> bool {
         let Some(track) = Track::new(parameters, self.head.payload_type, self.head.ssrc) else {

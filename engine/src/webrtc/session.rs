@@ -18,7 +18,7 @@ use crate::{
     limits::DoorLimits,
     media::{Payload, StreamName},
     session::{
-        self, Answer, Event, Input, Opening, Output, Refusal, Shelf,
+        self, Answer, Event, Input, Opening, Output, Refusal, Reorder, Shelf,
         signal::{Fault, Reply, Request, Signal, Venue},
     },
     time::Now,
@@ -172,6 +172,11 @@ impl Session {
             return Ok(());
         };
         let Some(offer) = Offer::read(&sdp) else { return self.unread() };
+        if opening.reorder == Reorder::Needed {
+            let why = "its pictures are sent in another order than they are shown in (B-frames that others refer to), \
+                       which no browser takes by WebRTC";
+            return self.refuse(Fault::Unsuited, why, Error::refused("B-frames that others refer to", 0));
+        }
         let parameters = |video: bool| {
             opening.parameters.iter().find_map(|frame| match &frame.payload {
                 Payload::Parameters(found) if found.codec.is_video() == video && wire::carries(found) => {

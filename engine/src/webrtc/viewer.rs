@@ -1,6 +1,6 @@
 //! A stream that goes out: packets that all viewers of a core share, to each with a head and a seal of its own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use str0m::rtp::{RtpWrite, SeqNo};
@@ -37,6 +37,8 @@ pub struct Viewer {
     since: Now,
     /// It was asked for room, and had none.
     starved: bool,
+    /// A time of the stream in milliseconds, and when that was sent: what both tracks are dated by.
+    anchor: Option<(u32, Instant)>,
 }
 
 /// One kind of media.
@@ -60,6 +62,7 @@ impl Viewer {
             sent: 0,
             since: now,
             starved: false,
+            anchor: None,
         }
     }
 
@@ -100,7 +103,7 @@ impl Viewer {
         shelf: &mut Shelf,
         now: Now,
     ) -> (usize, bool) {
-        let (mut next, unshown) = (bytes.len(), false);
+        let (mut next, mut unshown) = (bytes.len(), false);
         let Some(rest) = bytes.get(from..) else { return (next, false) };
         let mut api = peer.rtc().direct_api();
         for (count, (kind, range)) in Packets::new(rest).enumerate() {
@@ -110,6 +113,10 @@ impl Viewer {
             }
             let (start, end) = (from + range.start, from + range.end);
             let lane = match kind {
+                Kind::OutOfOrder => {
+                    unshown = true;
+                    continue;
+                }
                 Kind::Video => &mut self.video,
                 Kind::Audio => &mut self.audio,
             };
@@ -121,9 +128,21 @@ impl Viewer {
             let payload = shelf.piece(bytes, end - packet.payload.len()..end);
             self.left = self.left.saturating_sub(payload.len());
             self.sent += payload.len() as u64;
-            let write = RtpWrite::new(lane.negotiated.number, number, packet.timestamp, instant(now), payload);
+            let (at, sent) = *self.anchor.get_or_insert_with(|| (packet.ssrc, instant(now)));
+            let shown = dated(at, sent, packet.ssrc);
+            let write = RtpWrite::new(lane.negotiated.number, number, packet.timestamp, shown, payload);
             stream.write_rtp(write.marker(packet.marker).nackable(kind == Kind::Video));
         }
         (next, unshown)
+    }
+}
+
+/// When a time of the stream was, by when another one was.
+fn dated(at: u32, sent: Instant, millis: u32) -> Instant {
+    let (after, before) = (millis.wrapping_sub(at), at.wrapping_sub(millis));
+    if after <= before {
+        sent + Duration::from_millis(after.into())
+    } else {
+        sent.checked_sub(Duration::from_millis(before.into())).unwrap_or(sent)
     }
 }

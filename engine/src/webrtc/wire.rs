@@ -1,6 +1,9 @@
 //! What WHEP viewers are sent, before it is theirs: packets of RTP, the same for all of a stream. They are cut once per stream and
 //! core. A viewer's session writes its own head over that of each packet, and encrypts it.
 //!
+//! In place of its source a packet says when its frame is shown, in milliseconds of the stream's time: tracks have clocks of their own,
+//! and who sends them on says which of their times belong together.
+//!
 //! Each packet stands behind four bytes, as in RTSP (RFC 2326, 10.12): a dollar sign, a [`Kind`], the length. [`Packets`] reads that.
 //!
 //! Browsers show each picture as it comes, and a B-frame comes late. So those are left out, which costs a part of the pictures and
@@ -213,6 +216,7 @@ impl Line {
             return;
         }
         slab::grow(out, bytes + bytes / FRAMING_SHARE);
+        track.set_source(frame.pts.as_nanos().div_euclid(NANOS_PER_MILLI) as u32);
         track.frame(frame, &mut Framed { channel: self.kind.byte(), out });
     }
 }
@@ -241,6 +245,7 @@ impl Wire for Packetised {
     }
 }
 
+const NANOS_PER_MILLI: i64 = 1_000_000;
 /// Bytes of what a packet carries.
 const ROOM: usize = PACKET_BYTES_MAX - HEAD_BYTES;
 /// What stands around the pieces of a large frame is no more than this part of it.
