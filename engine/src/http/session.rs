@@ -6,6 +6,9 @@
 //! HTTP/2 carries each exchange in a stream of its own, and so each has a session of its own ([`Session::carried`]), which is
 //! asked once, as HTTP/1.1 asks, and leaves the framing to whoever carries it.
 
+#[cfg(feature = "segment")]
+mod fetched;
+
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -20,8 +23,6 @@ use super::{
     websocket::{self, Code, Heard},
     wire::Streamed,
 };
-#[cfg(feature = "segment")]
-use crate::segment::{Found, Item};
 use crate::{
     error::{Error, ErrorKind},
     limits::{self, DoorLimits},
@@ -315,59 +316,6 @@ impl Session {
             },
             Err(fault) => self.send(response::text(fault.status, fault.why, after, with_body), after),
         }
-    }
-
-    #[cfg(feature = "segment")]
-    fn fetch(&mut self, name: StreamName, mut item: Item, request: &Request, after: After) {
-        let with_body = request.method == Method::Get;
-        if let Item::Segment { from, .. } = &mut item {
-            *from = Fetch::takes_chunks(request).then_some(0);
-        }
-        let manner = Manner::Fetch(Fetch::new(&item, request, with_body, self.framing));
-        let (query, item) = (fetch::credentials(&request.query), Box::new(item));
-        self.outbox.push_back(Output::Event(Event::Fetch { name, query, item }));
-        self.state = State::Asking(Wish { manner, after });
-    }
-
-    /// The hub has found it, or knows that it is not there.
-    #[cfg(feature = "segment")]
-    fn fetched(&mut self, found: &Found, now: Now) -> Result<(), Error> {
-        let Some(mut wish) = self.take_wish(now) else { return Ok(()) };
-        let after = wish.after;
-        let Manner::Fetch(fetch) = &mut wish.manner else { return Ok(()) };
-        match found {
-            Found::Open(pieces, _) => {
-                fetch.chunks(pieces, after, |before, piece| {
-                    self.outbox_bytes += before.len();
-                    self.outbox.extend([Output::Send(before), Output::Share(piece)]);
-                });
-                self.state = State::Asking(wish);
-                return Ok(());
-            }
-            Found::Bytes(pieces) if fetch.begun => {
-                fetch.chunks(pieces, after, |before, piece| {
-                    self.outbox_bytes += before.len();
-                    self.outbox.extend([Output::Send(before), Output::Share(piece)]);
-                });
-                if self.framing == Framing::Own {
-                    self.push(Bytes::from_static(b"\r\n0\r\n\r\n"));
-                }
-            }
-            // Half of an answer cannot be taken back; whoever has it must not take it for the whole.
-            _ if fetch.begun => {
-                self.close();
-                return Ok(());
-            }
-            found => {
-                let (head, body) = fetch.answer(found, after);
-                self.push(head);
-                self.outbox.extend(body.into_iter().map(Output::Share));
-            }
-        }
-        if after == After::Close {
-            self.finish();
-        }
-        self.requests(now)
     }
 
     fn send_asset(&mut self, asset: &'static Asset, request: &Request, after: After) {

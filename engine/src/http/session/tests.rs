@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     flv,
     http::wire::{FLV_CHUNKED, FLV_WEBSOCKET},
-    segment::Rendition,
+    segment::{Found, Item, Rendition},
     session::Session as _,
 };
 
@@ -47,7 +47,9 @@ impl Door {
                     self.sent.extend_from_slice(&bytes)
                 }
                 Output::Event(event) => self.events.push(event),
-                Output::Ports(_) | Output::Packets(_) => panic!("nothing goes beside this connection"),
+                Output::Ports(_) | Output::Packets(_) | Output::Datagram { .. } | Output::Address(_) => {
+                    panic!("nothing goes beside this connection")
+                }
                 Output::Close => self.closed = true,
             }
         }
