@@ -8,6 +8,8 @@
 
 #[cfg(feature = "segment")]
 mod fetched;
+#[cfg(feature = "webrtc")]
+mod signal;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -54,6 +56,9 @@ enum State {
     Idle { until: Now, first: bool },
     /// A request has begun and is not whole.
     Request { until: Now },
+    /// A request whose body is wanted, which has not come whole.
+    #[cfg(feature = "webrtc")]
+    Body { until: Now, pending: Box<signal::Pending> },
     /// A request waits for the hub; what comes meanwhile waits unread.
     Asking(Wish),
     /// The answer's body is the stream.
@@ -95,6 +100,11 @@ enum Manner {
     /// Something of a packaged stream.
     #[cfg(feature = "segment")]
     Fetch(Fetch),
+    /// Something about a conversation by WebRTC. Those that are opened so have their addresses below `folder`.
+    #[cfg(feature = "webrtc")]
+    Signal {
+        folder: String,
+    },
 }
 
 impl Manner {
@@ -105,6 +115,8 @@ impl Manner {
             Manner::Stream { .. } | Manner::Socket { .. } => true,
             #[cfg(feature = "segment")]
             Manner::Fetch(fetch) => fetch.with_body(),
+            #[cfg(feature = "webrtc")]
+            Manner::Signal { .. } => true,
         }
     }
 }
@@ -116,7 +128,8 @@ impl Session {
     }
 
     /// One exchange of a connection that carries many (RFC 9113, 8.1), which begins at `now`. The request's head is given to
-    /// it at once, as HTTP/1.1 writes it, and none of the request's body. The answer begins with its head, in one piece that
+    /// it at once, as HTTP/1.1 writes it, and of the request's body nothing, unless it is one that its [route](Route::takes_body)
+    /// takes: that comes in chunks, and the head says so. The answer begins with its head, in one piece that
     /// may have more behind it; what follows is the body as it is. [`is_end`] knows the piece that says that the answer is
     /// whole: one that is closed without it was cut off.
     pub fn carried(limits: &DoorLimits, now: Now) -> Self {
@@ -147,14 +160,17 @@ impl session::Session for Session {
             #[cfg(feature = "segment")]
             Input::Fetched(found) => self.fetched(&found, now),
             Input::Answer(Answer::Refused(refusal)) => self.refuse(refusal, now),
+            #[cfg(feature = "webrtc")]
+            Input::Signalled(reply) => self.signalled(*reply, now),
             // What only publishers are told, and what FLV has no word for.
             Input::Answer(Answer::Publishing)
             | Input::KeyframeWanted
             | Input::Described(_)
             | Input::Datagram { .. }
             | Input::From { .. }
-            | Input::Signal(_)
-            | Input::Signalled(_) => Ok(()),
+            | Input::Signal(_) => Ok(()),
+            #[cfg(not(feature = "webrtc"))]
+            Input::Signalled(_) => Ok(()),
             Input::Ended => {
                 self.end(Code::Normal);
                 Ok(())
@@ -182,6 +198,8 @@ impl session::Session for Session {
     fn deadline(&self) -> Option<Now> {
         match self.state {
             State::Idle { until, .. } | State::Request { until } => Some(until),
+            #[cfg(feature = "webrtc")]
+            State::Body { until, .. } => Some(until),
             State::Asking(_) | State::Streaming { .. } | State::Socket(_) | State::Closed => None,
         }
     }
@@ -214,6 +232,11 @@ impl Session {
                     self.unread.extend_from_slice(piece);
                     self.listen()?;
                 }
+                #[cfg(feature = "webrtc")]
+                State::Body { .. } => {
+                    self.unread.extend_from_slice(piece);
+                    self.requests(now)?;
+                }
                 State::Idle { .. } | State::Request { .. } => {
                     // A head is whole only after a line break: looking again at each byte of a slow one would cost the
                     // square of its length. The first bytes are looked at, so that another protocol is told at once.
@@ -233,7 +256,12 @@ impl Session {
 
     /// Answers every request that is whole, until one must wait for the hub.
     fn requests(&mut self, now: Now) -> Result<(), Error> {
-        while matches!(self.state, State::Idle { .. } | State::Request { .. }) {
+        loop {
+            #[cfg(feature = "webrtc")]
+            self.gather(now)?;
+            if !matches!(self.state, State::Idle { .. } | State::Request { .. }) {
+                break;
+            }
             let dropped = self.body.min(self.unread.len());
             self.unread.advance(dropped);
             self.body -= dropped;
@@ -246,10 +274,19 @@ impl Session {
             match request::parse(&self.unread) {
                 Ok(None) => break,
                 Ok(Some((request, length))) => {
+                    let route = route(&request.path);
+                    if request.chunked && !route.as_ref().is_ok_and(|route| route.takes_body(request.method))
+                    {
+                        return Err(self.reject(request::NO_LENGTH));
+                    }
                     self.unread.advance(length);
                     self.body = request.body;
                     self.state = State::Idle { until: now.after(self.idle), first: false };
-                    self.answer(request);
+                    match route {
+                        #[cfg(feature = "webrtc")]
+                        Ok(Route::Signal(name, place)) => self.signal(name, &place, &request, now),
+                        route => self.answer(route, request),
+                    }
                     if self.outbox_bytes > limits::OUTBOX_BYTES_MAX {
                         return Err(Error::too_large("more requests at once than answers fit", self.place()));
                     }
@@ -272,23 +309,33 @@ impl Session {
         Ok(())
     }
 
-    fn answer(&mut self, request: Request) {
-        let goes_on = request.keep_alive && self.framing == Framing::Own;
+    fn answer(&mut self, route: Result<Route, Fault>, request: Request) {
+        let goes_on = request.keep_alive && !request.expects && self.framing == Framing::Own;
         let after = if goes_on { After::KeepAlive } else { After::Close };
         let with_body = request.method == Method::Get;
         match request.method {
             Method::Options => return self.send(response::options(after), after),
-            Method::Other => {
-                let why = "this door answers GET, HEAD and OPTIONS";
-                return self.send(response::text(Status::MethodNotAllowed, why, after, true), after);
+            Method::Post | Method::Patch | Method::Delete | Method::Other => {
+                let fault = match route {
+                    // What is wrong may be the name, where another would have that method.
+                    Err(fault) if cfg!(feature = "webrtc") && fault.status == Status::BadRequest => fault,
+                    _ => {
+                        let why = "what stands here answers GET, HEAD and OPTIONS";
+                        Fault { status: Status::MethodNotAllowed, why }
+                    }
+                };
+                return self.send(response::text(fault.status, fault.why, after, true), after);
             }
             Method::Get | Method::Head => {}
         }
-        match route(&request.path) {
+        match route {
             Ok(Route::Asset(asset)) => self.send_asset(asset, &request, after),
             Ok(Route::Player) => self.send_asset(page::player(), &request, after),
             Ok(Route::Unslashed(name)) => self.send(redirect(&name, &request.query, after), after),
-            Ok(Route::Stream(name, kind)) => match request.upgrade {
+            // Answered by whoever knows its methods.
+            #[cfg(feature = "webrtc")]
+            Ok(Route::Signal(..)) => {}
+            Ok(Route::Stream(name, kind)) => match &request.upgrade {
                 None => {
                     let chunked = request.version >= Version::Http11 && self.framing == Framing::Own;
                     let manner = if with_body {
@@ -296,11 +343,12 @@ impl Session {
                     } else {
                         Manner::Look { chunked, kind }
                     };
-                    self.ask(name, request.query, Wish { manner, after });
+                    self.ask(name, request.wish(), Wish { manner, after });
                 }
-                Some(upgrade) => match check_upgrade(&upgrade) {
+                Some(upgrade) => match check_upgrade(upgrade) {
                     Ok(accept) => {
-                        self.ask(name, request.query, Wish { manner: Manner::Socket { accept, kind }, after })
+                        let manner = Manner::Socket { accept, kind };
+                        self.ask(name, request.wish(), Wish { manner, after });
                     }
                     Err(fault) => self.send(response::text(fault.status, fault.why, after, true), after),
                 },
@@ -357,6 +405,8 @@ impl Session {
             Manner::Socket { kind, .. } => kind.websocket,
             #[cfg(feature = "segment")]
             Manner::Fetch(_) => return,
+            #[cfg(feature = "webrtc")]
+            Manner::Signal { .. } => return,
         };
         self.outbox.push_back(Output::Event(Event::Play { name, query, form }));
         self.state = State::Asking(wish);
@@ -391,11 +441,17 @@ impl Session {
             // Nobody plays it.
             #[cfg(feature = "segment")]
             Manner::Fetch(_) => Ok(()),
+            #[cfg(feature = "webrtc")]
+            Manner::Signal { .. } => Ok(()),
         }
     }
 
     /// The hub said no.
     fn refuse(&mut self, refusal: Refusal, now: Now) -> Result<(), Error> {
+        #[cfg(feature = "webrtc")]
+        if matches!(self.state, State::Asking(Wish { manner: Manner::Signal { .. }, .. })) {
+            return self.signalled(refusal.into(), now);
+        }
         let Some(wish) = self.take_wish(now) else { return Ok(()) };
         let status = match refusal {
             Refusal::NotFound => Status::NotFound,
@@ -459,6 +515,8 @@ impl Session {
                 self.finish();
             }
             State::Socket(_) => self.send(websocket::close(Some(code as u16)), After::Close),
+            #[cfg(feature = "webrtc")]
+            State::Body { .. } => {}
             State::Idle { .. } | State::Request { .. } | State::Asking(_) | State::Closed => {}
         }
     }
@@ -466,6 +524,8 @@ impl Session {
     fn shut_down(&mut self) {
         match &self.state {
             State::Idle { .. } | State::Request { .. } => self.close(),
+            #[cfg(feature = "webrtc")]
+            State::Body { .. } => self.close(),
             #[cfg(feature = "segment")]
             State::Asking(Wish { manner: Manner::Fetch(fetch), .. }) if fetch.begun => self.close(),
             State::Asking(wish) => {
@@ -480,6 +540,7 @@ impl Session {
     }
 
     fn time_out(&mut self, now: Now) -> Result<(), Error> {
+        let slow = Fault { status: Status::RequestTimeout, why: "the request came too slowly" };
         match self.state {
             State::Idle { until, first: true } if now >= until => {
                 self.state = State::Closed;
@@ -489,9 +550,9 @@ impl Session {
                 self.close();
                 Ok(())
             }
-            State::Request { until } if now >= until => {
-                Err(self.reject(Fault { status: Status::RequestTimeout, why: "the request came too slowly" }))
-            }
+            State::Request { until } if now >= until => Err(self.reject(slow)),
+            #[cfg(feature = "webrtc")]
+            State::Body { until, .. } if now >= until => Err(self.reject(slow)),
             _ => Ok(()),
         }
     }

@@ -25,7 +25,7 @@ impl Session {
             *from = Fetch::takes_chunks(request).then_some(0);
         }
         let manner = Manner::Fetch(Fetch::new(&item, request, with_body, self.framing));
-        let (query, item) = (fetch::credentials(&request.query), Box::new(item));
+        let (query, item) = (fetch::credentials(&request.wish()), Box::new(item));
         self.outbox.push_back(Output::Event(Event::Fetch { name, query, item }));
         self.state = State::Asking(Wish { manner, after });
     }

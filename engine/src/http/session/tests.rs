@@ -1,6 +1,7 @@
 //! A client, written here, and the session across from it; and every kind of bad input.
 
 mod carried;
+mod signal;
 
 use proptest::prelude::*;
 
