@@ -1,10 +1,14 @@
 //! Who may publish and who may play. Every door asks, through the hub; no protocol can forget to.
 
 mod proof;
+#[cfg(any(feature = "http", feature = "rtsp"))]
+mod shown;
 
 use std::{fmt, net::SocketAddr};
 
 pub use self::proof::{Algorithm, Proof};
+#[cfg(any(feature = "http", feature = "rtsp"))]
+pub use self::shown::credentials;
 use crate::media::StreamName;
 
 /// What somebody wants to do with a stream.

@@ -36,8 +36,8 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Bytes of an HTTP request's target (path and query). A longer one is answered 414 and closed.
 pub const HTTP_TARGET_BYTES_MAX: usize = 8 << 10;
-/// Bytes of a request's body, which nothing here wants: it is read and dropped so that the connection can go on. A
-/// longer one is answered 413 and closed. Also what a viewer may send while it plays.
+/// Bytes of a request's body: a session description by WHIP and WHEP. Any other is read and dropped, so that the connection can
+/// go on. A longer one is answered 413 and closed. Also what a viewer may send while it plays.
 pub const HTTP_BODY_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a WebSocket message from a viewer (it has nothing to say but pongs and close). A longer one closes it.
 pub const WEBSOCKET_MESSAGE_BYTES_MAX: usize = 4096;

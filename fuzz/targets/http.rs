@@ -10,7 +10,10 @@ use shardcast_engine::{
         websocket::{self, Frames, Heard},
     },
     limits::{self, DoorLimits},
-    session::{Answer, Event, Input, Output, Refusal, Session},
+    session::{
+        Answer, Event, Input, Output, Refusal, Session,
+        signal::{Fault, Key, Reply, Request},
+    },
     time::Now,
 };
 
@@ -47,17 +50,32 @@ fn conversation(bytes: &[u8]) {
 /// Gives one input and answers the wishes that follow. False when the connection is over.
 fn tell(session: &mut http::Session, input: Input<'_>) -> bool {
     let mut going = session.handle(input, Now(1)).is_ok();
-    let (mut wish, mut bytes) = (None, 0);
+    let (mut wish, mut asked, mut bytes) = (None, None, 0);
     while let Some(output) = session.poll() {
         match output {
             Output::Send(sent) | Output::Share(sent) => bytes += sent.len(),
             Output::Event(Event::Play { name, .. }) => wish = Some(name),
+            Output::Event(Event::Signal(signal)) => asked = Some(signal),
             Output::Event(_) | Output::Ports(_) | Output::Packets(_) | Output::Datagrams { .. } => {}
             Output::Datagram { .. } | Output::Address(_) => unreachable!("it is a connection"),
             Output::Close => going = false,
         }
     }
     assert!(bytes < 2 * limits::OUTBOX_BYTES_MAX, "what waits to be sent is bounded");
+    if let Some(signal) = asked {
+        let reply = match signal.request {
+            _ if signal.name.app() == "none" => Reply::refused(Fault::NotFound, "no such stream"),
+            Request::Offer { sdp, .. } => {
+                assert!((1..=limits::HTTP_BODY_BYTES_MAX).contains(&sdp.len()));
+                Reply::Accepted { key: Key { core: 0, number: 1, secret: 2 }, tag: "t".into(), sdp }
+            }
+            Request::Trickle { tag, fragment, .. } => {
+                Reply::Trickled { tag: "t".into(), fragment: tag.map(|_| fragment) }
+            }
+            Request::End { .. } => Reply::Ended,
+        };
+        return going && tell(session, Input::Signalled(Box::new(reply)));
+    }
     match wish {
         Some(name) if going && name.app() == "none" => {
             tell(session, Input::Answer(Answer::Refused(Refusal::NotFound)))

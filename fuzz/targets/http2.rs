@@ -15,7 +15,10 @@ use shardcast_engine::{
         trunk::{BRANCH_BYTES_MAX, BRANCHES_MAX},
     },
     limits::DoorLimits,
-    session::{self, Answer, Event, Input, Refusal, Session},
+    session::{
+        self, Answer, Event, Input, Refusal, Session,
+        signal::{Fault, Reply},
+    },
     time::Now,
 };
 
@@ -117,6 +120,7 @@ impl Door {
                 assert!(self.branches.len() <= BRANCHES_MAX as usize);
                 self.tell(branch, Input::Received(&head));
             }
+            Output::Heard { branch, bytes } => self.tell(branch, Input::Received(&bytes)),
             Output::Taken { branch, bytes } => {
                 let Some(found) = self.branches.get_mut(&branch) else { return };
                 assert!(found.waits && bytes > 0 && bytes <= BRANCH_BYTES_MAX);
@@ -171,6 +175,11 @@ impl Door {
                         let answer =
                             if refused { Answer::Refused(Refusal::NotFound) } else { Answer::Playing };
                         input = Some(Input::Answer(answer));
+                    }
+                    session::Output::Event(Event::Signal(signal)) => {
+                        let refused = signal.name.app() == "none";
+                        let reply = if refused { Reply::refused(Fault::NotFound, "no") } else { Reply::Ended };
+                        input = Some(Input::Signalled(Box::new(reply)));
                     }
                     session::Output::Close => branch.closing = true,
                     _ => {}

@@ -199,8 +199,8 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         // What stands in a playlist or a manifest follows from the window alone.
         // How often pictures come is read from the fragments themselves.
         "hls" | "dash" => [&media[..], &["fmp4", "segment", "session", "hls"]].concat(),
-        // It routes to what is fetched by its requests.
-        "http" => [&media[..], CONTAINERS, &["session", "segment", "hls", "dash"]].concat(),
+        // It routes to what is fetched by its requests. What a peer shows is read as by RTSP.
+        "http" => [&media[..], CONTAINERS, &["access", "session", "segment", "hls", "dash"]].concat(),
         "http2" => [&media[..], &["http", "session"]].concat(),
         // A protocol never names another.
         "rtmp" | "demo" => [&media[..], CONTAINERS, &["session"]].concat(),

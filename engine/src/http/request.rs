@@ -2,7 +2,7 @@
 //! [`route`](super::route)'s; what is answered is [`response`](super::response)'s.
 
 use super::response::Status;
-use crate::limits;
+use crate::{access, limits};
 
 /// A request whose head is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,10 +15,21 @@ pub struct Request {
     pub path: String,
     /// The query without its `?`. Empty when there is none.
     pub query: String,
-    /// Bytes of body that follow the head.
+    /// Bytes of body that follow the head, if it is not in chunks.
     pub body: usize,
+    /// The body comes in chunks (RFC 9112, 7.1).
+    pub chunked: bool,
     /// The client lets the connection go on after the answer.
     pub keep_alive: bool,
+    /// The client waits for our leave to send its body. It may or may not send it after a final answer, and then nobody knows
+    /// where the next request begins. (RFC 9110, 10.1.1)
+    pub expects: bool,
+    /// What the body is (`Content-Type`).
+    pub content_type: Option<String>,
+    /// The tags of what the client means to change (`If-Match`).
+    pub matches: Option<String>,
+    /// What it shows by `Authorization`, as the query that says the same.
+    pub shown: Option<String>,
     /// The tag of what the client holds already (`If-None-Match`).
     pub held: Option<String>,
     /// The client takes what is packed by gzip.
@@ -27,6 +38,17 @@ pub struct Request {
     pub range: Option<Range>,
     /// The client asks for a WebSocket instead of an answer.
     pub upgrade: Option<Upgrade>,
+}
+
+impl Request {
+    /// The query of its URL, and behind it what it shows by `Authorization`.
+    pub fn wish(&self) -> String {
+        match &self.shown {
+            None => self.query.clone(),
+            Some(shown) if self.query.is_empty() => shown.clone(),
+            Some(shown) => format!("{}&{shown}", self.query),
+        }
+    }
 }
 
 /// A part of a thing, in bytes (RFC 9110, 14.1.2).
@@ -91,8 +113,29 @@ pub enum Method {
     Head,
     /// What is allowed: the preflight of a page of another origin.
     Options,
+    /// Something new, made of the body.
+    Post,
+    /// A change.
+    Patch,
+    /// The end.
+    Delete,
     /// Anything else. Answered 405.
     Other,
+}
+
+impl Method {
+    /// The one that is called so.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "OPTIONS" => Method::Options,
+            "POST" => Method::Post,
+            "PATCH" => Method::Patch,
+            "DELETE" => Method::Delete,
+            _ => Method::Other,
+        }
+    }
 }
 
 /// HTTP's version. The parser refuses all others.
@@ -157,12 +200,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Fault> {
         return Err(fault(Status::HeadTooLarge, "the request's head is too large"));
     }
     let version = if head.version == Some(0) { Version::Http10 } else { Version::Http11 };
-    let method = match head.method.unwrap_or_default() {
-        "GET" => Method::Get,
-        "HEAD" => Method::Head,
-        "OPTIONS" => Method::Options,
-        _ => Method::Other,
-    };
+    let method = Method::named(head.method.unwrap_or_default());
     let (path, query) = split_target(head.path.unwrap_or_default())?;
     let fields = Fields::read(head.headers)?;
     if fields.hosts > 1 || (fields.hosts == 0 && version == Version::Http11) {
@@ -174,8 +212,11 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Fault> {
     };
     let upgrade = (fields.upgrade && fields.websocket && method == Method::Get && version == Version::Http11)
         .then_some(Upgrade { key: fields.key, version_13: fields.version_13 });
-    if upgrade.is_some() && fields.body.is_some_and(|body| body > 0) {
+    if upgrade.is_some() && (fields.chunked || fields.body.is_some_and(|body| body > 0)) {
         return Err(fault(Status::BadRequest, "an upgrade has no body"));
+    }
+    if fields.chunked && version == Version::Http10 {
+        return Err(fault(Status::LengthRequired, "HTTP/1.0 knows no chunks"));
     }
     let request = Request {
         method,
@@ -183,9 +224,12 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Fault> {
         path,
         query,
         body: fields.body.unwrap_or(0),
-        // Whoever waits for our leave to send a body may or may not send it after a final answer: nobody knows where
-        // the next request begins. (RFC 9110, 10.1.1)
-        keep_alive: keep_alive && !fields.expects,
+        chunked: fields.chunked,
+        keep_alive,
+        expects: fields.expects,
+        content_type: fields.content_type,
+        matches: fields.matches,
+        shown: fields.shown,
         held: fields.held,
         gzip: fields.gzip,
         range: fields.range.filter(|_| method == Method::Get),
@@ -229,6 +273,10 @@ struct Fields {
     websocket: bool,
     expects: bool,
     body: Option<usize>,
+    chunked: bool,
+    content_type: Option<String>,
+    matches: Option<String>,
+    shown: Option<String>,
     held: Option<String>,
     gzip: bool,
     range: Option<Range>,
@@ -239,7 +287,7 @@ struct Fields {
 impl Fields {
     fn read(headers: &[httparse::Header<'_>]) -> Result<Self, Fault> {
         let mut fields = Fields::default();
-        let mut coded = false;
+        let mut codings = Vec::new();
         for header in headers {
             let name = header.name;
             // Values outside UTF-8 are legal in fields that nobody here reads.
@@ -258,7 +306,15 @@ impl Fields {
             } else if name.eq_ignore_ascii_case("content-length") {
                 fields.body = Some(body_length(value, fields.body)?);
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                coded = true;
+                codings.extend(value.split(',').map(str::trim));
+            } else if name.eq_ignore_ascii_case("content-type") {
+                fields.content_type = Some(value.into());
+            } else if name.eq_ignore_ascii_case("if-match") {
+                // More than one are a list. (RFC 9110, 5.3)
+                let before = fields.matches.take().map(|before| before + ",");
+                fields.matches = Some(before.unwrap_or_default() + value);
+            } else if name.eq_ignore_ascii_case("authorization") {
+                fields.shown = access::credentials(value);
             } else if name.eq_ignore_ascii_case("if-none-match") {
                 fields.held = Some(value.into());
             } else if name.eq_ignore_ascii_case("accept-encoding") {
@@ -271,14 +327,19 @@ impl Fields {
                 fields.version_13 = value == "13";
             }
         }
-        match (coded, fields.body) {
+        match codings.as_slice() {
+            [] => {}
             // Two lengths are how requests are smuggled past a proxy. (RFC 9112, 6.1)
-            (true, Some(_)) => Err(fault(Status::BadRequest, "a body with two lengths")),
-            (true, None) => Err(fault(Status::LengthRequired, "a body needs a Content-Length")),
-            (false, _) => Ok(fields),
+            _ if fields.body.is_some() => return Err(fault(Status::BadRequest, "a body with two lengths")),
+            [coding] if coding.eq_ignore_ascii_case("chunked") => fields.chunked = true,
+            _ => return Err(NO_LENGTH),
         }
+        Ok(fields)
     }
 }
+
+/// What is answered to a body whose end cannot be told.
+pub(super) const NO_LENGTH: Fault = fault(Status::LengthRequired, "a body needs a Content-Length");
 
 fn body_length(value: &str, before: Option<usize>) -> Result<usize, Fault> {
     let malformed = fault(Status::BadRequest, "the Content-Length is not a number");
@@ -291,7 +352,7 @@ fn body_length(value: &str, before: Option<usize>) -> Result<usize, Fault> {
         return Err(fault(Status::BadRequest, "a body with two lengths"));
     }
     if length > limits::HTTP_BODY_BYTES_MAX {
-        return Err(fault(Status::BodyTooLarge, "this door takes no body"));
+        return Err(fault(Status::BodyTooLarge, "this door takes no body that is so large"));
     }
     Ok(length)
 }
@@ -324,7 +385,12 @@ mod tests {
                 path: "/live/cam.flv".into(),
                 query: "token=a%20b".into(),
                 body: 0,
+                chunked: false,
                 keep_alive: true,
+                expects: false,
+                content_type: None,
+                matches: None,
+                shown: None,
                 held: None,
                 gzip: false,
                 range: None,
@@ -366,7 +432,27 @@ mod tests {
         assert!(!keeps("GET / HTTP/1.1\r\nHost: a\r\nConnection: foo, Close\r\n\r\n"));
         assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
         assert!(keeps("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
-        assert!(!keeps("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"));
+    }
+
+    #[test]
+    fn what_is_said_of_a_body_is_read() {
+        let post = |fields: &str| read(&format!("POST /a HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).unwrap();
+        let plain =
+            post("Content-Length: 3\r\nExpect: 100-continue\r\nContent-Type: application/sdp; a=b\r\n");
+        assert_eq!((plain.method, plain.body, plain.chunked, plain.expects), (Method::Post, 3, false, true));
+        assert_eq!(plain.content_type.as_deref(), Some("application/sdp; a=b"));
+        let coded = post("Transfer-Encoding: Chunked\r\nIf-Match: \"a\"\r\nIf-Match: W/\"b\"\r\n");
+        assert_eq!((coded.body, coded.chunked, coded.expects), (0, true, false));
+        assert_eq!(coded.matches.as_deref(), Some("\"a\",W/\"b\""));
+        assert_eq!(post("Authorization: Bearer a&b\r\n").shown.as_deref(), Some("key=a%26b"));
+        assert_eq!(post("Authorization: Bearer t\r\n").wish(), "key=t");
+        assert_eq!(post("Authorization: Digest a=b\r\n").shown, None);
+        let both = read("GET /a?b=c HTTP/1.0\r\nAuthorization: Bearer t\r\n\r\n").unwrap();
+        assert_eq!((both.wish().as_str(), both.query.as_str()), ("b=c&key=t", "b=c"));
+        for (name, method) in [("PATCH", Method::Patch), ("DELETE", Method::Delete), ("post", Method::Other)]
+        {
+            assert_eq!(Method::named(name), method);
+        }
     }
 
     #[test]
@@ -418,7 +504,16 @@ mod tests {
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
                 Status::BadRequest,
             ),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", Status::LengthRequired),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                Status::LengthRequired,
+            ),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n", Status::LengthRequired),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Status::LengthRequired,
+            ),
+            ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Status::LengthRequired),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n", Status::BodyTooLarge),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\n",

@@ -9,21 +9,27 @@ use bytes::{Bytes, BytesMut};
 pub enum Status {
     SwitchingProtocols,
     Ok,
+    Created,
     NoContent,
     PartialContent,
     NotModified,
     TemporaryRedirect,
     BadRequest,
+    Unauthorized,
     Forbidden,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
     LengthRequired,
+    PreconditionFailed,
     BodyTooLarge,
     TargetTooLong,
-    UpgradeRequired,
+    UnsupportedMediaType,
     RangeNotSatisfiable,
+    Unprocessable,
+    UpgradeRequired,
+    PreconditionRequired,
     HeadTooLarge,
     ServiceUnavailable,
     VersionNotSupported,
@@ -35,21 +41,27 @@ impl Status {
         match self {
             Status::SwitchingProtocols => "101 Switching Protocols",
             Status::Ok => "200 OK",
+            Status::Created => "201 Created",
             Status::NoContent => "204 No Content",
             Status::PartialContent => "206 Partial Content",
             Status::NotModified => "304 Not Modified",
             Status::TemporaryRedirect => "307 Temporary Redirect",
             Status::BadRequest => "400 Bad Request",
+            Status::Unauthorized => "401 Unauthorized",
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
             Status::Conflict => "409 Conflict",
             Status::LengthRequired => "411 Length Required",
+            Status::PreconditionFailed => "412 Precondition Failed",
             Status::BodyTooLarge => "413 Content Too Large",
             Status::TargetTooLong => "414 URI Too Long",
+            Status::UnsupportedMediaType => "415 Unsupported Media Type",
             Status::RangeNotSatisfiable => "416 Range Not Satisfiable",
+            Status::Unprocessable => "422 Unprocessable Content",
             Status::UpgradeRequired => "426 Upgrade Required",
+            Status::PreconditionRequired => "428 Precondition Required",
             Status::HeadTooLarge => "431 Request Header Fields Too Large",
             Status::ServiceUnavailable => "503 Service Unavailable",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
@@ -57,7 +69,7 @@ impl Status {
     }
 }
 
-/// The methods that any resource here answers.
+/// The methods that a resource here answers, if it has no others.
 pub const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
 /// Whether the connection goes on after an answer.
@@ -89,6 +101,11 @@ pub struct Head {
 impl Head {
     /// Begins with the status line and what every answer has.
     pub fn new(status: Status, after: After) -> Self {
+        Self::exposing("*", status, after)
+    }
+
+    /// The same, with the names of the fields that a page of another origin may read. Older browsers know no `*`.
+    pub(super) fn exposing(names: &str, status: Status, after: After) -> Self {
         let connection = match after {
             After::KeepAlive => "keep-alive",
             After::Close => "close",
@@ -101,7 +118,7 @@ impl Head {
             .text("\r\n")
             .field("Connection", connection)
             .field("Access-Control-Allow-Origin", "*")
-            .field("Access-Control-Expose-Headers", "*")
+            .field("Access-Control-Expose-Headers", names)
             // Some players sniff, and would find scripts where there are none.
             .field("X-Content-Type-Options", "nosniff")
     }
@@ -114,7 +131,12 @@ impl Head {
 
     /// Ends the head. Nothing follows it, or a stream does.
     pub fn end(self) -> Bytes {
-        self.text("\r\n").bytes.freeze()
+        self.with("")
+    }
+
+    /// Ends the head, and has this text behind it. Its length is a field like others.
+    pub fn with(self, body: &str) -> Bytes {
+        self.text("\r\n").text(body).bytes.freeze()
     }
 
     fn text(mut self, text: &str) -> Self {
@@ -125,32 +147,47 @@ impl Head {
 
 /// A whole answer of one line of text: what went wrong, for the person who reads it in a terminal.
 pub fn text(status: Status, why: &str, after: After, with_body: bool) -> Bytes {
+    let fields: &[(&str, &str)] = match status {
+        Status::MethodNotAllowed => &[("Allow", ALLOWED)],
+        Status::Unauthorized => &[("WWW-Authenticate", "Bearer realm=\"shardcast\"")],
+        Status::ServiceUnavailable => &[("Retry-After", "5")],
+        Status::UpgradeRequired => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
+        _ => &[],
+    };
+    text_with(fields, status, why, after, with_body)
+}
+
+/// The same with these fields, and no others that its status may have.
+pub(super) fn text_with(
+    fields: &[(&str, &str)],
+    status: Status,
+    why: &str,
+    after: After,
+    with_body: bool,
+) -> Bytes {
     let body = format!("{}: {why}\n", status.line());
-    let mut head = Head::new(status, after)
+    let head = Head::new(status, after)
         .field("Content-Type", "text/plain; charset=utf-8")
         .field("Cache-Control", "no-store")
         .field("Content-Length", &body.len().to_string());
-    match status {
-        Status::MethodNotAllowed => head = head.field("Allow", ALLOWED),
-        Status::ServiceUnavailable => head = head.field("Retry-After", "5"),
-        Status::UpgradeRequired => {
-            head = head.field("Upgrade", "websocket").field("Sec-WebSocket-Version", "13")
-        }
-        _ => {}
-    }
-    if with_body { head.text("\r\n").text(&body).bytes.freeze() } else { head.end() }
+    let head = fields.iter().fold(head, |head, (name, value)| head.field(name, value));
+    if with_body { head.with(&body) } else { head.end() }
 }
 
-/// The answer to `OPTIONS`, preflight or not: all is allowed that this door can do (Fetch, CORS-preflight; and the
-/// allowance that browsers ask for when a public page reaches into a private network).
+/// The answer to `OPTIONS`, preflight or not: all is allowed that this door can do.
 pub fn options(after: After) -> Bytes {
+    allowing(ALLOWED, ALLOWED, "Authorization, Content-Type, If-None-Match, Range", after).end()
+}
+
+/// The head of an answer to `OPTIONS`: the methods of this resource, and the methods and fields that a page of another origin may
+/// use (Fetch, CORS-preflight; and the allowance that browsers ask for when a public page reaches into a private network).
+pub(super) fn allowing(allowed: &str, methods: &str, fields: &str, after: After) -> Head {
     Head::new(Status::NoContent, after)
-        .field("Allow", ALLOWED)
-        .field("Access-Control-Allow-Methods", ALLOWED)
-        .field("Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match, Range")
+        .field("Allow", allowed)
+        .field("Access-Control-Allow-Methods", methods)
+        .field("Access-Control-Allow-Headers", fields)
         .field("Access-Control-Allow-Private-Network", "true")
         .field("Access-Control-Max-Age", "86400")
-        .end()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{
     page::{self, Asset},
-    request::Fault,
+    request::{Fault, Method},
     response::Status,
     wire::{STREAMED, Streamed},
 };
@@ -20,8 +20,33 @@ pub enum Route {
     /// `/APP/STREAM/FILE`: something of the packaged stream.
     #[cfg(feature = "segment")]
     File(StreamName, String),
+    /// `/APP/STREAM/whip`, `/APP/STREAM/whep`, and what was opened there.
+    #[cfg(feature = "webrtc")]
+    Signal(StreamName, Place),
     /// `/APP/STREAM`: the page's address without its slash.
     Unslashed(StreamName),
+}
+
+/// Where conversations about a stream are asked for, or one of them.
+#[cfg(feature = "webrtc")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// WHIP, to send the stream; else WHEP, to watch it.
+    pub publish: bool,
+    /// What the conversation is called, as it stands there. `None` where they are asked for.
+    pub key: Option<String>,
+}
+
+impl Route {
+    /// Whether the body of a request of this `method` is read here. All others are dropped.
+    pub fn takes_body(&self, method: Method) -> bool {
+        match (self, method) {
+            #[cfg(feature = "webrtc")]
+            (Route::Signal(_, Place { key: None, .. }), Method::Post)
+            | (Route::Signal(_, Place { key: Some(_), .. }), Method::Patch) => true,
+            _ => false,
+        }
+    }
 }
 
 /// What stands at `path`.
@@ -33,6 +58,10 @@ pub fn route(path: &str) -> Result<Route, Fault> {
         return Ok(Route::Asset(asset));
     }
     let path = unescape(path)?;
+    #[cfg(feature = "webrtc")]
+    if let Some(route) = signal(&path) {
+        return route;
+    }
     let mut parts = path.strip_prefix('/').unwrap_or(&path).split('/');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(app), Some(stream), None, None) => {
@@ -51,6 +80,21 @@ pub fn route(path: &str) -> Result<Route, Fault> {
             Err(Fault { status: Status::NotFound, why: "nothing here: try /APP/STREAM.flv or /APP/STREAM/" })
         }
     }
+}
+
+/// What stands at `path`, if it is where conversations are asked for.
+#[cfg(feature = "webrtc")]
+fn signal(path: &str) -> Option<Result<Route, Fault>> {
+    let mut parts = path.strip_prefix('/')?.split('/');
+    let (app, stream, door) = (parts.next()?, parts.next()?, parts.next()?);
+    let publish = match door {
+        "whip" => true,
+        "whep" => false,
+        _ => return None,
+    };
+    let key = parts.next().map(str::to_owned);
+    let is_place = parts.next().is_none();
+    is_place.then(|| name(app, stream).map(|name| Route::Signal(name, Place { publish, key })))
 }
 
 fn name(app: &str, stream: &str) -> Result<StreamName, Fault> {
@@ -100,6 +144,28 @@ mod tests {
         for path in ["/live/cam/a.m3u8", "/live%2fcam/a.m3u8"] {
             assert_eq!(route(path), Ok(Route::File(stream("live/cam"), "a.m3u8".into())));
         }
+    }
+
+    #[cfg(feature = "webrtc")]
+    #[test]
+    fn conversations_are_asked_for_beside_a_streams_page() {
+        for (path, publish, key) in [
+            ("/live/cam/whip", true, None),
+            ("/live/cam/whep", false, None),
+            ("/live/c%61m/wh%69p/0-1-2", true, Some("0-1-2")),
+            ("/live/cam/whep/", false, Some("")),
+        ] {
+            let place = Place { publish, key: key.map(str::to_owned) };
+            let found = route(path).unwrap();
+            assert_eq!(found, Route::Signal(stream("live/cam"), place), "{path}");
+            assert_eq!(found.takes_body(Method::Post), key.is_none());
+            assert_eq!(found.takes_body(Method::Patch), key.is_some());
+            assert!(!found.takes_body(Method::Get) && !found.takes_body(Method::Delete));
+        }
+        assert_eq!(route("/live/../whip").unwrap_err().status, Status::BadRequest);
+        assert_eq!(route("/live/cam/whip/a/b").unwrap_err().status, Status::NotFound);
+        assert_eq!(route("/live/whip"), Ok(Route::Unslashed(stream("live/whip"))));
+        assert!(!route("/live/cam/").unwrap().takes_body(Method::Post));
     }
 
     #[test]

@@ -6,6 +6,11 @@
 //! HTTP/2 carries each exchange in a stream of its own, and so each has a session of its own ([`Session::carried`]), which is
 //! asked once, as HTTP/1.1 asks, and leaves the framing to whoever carries it.
 
+#[cfg(feature = "segment")]
+mod fetched;
+#[cfg(feature = "webrtc")]
+mod signal;
+
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -20,8 +25,6 @@ use super::{
     websocket::{self, Code, Heard},
     wire::Streamed,
 };
-#[cfg(feature = "segment")]
-use crate::segment::{Found, Item};
 use crate::{
     error::{Error, ErrorKind},
     limits::{self, DoorLimits},
@@ -53,6 +56,9 @@ enum State {
     Idle { until: Now, first: bool },
     /// A request has begun and is not whole.
     Request { until: Now },
+    /// A request whose body is wanted, which has not come whole.
+    #[cfg(feature = "webrtc")]
+    Body { until: Now, pending: Box<signal::Pending> },
     /// A request waits for the hub; what comes meanwhile waits unread.
     Asking(Wish),
     /// The answer's body is the stream.
@@ -94,6 +100,11 @@ enum Manner {
     /// Something of a packaged stream.
     #[cfg(feature = "segment")]
     Fetch(Fetch),
+    /// Something about a conversation by WebRTC. Those that are opened so have their addresses below `folder`.
+    #[cfg(feature = "webrtc")]
+    Signal {
+        folder: String,
+    },
 }
 
 impl Manner {
@@ -104,6 +115,8 @@ impl Manner {
             Manner::Stream { .. } | Manner::Socket { .. } => true,
             #[cfg(feature = "segment")]
             Manner::Fetch(fetch) => fetch.with_body(),
+            #[cfg(feature = "webrtc")]
+            Manner::Signal { .. } => true,
         }
     }
 }
@@ -115,7 +128,8 @@ impl Session {
     }
 
     /// One exchange of a connection that carries many (RFC 9113, 8.1), which begins at `now`. The request's head is given to
-    /// it at once, as HTTP/1.1 writes it, and none of the request's body. The answer begins with its head, in one piece that
+    /// it at once, as HTTP/1.1 writes it, and of the request's body nothing, unless it is one that its [route](Route::takes_body)
+    /// takes: that comes in chunks, and the head says so. The answer begins with its head, in one piece that
     /// may have more behind it; what follows is the body as it is. [`is_end`] knows the piece that says that the answer is
     /// whole: one that is closed without it was cut off.
     pub fn carried(limits: &DoorLimits, now: Now) -> Self {
@@ -146,14 +160,17 @@ impl session::Session for Session {
             #[cfg(feature = "segment")]
             Input::Fetched(found) => self.fetched(&found, now),
             Input::Answer(Answer::Refused(refusal)) => self.refuse(refusal, now),
+            #[cfg(feature = "webrtc")]
+            Input::Signalled(reply) => self.signalled(*reply, now),
             // What only publishers are told, and what FLV has no word for.
             Input::Answer(Answer::Publishing)
             | Input::KeyframeWanted
             | Input::Described(_)
             | Input::Datagram { .. }
             | Input::From { .. }
-            | Input::Signal(_)
-            | Input::Signalled(_) => Ok(()),
+            | Input::Signal(_) => Ok(()),
+            #[cfg(not(feature = "webrtc"))]
+            Input::Signalled(_) => Ok(()),
             Input::Ended => {
                 self.end(Code::Normal);
                 Ok(())
@@ -181,6 +198,8 @@ impl session::Session for Session {
     fn deadline(&self) -> Option<Now> {
         match self.state {
             State::Idle { until, .. } | State::Request { until } => Some(until),
+            #[cfg(feature = "webrtc")]
+            State::Body { until, .. } => Some(until),
             State::Asking(_) | State::Streaming { .. } | State::Socket(_) | State::Closed => None,
         }
     }
@@ -213,6 +232,11 @@ impl Session {
                     self.unread.extend_from_slice(piece);
                     self.listen()?;
                 }
+                #[cfg(feature = "webrtc")]
+                State::Body { .. } => {
+                    self.unread.extend_from_slice(piece);
+                    self.requests(now)?;
+                }
                 State::Idle { .. } | State::Request { .. } => {
                     // A head is whole only after a line break: looking again at each byte of a slow one would cost the
                     // square of its length. The first bytes are looked at, so that another protocol is told at once.
@@ -232,7 +256,12 @@ impl Session {
 
     /// Answers every request that is whole, until one must wait for the hub.
     fn requests(&mut self, now: Now) -> Result<(), Error> {
-        while matches!(self.state, State::Idle { .. } | State::Request { .. }) {
+        loop {
+            #[cfg(feature = "webrtc")]
+            self.gather(now)?;
+            if !matches!(self.state, State::Idle { .. } | State::Request { .. }) {
+                break;
+            }
             let dropped = self.body.min(self.unread.len());
             self.unread.advance(dropped);
             self.body -= dropped;
@@ -245,10 +274,19 @@ impl Session {
             match request::parse(&self.unread) {
                 Ok(None) => break,
                 Ok(Some((request, length))) => {
+                    let route = route(&request.path);
+                    if request.chunked && !route.as_ref().is_ok_and(|route| route.takes_body(request.method))
+                    {
+                        return Err(self.reject(request::NO_LENGTH));
+                    }
                     self.unread.advance(length);
                     self.body = request.body;
                     self.state = State::Idle { until: now.after(self.idle), first: false };
-                    self.answer(request);
+                    match route {
+                        #[cfg(feature = "webrtc")]
+                        Ok(Route::Signal(name, place)) => self.signal(name, &place, &request, now),
+                        route => self.answer(route, request),
+                    }
                     if self.outbox_bytes > limits::OUTBOX_BYTES_MAX {
                         return Err(Error::too_large("more requests at once than answers fit", self.place()));
                     }
@@ -271,23 +309,33 @@ impl Session {
         Ok(())
     }
 
-    fn answer(&mut self, request: Request) {
-        let goes_on = request.keep_alive && self.framing == Framing::Own;
+    fn answer(&mut self, route: Result<Route, Fault>, request: Request) {
+        let goes_on = request.keep_alive && !request.expects && self.framing == Framing::Own;
         let after = if goes_on { After::KeepAlive } else { After::Close };
         let with_body = request.method == Method::Get;
         match request.method {
             Method::Options => return self.send(response::options(after), after),
-            Method::Other => {
-                let why = "this door answers GET, HEAD and OPTIONS";
-                return self.send(response::text(Status::MethodNotAllowed, why, after, true), after);
+            Method::Post | Method::Patch | Method::Delete | Method::Other => {
+                let fault = match route {
+                    // What is wrong may be the name, where another would have that method.
+                    Err(fault) if cfg!(feature = "webrtc") && fault.status == Status::BadRequest => fault,
+                    _ => {
+                        let why = "what stands here answers GET, HEAD and OPTIONS";
+                        Fault { status: Status::MethodNotAllowed, why }
+                    }
+                };
+                return self.send(response::text(fault.status, fault.why, after, true), after);
             }
             Method::Get | Method::Head => {}
         }
-        match route(&request.path) {
+        match route {
             Ok(Route::Asset(asset)) => self.send_asset(asset, &request, after),
             Ok(Route::Player) => self.send_asset(page::player(), &request, after),
             Ok(Route::Unslashed(name)) => self.send(redirect(&name, &request.query, after), after),
-            Ok(Route::Stream(name, kind)) => match request.upgrade {
+            // Answered by whoever knows its methods.
+            #[cfg(feature = "webrtc")]
+            Ok(Route::Signal(..)) => {}
+            Ok(Route::Stream(name, kind)) => match &request.upgrade {
                 None => {
                     let chunked = request.version >= Version::Http11 && self.framing == Framing::Own;
                     let manner = if with_body {
@@ -295,11 +343,12 @@ impl Session {
                     } else {
                         Manner::Look { chunked, kind }
                     };
-                    self.ask(name, request.query, Wish { manner, after });
+                    self.ask(name, request.wish(), Wish { manner, after });
                 }
-                Some(upgrade) => match check_upgrade(&upgrade) {
+                Some(upgrade) => match check_upgrade(upgrade) {
                     Ok(accept) => {
-                        self.ask(name, request.query, Wish { manner: Manner::Socket { accept, kind }, after })
+                        let manner = Manner::Socket { accept, kind };
+                        self.ask(name, request.wish(), Wish { manner, after });
                     }
                     Err(fault) => self.send(response::text(fault.status, fault.why, after, true), after),
                 },
@@ -315,59 +364,6 @@ impl Session {
             },
             Err(fault) => self.send(response::text(fault.status, fault.why, after, with_body), after),
         }
-    }
-
-    #[cfg(feature = "segment")]
-    fn fetch(&mut self, name: StreamName, mut item: Item, request: &Request, after: After) {
-        let with_body = request.method == Method::Get;
-        if let Item::Segment { from, .. } = &mut item {
-            *from = Fetch::takes_chunks(request).then_some(0);
-        }
-        let manner = Manner::Fetch(Fetch::new(&item, request, with_body, self.framing));
-        let (query, item) = (fetch::credentials(&request.query), Box::new(item));
-        self.outbox.push_back(Output::Event(Event::Fetch { name, query, item }));
-        self.state = State::Asking(Wish { manner, after });
-    }
-
-    /// The hub has found it, or knows that it is not there.
-    #[cfg(feature = "segment")]
-    fn fetched(&mut self, found: &Found, now: Now) -> Result<(), Error> {
-        let Some(mut wish) = self.take_wish(now) else { return Ok(()) };
-        let after = wish.after;
-        let Manner::Fetch(fetch) = &mut wish.manner else { return Ok(()) };
-        match found {
-            Found::Open(pieces, _) => {
-                fetch.chunks(pieces, after, |before, piece| {
-                    self.outbox_bytes += before.len();
-                    self.outbox.extend([Output::Send(before), Output::Share(piece)]);
-                });
-                self.state = State::Asking(wish);
-                return Ok(());
-            }
-            Found::Bytes(pieces) if fetch.begun => {
-                fetch.chunks(pieces, after, |before, piece| {
-                    self.outbox_bytes += before.len();
-                    self.outbox.extend([Output::Send(before), Output::Share(piece)]);
-                });
-                if self.framing == Framing::Own {
-                    self.push(Bytes::from_static(b"\r\n0\r\n\r\n"));
-                }
-            }
-            // Half of an answer cannot be taken back; whoever has it must not take it for the whole.
-            _ if fetch.begun => {
-                self.close();
-                return Ok(());
-            }
-            found => {
-                let (head, body) = fetch.answer(found, after);
-                self.push(head);
-                self.outbox.extend(body.into_iter().map(Output::Share));
-            }
-        }
-        if after == After::Close {
-            self.finish();
-        }
-        self.requests(now)
     }
 
     fn send_asset(&mut self, asset: &'static Asset, request: &Request, after: After) {
@@ -409,6 +405,8 @@ impl Session {
             Manner::Socket { kind, .. } => kind.websocket,
             #[cfg(feature = "segment")]
             Manner::Fetch(_) => return,
+            #[cfg(feature = "webrtc")]
+            Manner::Signal { .. } => return,
         };
         self.outbox.push_back(Output::Event(Event::Play { name, query, form }));
         self.state = State::Asking(wish);
@@ -443,11 +441,17 @@ impl Session {
             // Nobody plays it.
             #[cfg(feature = "segment")]
             Manner::Fetch(_) => Ok(()),
+            #[cfg(feature = "webrtc")]
+            Manner::Signal { .. } => Ok(()),
         }
     }
 
     /// The hub said no.
     fn refuse(&mut self, refusal: Refusal, now: Now) -> Result<(), Error> {
+        #[cfg(feature = "webrtc")]
+        if matches!(self.state, State::Asking(Wish { manner: Manner::Signal { .. }, .. })) {
+            return self.signalled(refusal.into(), now);
+        }
         let Some(wish) = self.take_wish(now) else { return Ok(()) };
         let status = match refusal {
             Refusal::NotFound => Status::NotFound,
@@ -511,6 +515,8 @@ impl Session {
                 self.finish();
             }
             State::Socket(_) => self.send(websocket::close(Some(code as u16)), After::Close),
+            #[cfg(feature = "webrtc")]
+            State::Body { .. } => {}
             State::Idle { .. } | State::Request { .. } | State::Asking(_) | State::Closed => {}
         }
     }
@@ -518,6 +524,8 @@ impl Session {
     fn shut_down(&mut self) {
         match &self.state {
             State::Idle { .. } | State::Request { .. } => self.close(),
+            #[cfg(feature = "webrtc")]
+            State::Body { .. } => self.close(),
             #[cfg(feature = "segment")]
             State::Asking(Wish { manner: Manner::Fetch(fetch), .. }) if fetch.begun => self.close(),
             State::Asking(wish) => {
@@ -532,6 +540,7 @@ impl Session {
     }
 
     fn time_out(&mut self, now: Now) -> Result<(), Error> {
+        let slow = Fault { status: Status::RequestTimeout, why: "the request came too slowly" };
         match self.state {
             State::Idle { until, first: true } if now >= until => {
                 self.state = State::Closed;
@@ -541,9 +550,9 @@ impl Session {
                 self.close();
                 Ok(())
             }
-            State::Request { until } if now >= until => {
-                Err(self.reject(Fault { status: Status::RequestTimeout, why: "the request came too slowly" }))
-            }
+            State::Request { until } if now >= until => Err(self.reject(slow)),
+            #[cfg(feature = "webrtc")]
+            State::Body { until, .. } if now >= until => Err(self.reject(slow)),
             _ => Ok(()),
         }
     }

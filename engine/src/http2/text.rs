@@ -7,8 +7,8 @@ const OF_A_CONNECTION: [header::HeaderName; 4] =
     [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE];
 
 /// The head of a request as HTTP/1.1 writes it (RFC 9112, 2.1). Its parts were checked when they were read: none holds a line
-/// break.
-pub(super) fn head_of<T>(request: &Request<T>) -> Vec<u8> {
+/// break. `chunked` says so of the body, whose length is whatever comes then.
+pub(super) fn head_of<T>(request: &Request<T>, chunked: bool) -> Vec<u8> {
     let (uri, authority) = (request.uri(), request.uri().authority());
     // CONNECT alone has no path. The session refuses it, whatever it names.
     let target = uri.path_and_query().map_or("*", |target| target.as_str());
@@ -24,13 +24,25 @@ pub(super) fn head_of<T>(request: &Request<T>) -> Vec<u8> {
     }
     for (name, value) in request.headers() {
         let stands = authority.is_some() && name == header::HOST;
-        if !stands && !OF_A_CONNECTION.contains(name) {
+        let counted = chunked && name == header::CONTENT_LENGTH;
+        if !stands && !counted && !OF_A_CONNECTION.contains(name) {
             line([name.as_str().as_bytes(), b": ", value.as_bytes()]);
         }
+    }
+    if chunked {
+        line([b"transfer-encoding", b": ", b"chunked"]);
     }
     line([b"", b"", b""]);
     head
 }
+
+/// A piece of a body as a chunk (RFC 9112, 7.1). It is not empty: that would be the end.
+pub(super) fn chunk_of(piece: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()
+}
+
+/// The end of a body in chunks.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The answer whose head stands at the front of `bytes`, and how long the head is. `None` when no whole one does.
 pub(super) fn response_of(bytes: &[u8]) -> Option<(Response<()>, usize)> {
@@ -64,7 +76,7 @@ mod tests {
             .header("te", "trailers")
             .body(())
             .unwrap();
-        let head = head_of(&request);
+        let head = head_of(&request, false);
         assert_eq!(
             String::from_utf8_lossy(&head),
             "GET /live/cam.flv?token=a%20b HTTP/1.1\r\nhost: door.example:8080\r\nrange: bytes=0-\r\n\r\n"
@@ -76,9 +88,26 @@ mod tests {
     #[test]
     fn a_request_that_names_no_authority_keeps_its_host_and_one_for_a_tunnel_is_none_that_is_served() {
         let request = Request::get("/").header("host", "door").body(()).unwrap();
-        assert_eq!(head_of(&request), b"GET / HTTP/1.1\r\nhost: door\r\n\r\n");
+        assert_eq!(head_of(&request, false), b"GET / HTTP/1.1\r\nhost: door\r\n\r\n");
         let request = Request::connect("door:443").body(()).unwrap();
-        assert_eq!(head_of(&request), b"CONNECT * HTTP/1.1\r\nhost: door:443\r\n\r\n");
+        assert_eq!(head_of(&request, false), b"CONNECT * HTTP/1.1\r\nhost: door:443\r\n\r\n");
+    }
+
+    #[test]
+    fn a_body_that_is_passed_on_comes_in_chunks_and_has_no_other_length() {
+        let request = Request::post("http://door/live/cam/whip")
+            .header("content-type", "application/sdp")
+            .header("content-length", "5")
+            .body(())
+            .unwrap();
+        let text = [head_of(&request, true), chunk_of(b"v=0\r\n"), LAST_CHUNK.to_vec()].concat();
+        assert_eq!(
+            String::from_utf8_lossy(&text),
+            "POST /live/cam/whip HTTP/1.1\r\nhost: door\r\ncontent-type: application/sdp\r\n\
+             transfer-encoding: chunked\r\n\r\n5\r\nv=0\r\n\r\n0\r\n\r\n"
+        );
+        let (read, _) = crate::http::request::parse(&text).unwrap().unwrap();
+        assert!(read.chunked && read.body == 0);
     }
 
     #[test]

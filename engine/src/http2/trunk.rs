@@ -23,7 +23,11 @@ use h2::{
 use super::{credit::Credit, pipe::Pipe, text};
 use crate::{
     error::ErrorKind,
-    http::session::is_end,
+    http::{
+        request::Method,
+        route::{Route, route},
+        session::is_end,
+    },
     limits::{self, DoorLimits},
     time::Now,
 };
@@ -81,6 +85,14 @@ pub enum Output {
         /// The head.
         head: Vec<u8>,
     },
+    /// More of a request has come, whose body somebody [takes](crate::http::route::Route::takes_body): as HTTP/1.1 writes it, in
+    /// chunks.
+    Heard {
+        /// Whose.
+        branch: BranchId,
+        /// Chunks of the body, or what ends it.
+        bytes: Vec<u8>,
+    },
     /// So many bytes have gone of those that [`Trunk::answer`] could not take at once. What is left of them is given again.
     Taken {
         /// Whose.
@@ -125,11 +137,13 @@ struct Branch {
     body: Option<Body>,
 }
 
-/// The body of a request, which nobody here wants: it is read and dropped as far as its bound. A client that is told in the
-/// middle of it that nobody listens may take that for a broken answer; curl does.
+/// The body of a request. One that nobody here wants is read and dropped as far as its bound: a client that is told in the middle
+/// of it that nobody listens may take that for a broken answer; curl does.
 struct Body {
     stream: RecvStream,
     bytes: usize,
+    /// Somebody wants it, as long as it has no answer.
+    wanted: bool,
 }
 
 enum Answer {
@@ -306,19 +320,29 @@ impl Trunk {
     }
 
     /// A request has come.
-    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let id = BranchId(respond.stream_id().as_u32());
         self.asked = true;
-        self.outputs.push_back(Output::Asked { branch: id, head: text::head_of(&request) });
+        let method = Method::named(request.method().as_str());
+        let takes_body = |route: &Route| route.takes_body(method);
+        let wanted =
+            !request.body().is_end_stream() && route(request.uri().path()).as_ref().is_ok_and(takes_body);
+        if wanted && request.headers().contains_key(http::header::EXPECT) {
+            // Where it cannot be sent, nothing can. (RFC 9110, 10.1.1)
+            let mut leave = http::Response::new(());
+            *leave.status_mut() = http::StatusCode::CONTINUE;
+            let _ = respond.send_informational(leave);
+        }
+        self.outputs.push_back(Output::Asked { branch: id, head: text::head_of(&request, wanted) });
         let stream = request.into_body();
-        let body = (!stream.is_end_stream()).then_some(Body { stream, bytes: 0 });
+        let body = (!stream.is_end_stream()).then_some(Body { stream, bytes: 0, wanted });
         self.branches.insert(id, Branch { answer: Answer::Awaited(respond), waiting: Bytes::new(), body });
     }
 
     /// Looks which branches the client has reset, and goes on with answers that it has room for again; whether there was one.
     fn go_on(&mut self, context: &mut Context<'_>, now: Now) -> Result<bool, Why> {
         let mut moved = false;
-        self.bodies.retain_mut(|body| body.goes_on(context));
+        self.bodies.retain_mut(|body| body.goes_on(context, |_| ()));
         for (&id, branch) in &mut self.branches {
             if branch.is_reset(context) {
                 branch.end();
@@ -328,7 +352,8 @@ impl Trunk {
                 }
                 continue;
             }
-            if branch.body.as_mut().is_some_and(|body| !body.goes_on(context)) {
+            let hear = |bytes| self.outputs.push_back(Output::Heard { branch: id, bytes });
+            if branch.body.as_mut().is_some_and(|body| !body.goes_on(context, hear)) {
                 branch.body = None;
             }
             let bytes = branch.say_what_waits();
@@ -512,18 +537,25 @@ impl Branch {
         match self.answer {
             Answer::Awaited(mut respond) => respond.send_reset(Reason::REFUSED_STREAM),
             Answer::Begun(mut stream) => stream.send_reset(Reason::INTERNAL_ERROR),
-            Answer::Done => return self.body,
+            Answer::Done => return self.body.map(|body| Body { wanted: false, ..body }),
         }
         None
     }
 }
 
 impl Body {
-    /// Drops what has come. False when there will be no more, or too much has come.
-    fn goes_on(&mut self, context: &mut Context<'_>) -> bool {
+    /// Takes what has come, and lets it be heard if it is wanted. False when there will be no more, or too much has come.
+    fn goes_on(&mut self, context: &mut Context<'_>, mut hear: impl FnMut(Vec<u8>)) -> bool {
         while let Poll::Ready(data) = self.stream.poll_data(context) {
+            if self.wanted && data.is_none() {
+                hear(text::LAST_CHUNK.to_vec());
+            }
             let Some(Ok(data)) = data else { return false };
             self.bytes += data.len();
+            // What is too much is heard, too, so that it is not taken for the end.
+            if self.wanted && !data.is_empty() {
+                hear(text::chunk_of(&data));
+            }
             let released = self.stream.flow_control().release_capacity(data.len());
             if self.bytes > limits::HTTP_BODY_BYTES_MAX || released.is_err() {
                 return false;

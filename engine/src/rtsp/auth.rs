@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
 use super::address::Address;
 use crate::{
-    access::{Algorithm, Proof},
+    access::{self, Algorithm, Proof},
     limits::Secret,
     media::StreamName,
     time::Now,
@@ -78,7 +77,7 @@ impl Nonce {
     pub fn shown(&self, header: &str, method: &str, name: &StreamName, now: Now) -> Shown {
         let Some((scheme, rest)) = header.trim().split_once(' ') else { return Shown::Nothing };
         if scheme.eq_ignore_ascii_case("basic") {
-            return credentials(rest).map_or(Shown::Nothing, Shown::Query);
+            return access::credentials(header).map_or(Shown::Nothing, Shown::Query);
         }
         let proof = scheme.eq_ignore_ascii_case("digest").then(|| proof(rest, method)).flatten();
         // What is proved for another stream is not for this one.
@@ -163,29 +162,6 @@ pub(super) fn unquoted(text: &str) -> (String, &str) {
         }
     }
     (value, "")
-}
-
-/// What a peer shows by `Authorization: Basic`, as the query that says the same: the password is the key. (RFC 7617)
-fn credentials(encoded: &str) -> Option<String> {
-    let decoded = STANDARD.decode(encoded.trim()).ok()?;
-    let split = decoded.iter().position(|byte| *byte == b':')?;
-    let (user, password) = decoded.split_at(split);
-    let password = password.split_first().map_or(&[][..], |(_, password)| password);
-    Some(format!("user={}&key={}", percent_encoded(user), percent_encoded(password)))
-}
-
-/// RFC 3986, 2.1: whatever is not unreserved.
-fn percent_encoded(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                text.push(char::from(*byte))
-            }
-            _ => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

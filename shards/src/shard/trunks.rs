@@ -303,6 +303,11 @@ impl Shard {
             told = true;
             match output {
                 Output::Asked { branch, head } => self.meet_branch(trunk, branch, &head, now),
+                Output::Heard { branch, bytes } => {
+                    if let Some(&connection) = many.branches.get(&branch) {
+                        self.hub.handle(Input::Received { connection, bytes: &bytes }, now);
+                    }
+                }
                 Output::Taken { branch, bytes } => {
                     if let Some(&connection) = many.branches.get(&branch) {
                         self.hub.handle(Input::Sent { connection, result: Ok(bytes) }, now);

@@ -1,6 +1,7 @@
 //! A client, written here, and the session across from it; and every kind of bad input.
 
 mod carried;
+mod signal;
 
 use proptest::prelude::*;
 
@@ -8,7 +9,7 @@ use super::*;
 use crate::{
     flv,
     http::wire::{FLV_CHUNKED, FLV_WEBSOCKET},
-    segment::Rendition,
+    segment::{Found, Item, Rendition},
     session::Session as _,
 };
 

@@ -1,5 +1,8 @@
 //! Two ends in memory: a trunk, and `h2` as a client. No socket, so bytes can be cut anywhere, and held back.
 
+#[cfg(feature = "webrtc")]
+mod bodies;
+
 use std::future::Future;
 
 use crate::session::{self, Answer as HubAnswer, Session as _};
