@@ -17,7 +17,7 @@ use crate::{
     outcome::{Cpu, LoadSide, Machine, Memory, Outcome, Recording, Second, Trace},
     process::{self, Sample, Watched},
     prometheus, recordings,
-    scenario::{Door, Scenario},
+    scenario::{Door, Entrance, Scenario},
     server::{self, Place, Server, ServerFile},
 };
 
@@ -61,8 +61,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// others may take of the server's cores.
 const LATENESS_P99_MAX_MS: f64 = 5.0;
 const LATENESS_MAX_MS: f64 = 100.0;
-/// Where viewers come by SRT: each acknowledges a hundred times a second on the load's one thread, and a publisher waits for a round of
-/// them. What a server's CPU is per GB does not hang on that.
+/// Where viewers come by SRT: each acknowledges a hundred times a second on the load's one thread (or, by libsrt, on threads beside it), and a
+/// publisher waits for a round of them. What a server's CPU is per GB does not hang on that.
 const LATENESS_SRT_P99_MAX_MS: f64 = 25.0;
 const LOAD_SHARE_MAX: f64 = 0.95;
 const OTHERS_SHARE_MAX: f64 = 0.10;
@@ -365,6 +365,12 @@ impl Run<'_> {
             ("viewers by".to_owned(), watch.by.name().to_owned()),
             ("measured".to_owned(), format!("{} s", time.measure.as_secs_f64())),
         ]);
+        if publish.by == Entrance::Srt {
+            settings.insert("publishers by srt".to_owned(), publish.srt.name().to_owned());
+        }
+        if watch.by == Door::Srt && watch.viewers > 0 {
+            settings.insert("viewers by srt".to_owned(), watch.srt.name().to_owned());
+        }
         settings
     }
 

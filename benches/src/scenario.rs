@@ -39,6 +39,19 @@ pub struct Publish {
     /// By which door.
     #[serde(default)]
     pub by: Entrance,
+    /// By SRT, what calls there.
+    #[serde(default)]
+    pub srt: SrtPeer,
+}
+
+/// What calls a server by SRT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SrtPeer {
+    /// The engine's own machine.
+    Own,
+    /// The system's libsrt, what nearly every sender and player of SRT has. Only where this was built with the feature `libsrt`.
+    Libsrt,
 }
 
 /// A door that publishers come by.
@@ -64,6 +77,8 @@ pub struct Watch {
     pub viewers: usize,
     /// By which door.
     pub by: Door,
+    /// By SRT, what calls there.
+    pub srt: SrtPeer,
     /// Viewers that join per second.
     pub join_rate: u32,
     /// How many of them, at most, parse everything and measure latency; the others are drained.
@@ -166,6 +181,32 @@ impl Entrance {
     }
 }
 
+impl SrtPeer {
+    /// As a scenario names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SrtPeer::Own => "own",
+            SrtPeer::Libsrt => "libsrt",
+        }
+    }
+
+    fn parse(text: &str) -> Result<SrtPeer, String> {
+        let known = [SrtPeer::Own, SrtPeer::Libsrt].into_iter().find(|peer| peer.name() == text);
+        known.ok_or_else(|| format!("{text}: one of own, libsrt"))
+    }
+}
+
+impl Default for SrtPeer {
+    /// A peer that is not ours, where there is one.
+    fn default() -> Self {
+        if cfg!(feature = "libsrt") { SrtPeer::Libsrt } else { SrtPeer::Own }
+    }
+}
+
+/// Why `libsrt` is refused.
+pub const WITHOUT_LIBSRT: &str = "srt is libsrt: this build has no libsrt. Build with the feature: \
+     cargo build --release --bins --features shardcast-bench/libsrt";
+
 /// What a stream of a run is called, behind the application.
 pub fn stream_name(index: usize) -> String {
     format!("bench{index}")
@@ -173,7 +214,16 @@ pub fn stream_name(index: usize) -> String {
 
 impl Default for Watch {
     fn default() -> Self {
-        Watch { viewers: 0, by: Door::HttpFlv, join_rate: 500, parse: 8, stall: 0, slow: 0, churn: 0 }
+        Watch {
+            viewers: 0,
+            by: Door::HttpFlv,
+            srt: SrtPeer::default(),
+            join_rate: 500,
+            parse: 8,
+            stall: 0,
+            slow: 0,
+            churn: 0,
+        }
     }
 }
 
@@ -252,6 +302,10 @@ impl Scenario {
                     _ => return Err(format!("{key}={value}: one of rtmp, rtsp, srt, udp")),
                 }
             }
+            "publish.srt" => {
+                self.publish.srt = SrtPeer::parse(value).map_err(|why| format!("{key}={why}"))?
+            }
+            "watch.srt" => self.watch.srt = SrtPeer::parse(value).map_err(|why| format!("{key}={why}"))?,
             "watch.viewers" => self.watch.viewers = count()?,
             "watch.by" => {
                 let known = Door::ALL.into_iter().find(|door| door.name() == value);
@@ -277,6 +331,7 @@ impl Scenario {
         if self.publish.streams == 0 {
             return Err("publish.streams is 0: there is nothing to measure".into());
         }
+        self.check_peers(cfg!(feature = "libsrt"))?;
         if self.time.measure < Duration::from_secs(1) {
             return Err("time.measure is less than a second".into());
         }
@@ -296,6 +351,12 @@ impl Scenario {
             ));
         }
         Ok(())
+    }
+
+    fn check_peers(&self, built_in: bool) -> Result<(), String> {
+        let peers = [("publish", self.publish.srt), ("watch", self.watch.srt)];
+        let wants = peers.into_iter().find(|(_, peer)| *peer == SrtPeer::Libsrt);
+        wants.filter(|_| !built_in).map_or(Ok(()), |(key, _)| Err(format!("{key}.{WITHOUT_LIBSRT}")))
     }
 
     /// How long a run takes at least.
@@ -370,5 +431,22 @@ mod tests {
             assert_eq!(scenario.publish.by, entrance);
         }
         assert!(scenario.set("publish.by", "http-flv").unwrap_err().contains("rtmp, rtsp, srt"));
+    }
+
+    #[test]
+    fn callers_by_srt_are_libsrt_where_it_is_built_in_and_it_is_refused_elsewhere() {
+        let mut scenario = Scenario::load("srt-watch").unwrap();
+        assert_eq!((scenario.publish.srt, scenario.watch.srt), (SrtPeer::Libsrt, SrtPeer::Libsrt));
+        assert!(scenario.check_peers(true).is_ok());
+        let text =
+            "name = \"x\"\nabout = \"y\"\n[publish]\nstreams = 1\nbitrate = \"4Mbit\"\nsrt = \"own\"\n";
+        assert_eq!(Scenario::parse(text).unwrap().publish.srt, SrtPeer::Own);
+        for key in ["publish.srt", "watch.srt"] {
+            let why = scenario.check_peers(false).unwrap_err();
+            assert!(why.starts_with(key) && why.contains("--features shardcast-bench/libsrt"), "{why}");
+            assert!(scenario.set(key, "haivision").unwrap_err().contains("own, libsrt"));
+            scenario.set(key, "own").unwrap();
+        }
+        assert!(scenario.check_peers(false).is_ok());
     }
 }

@@ -161,7 +161,9 @@ fn viewers_by_every_other_door_find_the_stream_whole() {
 #[test]
 fn publishers_and_viewers_by_other_protocols_find_the_stream_whole() {
     let _alone = alone();
-    for (published, watched) in [("srt", "srt"), ("rtsp", "rtsp-udp"), ("udp", "rtsp")] {
+    for (published, watched, peer) in
+        [("srt", "srt", "libsrt"), ("srt", "srt", "own"), ("rtsp", "rtsp-udp", "own"), ("udp", "rtsp", "own")]
+    {
         let mut ports = own_ports();
         // Two that follow on each other, the first of them even, and both of them nobody else's.
         let [first, ..] = [free_port(), free_port(), free_port()];
@@ -170,7 +172,11 @@ fn publishers_and_viewers_by_other_protocols_find_the_stream_whole() {
         for pair in [
             format!("publish.by={published}"),
             format!("watch.by={watched}"),
+            format!("publish.srt={peer}"),
+            format!("watch.srt={peer}"),
             format!("srt_port={}", free_port()),
+            // On a machine with other work what comes late is still in time.
+            "srt_latency=1s".to_owned(),
             format!("rtsp_port={}", free_port()),
             format!("rtsp_udp_port={beside}"),
             format!("udp_port={}", if published == "udp" { for_streams } else { 0 }),
@@ -188,6 +194,10 @@ fn publishers_and_viewers_by_other_protocols_find_the_stream_whole() {
             (&outcome.settings["published by"][..], &outcome.settings["viewers by"][..]),
             (published, watched)
         );
+        for side in ["publishers by srt", "viewers by srt"] {
+            let told = outcome.settings.get(side).map(String::as_str);
+            assert_eq!(told, (watched == "srt").then_some(peer), "{side}");
+        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! The system's libsrt: a listener, sockets that never wait, and its epoll.
+//! The system's libsrt: a listener, callers, sockets that never wait, and its epoll.
 //!
 //! By the crate `srt-rs` where that does what it says; by the library's own functions where it has nothing (the listener's hook, reasons of
 //! refusals, statistics, some options), or keeps it to itself (its epoll). The library brings threads of its own, and asks the hook
 //! on one of them. (srt/srt.h of libsrt 1.5)
+
+mod call;
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
@@ -14,6 +16,8 @@ use std::{
 
 use libsrt_sys as srt;
 use srt_rs::{SrtSocket, error::SrtError};
+
+pub use call::{Call, Standing};
 
 /// A socket's number. None is used twice while the process lives long enough to notice.
 pub type Number = i32;
@@ -243,6 +247,14 @@ impl Socket {
         }
     }
 
+    /// Where it is, here.
+    ///
+    /// # Errors
+    /// It is nowhere.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.local_addr()?)
+    }
+
     /// How long the packets that come are held back, and those that go.
     ///
     /// # Errors
@@ -428,7 +440,7 @@ mod tests {
     use super::*;
 
     /// Looks until there is something, for a while that no machine needs.
-    fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    pub(super) fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
         let began = Instant::now();
         loop {
             if let Some(found) = look() {
@@ -452,7 +464,7 @@ mod tests {
             if caller.stream_id == b"read:live/cam" { Ok(()) } else { Err(1403) }
         })
         .unwrap();
-        let port = listener.socket().0.local_addr().unwrap().port();
+        let port = listener.socket().address().unwrap().port();
         let call = |stream_id: &str, words: &str| {
             let caller = SrtSocket::new().unwrap();
             let (id, length) = (stream_id.as_ptr().cast(), stream_id.len() as c_int);
@@ -504,7 +516,7 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        let mut name = listener.socket().0.local_addr().map(|address| address.port()).map(|port| {
+        let mut name = listener.socket().address().map(|address| address.port()).map(|port| {
             let mut name = [0_u8; 16];
             name[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
             name[2..4].copy_from_slice(&port.to_be_bytes());

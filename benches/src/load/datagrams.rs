@@ -3,10 +3,14 @@
 
 use std::{io, os::fd::AsFd, time::Duration};
 
-use shardcast_engine::{media::Frame, session::Event, time::Now};
+use shardcast_engine::{media::Frame, time::Now};
 use shardcast_io::{ring::SocketId, udp};
 
-use super::{Kind, Line, Load, State, now, send};
+use super::{
+    Kind, Load, State,
+    line::{Heard, Line},
+    now, send,
+};
 use crate::{scenario::Door, url::Url};
 
 /// How often what has come is looked for: well below the 10 ms in which receivers by SRT acknowledge.
@@ -34,8 +38,11 @@ impl Load {
     /// A viewer comes by SRT, or by an address alone, where anything that is sent begins the stream.
     pub(super) fn enter_by_datagrams(&mut self, index: usize, url: &Url, joined: Now) -> Result<(), String> {
         if url.scheme != "udp" {
-            let line = Line::call(url, false, joined)?;
-            self.viewers[index].state = State::Calling(Box::new(line));
+            let mut line = Line::call(url, false, self.plan.watch.srt, joined)?;
+            if self.viewers[index].unparsed {
+                line.look_no_more();
+            }
+            self.viewers[index].state = State::Calling(line);
             self.listeners.viewers.push(index);
             return Ok(());
         }
@@ -83,9 +90,9 @@ impl Load {
             }
         };
         let result = match (&mut viewer.state, viewer.talk.as_mut().and_then(|talk| talk.rtsp())) {
-            (State::Calling(line), _) => line.work(buffer, moment, &mut |event| {
-                if let Event::Frame(frame) = event {
-                    emit(&frame, moment);
+            (State::Calling(line), _) => line.work(buffer, moment, &mut |heard| {
+                if let Heard::Frame(frame) = heard {
+                    emit(frame, moment);
                 }
             }),
             (State::Ring(_), Some(rtsp)) => rtsp.take_datagrams(buffer, moment, &mut emit),
@@ -120,7 +127,8 @@ impl Load {
         }
         self.replaceable.push_back(index);
         // By SRT it goes on listening: what has come must be acknowledged.
-        if matches!(viewer.state, State::Calling(_)) {
+        if let State::Calling(line) = &mut viewer.state {
+            line.look_no_more();
             return true;
         }
         self.drained.push_back(index);

@@ -149,7 +149,7 @@ enum State {
     /// It asks, by connections of its own.
     Asking(Box<Asking>),
     /// By SRT, with a socket of its own.
-    Calling(Box<Line>),
+    Calling(Line),
     Gone,
 }
 
@@ -219,7 +219,7 @@ impl Load {
             }
             let stagger = spread * u32::try_from(index).unwrap_or(0);
             let playback = Playback::new(self.clip.clone());
-            let mut publisher = Publisher::new(&url, playback, stagger, now())?;
+            let mut publisher = Publisher::new(&url, self.plan.publish.srt, playback, stagger, now())?;
             if publisher.has_line() {
                 self.publishers.push((publisher, None));
                 self.turn()?;

@@ -14,8 +14,12 @@ use shardcast_engine::{
 
 use shardcast_io::udp;
 
-use super::{line::Line, outbox::Outbox, target_of};
-use crate::{clip::Playback, histogram::Histogram, url::Url};
+use super::{
+    line::{Heard, Line},
+    outbox::Outbox,
+    target_of,
+};
+use crate::{clip::Playback, histogram::Histogram, scenario::SrtPeer, url::Url};
 
 /// Bytes of a datagram: seven packets of MPEG-TS, as every sender of it does.
 const DATAGRAM_BYTES: usize = 7 * 188;
@@ -44,18 +48,19 @@ pub struct Publisher {
 enum Talk {
     /// By one connection, in which the server is asked first.
     Asked(Box<dyn Session>),
-    Srt(Box<Line>),
+    Srt(Line),
     Datagrams(UdpSocket),
     Flv,
 }
 
 impl Publisher {
-    /// A publisher of `playback` to `url`.
+    /// A publisher of `playback` to `url`; by SRT, `srt` says what calls there.
     ///
     /// # Errors
     /// The URL is none that can be published to.
     pub fn new(
         url: &Url,
+        srt: SrtPeer,
         playback: Playback,
         stagger: std::time::Duration,
         now: Now,
@@ -77,7 +82,7 @@ impl Publisher {
                 // Which form it is depends on the tracks that the server takes.
                 (Talk::Asked(Box::new(client)), (rtmp::FORM.open)())
             }
-            "srt" => (Talk::Srt(Box::new(Line::call(url, true, now)?)), (mpegts::FORM.open)()),
+            "srt" => (Talk::Srt(Line::call(url, true, srt, now)?), (mpegts::FORM.open)()),
             "udp" => (Talk::Datagrams(sender(url)?), (mpegts::FORM.open)()),
             "flv" => (Talk::Flv, (flv::FORM.open)()),
             scheme => return Err(format!("nothing is published by {scheme}://")),
@@ -114,7 +119,7 @@ impl Publisher {
     pub fn work_line(&mut self, buffer: &mut [u8], now: Now) -> Result<(), String> {
         let Talk::Srt(line) = &mut self.talk else { return Ok(()) };
         let mut granted = false;
-        line.work(buffer, now, &mut |event| granted |= matches!(event, Event::Play { .. }))?;
+        line.work(buffer, now, &mut |heard| granted |= matches!(heard, Heard::Granted))?;
         if granted {
             self.start(now);
         }
@@ -159,9 +164,10 @@ impl Publisher {
         self.stopped = true;
     }
 
-    /// Whether the kernel has taken everything.
+    /// Whether the kernel has taken everything; by libsrt, whether it has arrived.
     pub fn is_sent(&self) -> bool {
-        self.out.is_empty()
+        let has_left = !matches!(&self.talk, Talk::Srt(line) if !line.is_sent());
+        self.out.is_empty() && has_left
     }
 
     /// Bytes that were due and that the kernel has not taken.

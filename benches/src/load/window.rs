@@ -80,7 +80,7 @@ impl Load {
             published_bytes: self.published(|publisher| publisher.bytes),
             due_bytes: self.published(|publisher| publisher.bytes + publisher.waiting()),
             held: self.published(|publisher| publisher.held),
-            cpu: clock::thread_cpu(),
+            cpu: clock::process_cpu(),
             disconnected: self.disconnected,
             closed_for_slowness: self.closed_for_slowness,
         });
@@ -130,7 +130,7 @@ impl Load {
             checks,
             requests,
             load: LoadSide {
-                cpu_share: (clock::thread_cpu() - window.cpu) as f64 / 1e9 / seconds,
+                cpu_share: (clock::process_cpu() - window.cpu) as f64 / 1e9 / seconds,
                 publisher_lateness: self.lateness.quantiles(),
                 publisher_held: self.published(|publisher| publisher.held) - window.held,
                 round: self.rounds.quantiles(),

@@ -1,4 +1,4 @@
-//! A line to an SRT door: a caller, and the socket that it has for itself.
+//! A line by the engine's own caller, and the socket that it has for itself.
 
 use std::{io, net::UdpSocket, os::fd::AsFd};
 
@@ -12,50 +12,46 @@ use shardcast_engine::{
 };
 use shardcast_io::udp;
 
-use crate::url::Url;
+use super::{ENDED, Heard, MESSAGE_BYTES};
 
-/// What a packet of data carries when it is full: seven packets of MPEG-TS, as every sender of it does.
-const MESSAGE_BYTES: usize = 1316;
 /// Bytes of a packet's head. (draft-sharabayko-srt-01, 3)
 const HEAD_BYTES: usize = 16;
 /// Bytes that one send has at most: what the kernel cuts at once.
 const SEND_BYTES_MAX: usize = 60_000;
-const ENDED: &str = "the server has ended the stream";
 
-/// A line.
-pub struct Line {
+/// A line of our own.
+pub struct Own {
     caller: Caller,
     socket: UdpSocket,
     /// What the kernel cuts longer sends into; 0 before the first.
     cut: u16,
 }
 
-impl Line {
-    /// Calls `url`, to publish or to play.
+impl Own {
+    /// Calls `address`, to publish or to play.
     ///
     /// # Errors
-    /// The URL is none of SRT, or there is no way to its host.
-    pub fn call(url: &Url, publishes: bool, now: Now) -> Result<Line, String> {
-        let text = format!("{}://{}{}", url.scheme, url.address, url.path);
-        let target = Target::parse(&text).map_err(|error| format!("{text}: {error}"))?;
+    /// There is no way there.
+    pub fn call(address: &str, target: Target, publishes: bool, now: Now) -> Result<Own, String> {
         // Who is not asked for a stream by name needs one all the same.
         let name = target.name().map_or_else(|| StreamName::new("live", "bench"), Ok);
         let name = name.map_err(|error| error.to_string())?;
-        let socket = udp::connect_first(&url.address).and_then(|socket| {
+        let socket = udp::connect_first(address).and_then(|socket| {
             socket.set_nonblocking(true)?;
             Ok(socket)
         });
-        let socket = socket.map_err(|error| format!("{}: {error}", url.address))?;
+        let socket = socket.map_err(|error| format!("{address}: {error}"))?;
         let call = if publishes { Caller::push } else { Caller::pull };
-        Ok(Line { caller: call(target, name, &DoorLimits::default(), now), socket, cut: 0 })
+        Ok(Own { caller: call(target, name, &DoorLimits::default(), now), socket, cut: 0 })
     }
 
-    /// Takes what has come and does what is due, and tells what that brings. Gives the bytes of the stream that came. `buffer`
-    /// has room for a datagram.
-    ///
-    /// # Errors
-    /// The server refuses, is gone or has ended the stream, or what it says makes no sense.
-    pub fn work(&mut self, buffer: &mut [u8], now: Now, tell: &mut dyn FnMut(Event)) -> Result<u64, String> {
+    /// As of any line.
+    pub fn work(
+        &mut self,
+        buffer: &mut [u8],
+        now: Now,
+        tell: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<u64, String> {
         let mut came = 0;
         loop {
             match self.socket.recv(buffer) {
@@ -78,10 +74,7 @@ impl Line {
         Ok(came)
     }
 
-    /// Sends as much of the stream as may go now, and gives how much that was: whole messages, but for the end of the stream.
-    ///
-    /// # Errors
-    /// The server has ended the stream.
+    /// As of any line.
     pub fn carry(&mut self, waiting: &mut BytesMut, ends: bool, now: Now) -> Result<usize, String> {
         let whole = if ends { waiting.len() } else { waiting.len() / MESSAGE_BYTES * MESSAGE_BYTES };
         let mut carried = 0;
@@ -96,14 +89,14 @@ impl Line {
         Ok(carried)
     }
 
-    /// Hangs up.
+    /// As of any line.
     pub fn part(&mut self, now: Now) {
         // Nobody waits for an answer any more.
         let _ = self.caller.handle(Input::Shutdown, now);
         let _ = self.say(now, &mut |_| {});
     }
 
-    fn say(&mut self, now: Now, tell: &mut dyn FnMut(Event)) -> Result<(), String> {
+    fn say(&mut self, now: Now, tell: &mut dyn FnMut(Heard<'_>)) -> Result<(), String> {
         while let Some(output) = self.caller.poll() {
             match output {
                 Output::Send(bytes) | Output::Share(bytes) => self.send(&bytes),
@@ -115,17 +108,16 @@ impl Line {
                     let most = (SEND_BYTES_MAX / usize::from(size)).clamp(1, 64) * usize::from(size);
                     bytes.chunks(most.max(1)).for_each(|run| self.send(run));
                 }
+                Output::Event(Event::Frame(frame)) => tell(Heard::Frame(&frame)),
                 Output::Event(event) => {
-                    let answer = match &event {
-                        Event::Publish { .. } => Some(Answer::Publishing),
-                        Event::Play { .. } => Some(Answer::Playing),
-                        _ => None,
+                    let answer = match event {
+                        Event::Publish { .. } => Answer::Publishing,
+                        Event::Play { .. } => Answer::Playing,
+                        _ => continue,
                     };
-                    if let Some(answer) = answer {
-                        let answered = self.caller.handle(Input::Answer(answer), now);
-                        answered.map_err(|error| error.to_string())?;
-                    }
-                    tell(event);
+                    let answered = self.caller.handle(Input::Answer(answer), now);
+                    answered.map_err(|error| error.to_string())?;
+                    tell(Heard::Granted);
                 }
                 Output::Ports(_) | Output::Packets(_) | Output::Datagram { .. } | Output::Address(_) => {}
                 Output::Close => return Err(ENDED.to_owned()),
@@ -161,14 +153,6 @@ mod tests {
             [carried(&[0; 1332]), carried(&[0x80; 40]), carried(&[0; 3]), carried(&[])],
             [1316, 0, 0, 0]
         );
-    }
-
-    #[test]
-    fn a_call_that_is_none_is_refused_before_it_is_made() {
-        for url in ["srt://127.0.0.1:0/?streamid=read:live/x", "srt://127.0.0.1:9/?colour=red"] {
-            let url = Url::parse(url).unwrap();
-            assert!(Line::call(&url, false, Now(0)).is_err(), "{url:?}");
-        }
     }
 
     /// A door with one session, as a server has it, for one caller.
@@ -213,9 +197,9 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let place = socket.local_addr().unwrap();
         let mut door = Door { socket, session: None };
-        let url = Url::parse(&format!("srt://{place}/?streamid=publish:live/bench")).unwrap();
+        let target = Target::parse(&format!("srt://{place}/?streamid=publish:live/bench")).unwrap();
         let now = |turn: u64| Now(1_000_000_000 + turn * 5_000_000);
-        let mut line = Line::call(&url, true, now(0)).unwrap();
+        let mut line = Own::call(&place.to_string(), target, true, now(0)).unwrap();
         let (mut wire, mut waiting) = ((mpegts::FORM.open)(), BytesMut::new());
         let mut playback = Playback::new(Clip::built_in());
         let first = playback.take(1);
@@ -225,7 +209,7 @@ mod tests {
         assert!(whole > 4 * MESSAGE_BYTES && whole < waiting.len(), "{}", waiting.len());
         let (mut sent, mut came, mut buffer, mut granted) = (0, 0, [0; 2048], false);
         for turn in 0..400 {
-            line.work(&mut buffer, now(turn), &mut |event| granted |= matches!(event, Event::Play { .. }))
+            line.work(&mut buffer, now(turn), &mut |heard| granted |= matches!(heard, Heard::Granted))
                 .unwrap();
             sent += line.carry(&mut waiting, false, now(turn)).unwrap();
             came += door.work(now(turn));
