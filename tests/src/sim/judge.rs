@@ -97,6 +97,13 @@ struct Taken {
     dts_millis: i64,
 }
 
+impl Taken {
+    /// What its track is had been said.
+    fn is_described(&self) -> bool {
+        if self.picture { self.known.video.is_some() } else { self.known.audio.is_some() }
+    }
+}
+
 /// A connection, as the judge sees it.
 #[derive(Debug, Default)]
 struct Watched {
@@ -525,10 +532,7 @@ impl Judge {
 
         match watching.last {
             None => {
-                let was_silent = |before: &Taken| {
-                    let known = if before.picture { before.known.video } else { before.known.audio };
-                    before.life == taken.life && known.is_none()
-                };
+                let was_silent = |before: &Taken| before.life == taken.life && !before.is_described();
                 let enters = taken.entrance || excuse.deaf && truth.frames[..index].iter().any(was_silent);
                 verdict(enters || excuse.lossy, || {
                     format!("a viewer entered at {}, which is no entrance", place())
@@ -633,6 +637,12 @@ impl Judge {
         follows && frames[from].life == frames[to].life
     }
 
+    /// Between two frames of `stream` stands one that a file could hold: one of a track that nobody has described is left out.
+    pub fn is_hole(&self, stream: &StreamName, from: usize, to: usize) -> bool {
+        let between = self.streams[stream].frames.get(from + 1..to);
+        between.is_some_and(|between| between.iter().any(Taken::is_described))
+    }
+
     /// Nothing changes in `stream` between two frames, nor in the group of the first: one publisher, one set of parameters, no
     /// break. A file begins anew with a group alone, and what its old parameters do not fit waits for that.
     pub fn is_smooth(&self, stream: &StreamName, from: usize, to: usize) -> bool {
@@ -657,8 +667,7 @@ impl Judge {
         let truth = &self.streams[&watching.stream];
         let Some(newest) = truth.last_for(&excuse, truth.life, until) else { return Ok(()) };
         let taken = &truth.frames[newest];
-        let known = if taken.picture { taken.known.video } else { taken.known.audio };
-        if excuse.deaf && known.is_none() {
+        if excuse.deaf && !taken.is_described() {
             return Ok(());
         }
         let missing = &truth.frames[watching.last.map_or(newest, |last| last + 1).min(newest)];
