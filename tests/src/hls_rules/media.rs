@@ -324,7 +324,9 @@ pub(super) fn continuity(facts: &Facts<'_>) -> Vec<String> {
                 parts.map_while(|part| facts.media.of(part.uri)).collect()
             }
         };
-        let hole = without_media(segment, pieces.first().copied());
+        // Each of the lengths that it is said by was rounded.
+        let gaps = segment.parts.iter().filter(|part| part.gap).count() as u64;
+        let hole = without_media(segment, pieces.first().copied()) + ROUNDING * gaps;
         let mut expected = end.filter(|_| !segment.discontinuity);
         for piece in &pieces {
             // One tick may be lost where a server rounds.
