@@ -543,14 +543,15 @@ impl Judge {
                 verdict(index > last, || format!("{} came after frame {last}", place()))?;
                 let former = &truth.frames[last];
                 verdict(taken.life == former.life, || format!("{} is of another life", place()))?;
-                if index > last + 1 && excuse.lossy {
+                let mut between = truth.frames[last + 1..index].iter();
+                let missed = between.find(|missed| !excuse.deaf || missed.is_described());
+                if let (Some(_), true) = (missed, excuse.lossy) {
                     self.tally.jumps += 1;
-                } else if index > last + 1 {
+                } else if let Some(missed) = missed {
                     verdict(taken.entrance, || {
                         format!("a viewer jumped from frame {last} to {}, which is no entrance", place())
                     })?;
-                    let missed = truth.frames[last + 1].at;
-                    let lane = excuse.lane_full.is_some_and(|full| full.after(LATE_MAX) >= missed);
+                    let lane = excuse.lane_full.is_some_and(|full| full.after(LATE_MAX) >= missed.at);
                     verdict(lane || watching.was_silent || !excuse.prompt, || {
                         format!("a viewer that keeps up jumped from frame {last} to {}", place())
                     })?;
