@@ -212,12 +212,12 @@ fn last_reported(report: &Attributes<'_>) -> Option<(u64, u64)> {
     Some((report.integer("LAST-MSN")?, report.integer("LAST-PART")?))
 }
 
-/// Whether the same renditions are said to be as far, or further.
+/// Whether the same renditions are said to be as far, or further. Others may have come: a track begins when it has something.
 pub(super) fn reports_go_on(before: &[Attributes<'_>], now: &[Attributes<'_>]) -> bool {
-    let goes_on = |(was, is): (&Attributes<'_>, &Attributes<'_>)| {
-        was.quoted("URI") == is.quoted("URI") && last_reported(was) <= last_reported(is)
-    };
-    before.len() == now.len() && before.iter().zip(now).all(goes_on)
+    before.iter().all(|was| {
+        let mut same = now.iter().filter(|is| was.quoted("URI") == is.quoted("URI"));
+        same.next().is_some_and(|is| last_reported(was) <= last_reported(is))
+    })
 }
 
 pub(super) fn reports(facts: &Facts<'_>) -> Vec<String> {

@@ -105,6 +105,11 @@ impl Piece {
         let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(self.rate);
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
+
+    /// How long nothing is between it and one that is later, by a clock that may count otherwise, nanoseconds.
+    fn until(&self, later: &Piece) -> u64 {
+        later.nanos_of(later.start + 1).saturating_sub(self.nanos_of(self.end))
+    }
 }
 
 /// A box: its type, where it begins, what is in it.
@@ -243,10 +248,9 @@ pub(super) fn segment_length(facts: &Facts<'_>) -> Vec<String> {
         if segment.parts.is_empty() {
             // There must be such holes, as far as the segments around it are known.
             let before = of(place.checked_sub(1).and_then(|place| segments.get(place)));
-            let before = before.map(|before| piece.start.saturating_sub(before.end));
-            let after = of(segments.get(place + 1)).map(|after| after.start.saturating_sub(piece.end));
+            let after = of(segments.get(place + 1));
+            let holes = [before.map(|before| before.until(piece)), after.map(|after| piece.until(after))];
             let inside = (piece.end - piece.start).abs_diff(piece.length);
-            let holes = [before, after].map(|hole| hole.map(|hole| piece.nanos_of(hole + 1)));
             let known = holes.iter().all(Option::is_some);
             // The picture before a hole is shown through it.
             let former = place.checked_sub(1).and_then(|place| segments.get(place));
@@ -320,7 +324,9 @@ pub(super) fn continuity(facts: &Facts<'_>) -> Vec<String> {
                 parts.map_while(|part| facts.media.of(part.uri)).collect()
             }
         };
-        let hole = without_media(segment, pieces.first().copied());
+        // Each of the lengths that it is said by was rounded.
+        let gaps = segment.parts.iter().filter(|part| part.gap).count() as u64;
+        let hole = without_media(segment, pieces.first().copied()) + ROUNDING * gaps;
         let mut expected = end.filter(|_| !segment.discontinuity);
         for piece in &pieces {
             // One tick may be lost where a server rounds.

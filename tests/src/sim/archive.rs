@@ -161,7 +161,7 @@ fn check_frames(
                 return Err(format!("frame {index} stands behind frame {last}"));
             }
             let healthy = matches!(occasion, Occasion::Crash | Occasion::End);
-            if index > last + 1 && judge.is_smooth(stream, last, index) {
+            if judge.is_hole(stream, last, index) && judge.is_smooth(stream, last, index) {
                 if healthy {
                     return Err(format!("frames {} to {} are missing", last + 1, index - 1));
                 }

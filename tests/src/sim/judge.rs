@@ -1,6 +1,7 @@
 //! What must hold. The judge hears what the sessions told their hubs, which is the truth about each stream, and what the
 //! peers understood of what came back, and compares. It knows nothing of how the engine does it.
 
+mod arrived;
 mod packets;
 mod promises;
 mod tally;
@@ -22,6 +23,8 @@ use super::{
     tap::What,
 };
 
+use arrived::Arrived;
+pub use arrived::Excuse;
 pub use packets::Films;
 pub use promises::{Order, Promises};
 pub use tally::Tally;
@@ -97,6 +100,13 @@ struct Taken {
     dts_millis: i64,
 }
 
+impl Taken {
+    /// What its track is had been said.
+    fn is_described(&self) -> bool {
+        if self.picture { self.known.video.is_some() } else { self.known.audio.is_some() }
+    }
+}
+
 /// A connection, as the judge sees it.
 #[derive(Debug, Default)]
 struct Watched {
@@ -148,31 +158,6 @@ pub struct Policy {
     pub idle: Duration,
     /// What these may be missed by.
     pub slack: Duration,
-}
-
-/// What excuses a viewer for having missed something.
-#[derive(Clone, Copy, Debug)]
-pub struct Excuse {
-    /// It always took at once whatever came, and its core never slept for long.
-    pub prompt: bool,
-    /// When the lane from the owner of the stream to the viewer's core was last full.
-    pub lane_full: Option<Now>,
-    /// Its core, and how many jumps that core has counted, while it is known.
-    pub counted: Option<(usize, u64)>,
-    /// What it misses may be lost on the way.
-    pub lossy: bool,
-    /// How long after a frame was taken it has it, if that was agreed on.
-    pub within: Option<Duration>,
-    /// No bound makes a stream leave out what a viewer has not seen yet.
-    pub whole: bool,
-    /// Its protocol says every word that the plain one has.
-    pub plain: bool,
-    /// Its protocol passes on metadata and parameters as they were sent.
-    pub knows: bool,
-    /// It hears nothing of a track whose parameters have not come.
-    pub deaf: bool,
-    /// Each track comes by packets of its own: whether it hears pictures, and sound.
-    pub tracks: Option<[bool; 2]>,
 }
 
 /// A promise that was broken.
@@ -486,10 +471,12 @@ impl Judge {
                     Payload::Discontinuity => watching.discontinuity = true,
                     Payload::Video { .. } | Payload::Audio { .. } => {
                         let stream = watching.stream.clone();
-                        if excuse.tracks.is_some() {
-                            return self.received_of_track(socket, &stream, frame, excuse, now);
-                        }
-                        return self.received(socket, &stream, frame, excuse, now);
+                        let arrived = self.identify(&stream, frame, excuse, now)?;
+                        self.tally.received += 1;
+                        return match excuse.tracks {
+                            Some(_) => self.received_of_track(socket, arrived),
+                            None => self.received(socket, arrived),
+                        };
                     }
                     _ => watching.known.learn(frame),
                 }
@@ -499,56 +486,56 @@ impl Judge {
         Ok(())
     }
 
-    /// A picture or packet of sound reached a viewer.
-    fn received(
-        &mut self,
-        socket: usize,
-        stream: &StreamName,
+    /// Which frame of `stream` reached a viewer of it.
+    fn identify<'a>(
+        &self,
+        stream: &'a StreamName,
         frame: &Frame,
         excuse: Excuse,
         now: Now,
-    ) -> Verdict {
-        let Some(watching) = self.sockets.get_mut(&socket).and_then(|watched| watched.watching.as_mut())
-        else {
-            return Ok(());
-        };
+    ) -> Result<Arrived<'a>, String> {
         let stamp = Stamp::read(frame).ok_or_else(|| format!("a frame of {stream} is not as it was sent"))?;
         let (whose, index) = self.taken.get(&stamp).ok_or_else(|| {
             format!("{stamp:?} reached a viewer of {stream} and was never taken from its publisher")
         })?;
         verdict(whose == stream, || format!("{stamp:?} of {whose} reached a viewer of {stream}"))?;
-        let index = *index;
+        Ok(Arrived { stream, stamp, index: *index, dts_millis: frame.dts.as_millis(), excuse, now })
+    }
+
+    /// A picture or packet of sound reached a viewer.
+    fn received(&mut self, socket: usize, arrived: Arrived<'_>) -> Verdict {
+        let Arrived { stream, stamp, index, dts_millis, excuse, now } = arrived;
+        let Some(watching) = self.sockets.get_mut(&socket).and_then(|watched| watched.watching.as_mut())
+        else {
+            return Ok(());
+        };
         let truth = &self.streams[stream];
         let taken = &truth.frames[index];
-        let place = || format!("{stamp:?}, frame {index} of {stream}");
-        self.tally.received += 1;
 
         match watching.last {
             None => {
-                let was_silent = |before: &Taken| {
-                    let known = if before.picture { before.known.video } else { before.known.audio };
-                    before.life == taken.life && known.is_none()
-                };
+                let was_silent = |before: &Taken| before.life == taken.life && !before.is_described();
                 let enters = taken.entrance || excuse.deaf && truth.frames[..index].iter().any(was_silent);
                 verdict(enters || excuse.lossy, || {
-                    format!("a viewer entered at {}, which is no entrance", place())
+                    format!("a viewer entered at {arrived}, which is no entrance")
                 })?;
                 self.tally.entries += 1;
             }
             Some(last) => {
-                verdict(index > last, || format!("{} came after frame {last}", place()))?;
+                verdict(index > last, || format!("{arrived} came after frame {last}"))?;
                 let former = &truth.frames[last];
-                verdict(taken.life == former.life, || format!("{} is of another life", place()))?;
-                if index > last + 1 && excuse.lossy {
+                verdict(taken.life == former.life, || format!("{arrived} is of another life"))?;
+                let mut between = truth.frames[last + 1..index].iter();
+                let missed = between.find(|missed| !excuse.deaf || missed.is_described());
+                if let (Some(_), true) = (missed, excuse.lossy) {
                     self.tally.jumps += 1;
-                } else if index > last + 1 {
+                } else if let Some(missed) = missed {
                     verdict(taken.entrance, || {
-                        format!("a viewer jumped from frame {last} to {}, which is no entrance", place())
+                        format!("a viewer jumped from frame {last} to {arrived}, which is no entrance")
                     })?;
-                    let missed = truth.frames[last + 1].at;
-                    let lane = excuse.lane_full.is_some_and(|full| full.after(LATE_MAX) >= missed);
+                    let lane = excuse.lane_full.is_some_and(|full| full.after(LATE_MAX) >= missed.at);
                     verdict(lane || watching.was_silent || !excuse.prompt, || {
-                        format!("a viewer that keeps up jumped from frame {last} to {}", place())
+                        format!("a viewer that keeps up jumped from frame {last} to {arrived}")
                     })?;
                     if let Some((core, counted)) = excuse.counted
                         && !lane
@@ -557,13 +544,13 @@ impl Judge {
                         let seen = self.jumps_seen.entry(core).or_default();
                         *seen += 1;
                         verdict(*seen <= counted, || {
-                            format!("a viewer jumped from frame {last} to {}, and nobody counted it", place())
+                            format!("a viewer jumped from frame {last} to {arrived}, and nobody counted it")
                         })?;
                     }
                     self.tally.jumps += 1;
                 } else if former.stamp.publisher != stamp.publisher && excuse.plain {
                     verdict(watching.discontinuity || watching.refreshed, || {
-                        format!("another publisher's {} came without a discontinuity", place())
+                        format!("another publisher's {arrived} came without a discontinuity")
                     })?;
                 }
                 if former.stamp.publisher != stamp.publisher {
@@ -572,11 +559,10 @@ impl Judge {
             }
         }
         verdict(!excuse.knows || watching.known == taken.known, || {
-            format!("at {} a viewer knows {:?} and should know {:?}", place(), watching.known, taken.known)
+            format!("at {arrived} a viewer knows {:?} and should know {:?}", watching.known, taken.known)
         })?;
-        let dts_millis = frame.dts.as_millis();
         verdict(dts_millis >= watching.last_dts_millis.saturating_sub(STEP_BACK_MAX_MILLIS), || {
-            format!("the time of {} is {dts_millis} after {}", place(), watching.last_dts_millis)
+            format!("the time of {arrived} is {dts_millis} after {}", watching.last_dts_millis)
         })?;
         let offset = dts_millis - taken.dts_millis;
         if let Some(before) = watching.offset_millis
@@ -586,23 +572,16 @@ impl Judge {
             && watching.last.is_some_and(|last| last + 1 == index)
         {
             verdict((offset - before).abs() <= 1, || {
-                format!("the time of {} was moved by {offset} ms, those before it by {before}", place())
+                format!("the time of {arrived} was moved by {offset} ms, those before it by {before}")
             })?;
         }
-        let late = excuse.within.filter(|within| taken.at > watching.since && now.since(taken.at) > *within);
-        verdict(late.is_none() || excuse.lane_full.is_some(), || {
-            format!(
-                "{} came {:?} after it was taken, and {late:?} were agreed on",
-                place(),
-                now.since(taken.at)
-            )
-        })?;
+        arrived.in_time(taken, watching.since)?;
         watching.offset_millis = Some(offset);
         watching.last_dts_millis = watching.last_dts_millis.max(dts_millis);
         watching.last = Some(index);
         watching.discontinuity = false;
         watching.refreshed = false;
-        verdict(taken.at <= now, || format!("{} came before it was sent", place()))
+        verdict(taken.at <= now, || format!("{arrived} came before it was sent"))
     }
 
     /// Which frame of `stream` it is, if it was taken for that stream.
@@ -633,6 +612,12 @@ impl Judge {
         follows && frames[from].life == frames[to].life
     }
 
+    /// Between two frames of `stream` stands one that a file could hold: one of a track that nobody has described is left out.
+    pub fn is_hole(&self, stream: &StreamName, from: usize, to: usize) -> bool {
+        let between = self.streams[stream].frames.get(from + 1..to);
+        between.is_some_and(|between| between.iter().any(Taken::is_described))
+    }
+
     /// Nothing changes in `stream` between two frames, nor in the group of the first: one publisher, one set of parameters, no
     /// break. A file begins anew with a group alone, and what its old parameters do not fit waits for that.
     pub fn is_smooth(&self, stream: &StreamName, from: usize, to: usize) -> bool {
@@ -657,8 +642,7 @@ impl Judge {
         let truth = &self.streams[&watching.stream];
         let Some(newest) = truth.last_for(&excuse, truth.life, until) else { return Ok(()) };
         let taken = &truth.frames[newest];
-        let known = if taken.picture { taken.known.video } else { taken.known.audio };
-        if excuse.deaf && known.is_none() {
+        if excuse.deaf && !taken.is_described() {
             return Ok(());
         }
         let missing = &truth.frames[watching.last.map_or(newest, |last| last + 1).min(newest)];

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use shardcast_engine::{
     mpegts::Demuxer,
     segment::{Item, Packaging, Rendition},
     session::Event,
+    time::Now,
 };
 
 use super::{
@@ -21,7 +23,10 @@ use super::{
     judge::{Judge, Verdict},
     reel::Stamp,
 };
-use crate::hls_rules::{self, Case, playlist::Playlist};
+use crate::hls_rules::{
+    self, Case,
+    playlist::{Playlist, Segment},
+};
 
 /// Keeps what was fetched until the world is over: the more is known then, the more can be said of each playlist.
 #[derive(Debug, Default)]
@@ -30,6 +35,8 @@ pub struct Library {
     media: BTreeMap<(StreamName, String), Bytes>,
     /// What each connection was last told, by address.
     last: BTreeMap<(usize, String), Arc<str>>,
+    /// When each connection was last told of an address, and how long the list was that had it.
+    listed: BTreeMap<(usize, String), (Now, Duration)>,
     kept: BTreeSet<Kept>,
     missing: Vec<Missing>,
     /// What was compared.
@@ -91,21 +98,31 @@ struct Shelf<'a> {
 
 impl Library {
     /// Something was fetched on a connection, when the stream was in this life. `prompt` says that it was asked for as soon as
-    /// it was listed.
+    /// it was listed, and how long what is said may be on its way.
     ///
     /// # Errors
     /// It had another content before.
-    pub fn take(&mut self, socket: usize, fetched: &Fetched, life: u32, prompt: bool) -> Verdict {
+    pub fn take(
+        &mut self,
+        socket: usize,
+        fetched: &Fetched,
+        life: u32,
+        prompt: Option<Duration>,
+        now: Now,
+    ) -> Verdict {
         let Fetched { name, uri, found } = fetched;
         match found {
-            Found::Playlist { text, update } => self.list(socket, fetched, text, update.as_deref()),
+            Found::Playlist { text, update } => {
+                self.list(socket, fetched, text, update.as_deref());
+                self.remember(socket, text, now);
+            }
             Found::Media(bytes) => {
                 let held = self.media.entry((name.clone(), uri.clone())).or_insert_with(|| bytes.clone());
                 if held != bytes {
                     return Err(format!("{uri} of {name} is not what it was"));
                 }
             }
-            Found::Missing if prompt => {
+            Found::Missing if prompt.is_some_and(|way| self.is_promised(socket, uri, way, now)) => {
                 self.missing.push(Missing { stream: name.clone(), uri: uri.clone(), life });
             }
             Found::Missing => {}
@@ -128,6 +145,26 @@ impl Library {
             update: update.map(Arc::from),
             others,
         });
+    }
+
+    fn remember(&mut self, socket: usize, text: &str, now: Now) {
+        let playlist = Playlist::read(text);
+        let length = Duration::from_nanos(playlist.segments.iter().map(Segment::length).sum());
+        // Nothing leaves a list that has no more than three target durations without it.
+        let length = length.max(Duration::from_secs(3 * playlist.target.unwrap_or(0)));
+        for segment in playlist.all() {
+            let parts = segment.parts.iter().map(|part| part.uri);
+            for uri in segment.uri.into_iter().chain(segment.map).chain(parts) {
+                self.listed.insert((socket, uri.to_owned()), (now, length));
+            }
+        }
+    }
+
+    /// What is listed can be had for as long as the list plays, whatever becomes of it. (RFC 8216bis, 6.2.2) Who takes much longer
+    /// to fetch segments than to play them comes too late for some.
+    fn is_promised(&self, socket: usize, uri: &str, way: Duration, now: Now) -> bool {
+        let told = self.listed.get(&(socket, uri.to_owned()));
+        told.is_some_and(|(told, length)| now.since(*told) + way <= *length)
     }
 
     /// Looks at everything.

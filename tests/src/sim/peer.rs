@@ -543,7 +543,9 @@ impl World {
         let excuse = self.excuse(&self.peers[index], socket);
         if let Heard::Fetched(fetched) = heard {
             let life = self.judge.life_of(&fetched.name);
-            return self.library.take(socket, fetched, life, excuse.prompt && !self.draining);
+            let way = (self.climate.network_delay + self.climate.core_pause + self.climate.tick) * 2;
+            let prompt = (excuse.prompt && !self.draining).then_some(way);
+            return self.library.take(socket, fetched, life, prompt, self.now);
         }
         // By HTTP nobody is told that the server stops: what it sends has an end. By SRT there is one word for both.
         let untold = self.peers[index].door != Door::Plain;

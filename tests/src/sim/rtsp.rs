@@ -174,6 +174,7 @@ impl Client {
                 self.step = Step::Goes;
                 self.report_at = Some(now.after(REPORT_INTERVAL));
                 self.heard.push_back(Heard::Playing);
+                self.begins_at(answer.header("rtp-info").unwrap_or_default(), now)?;
                 for packet in std::mem::take(&mut self.early) {
                     self.take(&packet, now);
                 }
@@ -191,6 +192,19 @@ impl Client {
         };
         self.tracks = medias.iter().map(track).collect();
         self.demuxer = Demuxer::new(medias.into_iter().map(|media| media.format));
+        Ok(())
+    }
+
+    /// Counting begins at the numbers that were said, not at the packet that comes first: it may have overtaken others, and without
+    /// those the first picture is none. (RFC 2326, 12.33)
+    fn begins_at(&mut self, places: &str, now: Now) -> Result<(), &'static str> {
+        for place in places.split(',').filter(|place| !place.is_empty()) {
+            let of = |key: &str| place.split(';').find_map(|part| part.strip_prefix(key)?.strip_prefix('='));
+            let sequence: Option<u16> = of("seq").and_then(|sequence| sequence.parse().ok());
+            let track = self.tracks.iter_mut().find(|track| of("url") == Some(&track.control));
+            let (track, sequence) = track.zip(sequence).ok_or("the beginning of a track that is none")?;
+            track.order.push(sequence.wrapping_sub(1), &[], now, &mut |_| ());
+        }
         Ok(())
     }
 

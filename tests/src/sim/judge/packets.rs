@@ -3,12 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use shardcast_engine::{
-    media::{Frame, StreamName},
-    time::Now,
-};
+use shardcast_engine::{media::Frame, time::Now};
 
-use super::{Excuse, Judge, LATE_MAX, STEP_BACK_MAX_MILLIS, Stamp, Truth, Verdict, verdict};
+use super::{Arrived, Excuse, Judge, LATE_MAX, STEP_BACK_MAX_MILLIS, Stamp, Truth, Verdict, verdict};
 
 /// Films that come by such packets.
 #[derive(Debug, Default)]
@@ -69,66 +66,49 @@ impl Truth {
 
 impl Judge {
     /// A picture or packet of sound reached a viewer by packets of its track.
-    pub(super) fn received_of_track(
-        &mut self,
-        socket: usize,
-        stream: &StreamName,
-        frame: &Frame,
-        excuse: Excuse,
-        now: Now,
-    ) -> Verdict {
+    pub(super) fn received_of_track(&mut self, socket: usize, arrived: Arrived<'_>) -> Verdict {
+        let Arrived { stream, index, dts_millis, excuse, .. } = arrived;
         let Some(watching) = self.sockets.get_mut(&socket).and_then(|watched| watched.watching.as_mut())
         else {
             return Ok(());
         };
-        let stamp = Stamp::read(frame).ok_or_else(|| format!("a frame of {stream} is not as it was sent"))?;
-        let (whose, index) = self.taken.get(&stamp).ok_or_else(|| {
-            format!("{stamp:?} reached a viewer of {stream} and was never taken from its publisher")
-        })?;
-        verdict(whose == stream, || format!("{stamp:?} of {whose} reached a viewer of {stream}"))?;
-        let (truth, index) = (&self.streams[stream], *index);
+        let truth = &self.streams[stream];
         let taken = &truth.frames[index];
-        let place = || format!("{stamp:?}, frame {index} of {stream}");
-        self.tally.received += 1;
         self.tally.received_by_rtp += 1;
         self.tally.entries += u64::from(watching.last.is_none());
 
         let track = &mut watching.last_of[usize::from(!taken.picture)];
         // Where sound goes on by other parameters, its numbers and times begin anew, and nobody has described them.
         let described = taken.picture || !truth.sound_changed.contains(&taken.life);
-        let dts_millis = frame.dts.as_millis();
         match *track {
             None => verdict(taken.entrance || !taken.picture, || {
-                format!("the first picture of a viewer is {}, which is no entrance", place())
+                format!("the first picture of a viewer is {arrived}, which is no entrance")
             })?,
             Some((last, _)) if !described => {
-                verdict(truth.frames[last].life == taken.life, || format!("{} is of another life", place()))?;
+                verdict(truth.frames[last].life == taken.life, || format!("{arrived} is of another life"))?;
             }
             Some((last, latest_millis)) => {
-                verdict(index > last, || format!("{} came after frame {last}", place()))?;
+                verdict(index > last, || format!("{arrived} came after frame {last}"))?;
                 let former = &truth.frames[last];
-                verdict(taken.life == former.life, || format!("{} is of another life", place()))?;
+                verdict(taken.life == former.life, || format!("{arrived} is of another life"))?;
                 verdict(dts_millis >= latest_millis.saturating_sub(STEP_BACK_MAX_MILLIS), || {
-                    format!("the time of {} is {dts_millis} after {latest_millis}", place())
+                    format!("the time of {arrived} is {dts_millis} after {latest_millis}")
                 })?;
                 let is_missing = |between: &&super::Taken| between.picture == taken.picture;
                 if let Some(missed) = truth.frames[last + 1..index].iter().find(is_missing) {
                     self.tally.jumps += 1;
                     verdict(taken.entrance || !taken.picture, || {
-                        format!("{} came after frame {last}, and not the picture before it", place())
+                        format!("{arrived} came after frame {last}, and not the picture before it")
                     })?;
                     let lane = excuse.lane_full.is_some_and(|full| full.after(LATE_MAX) >= missed.at);
                     verdict(lane || !excuse.prompt, || {
-                        format!("a viewer that keeps up has {} after frame {last}", place())
+                        format!("a viewer that keeps up has {arrived} after frame {last}")
                     })?;
                 }
             }
         }
         *track = Some((index, track.map_or(dts_millis, |(_, latest)| latest.max(dts_millis))));
-        let late = excuse.within.filter(|within| taken.at > watching.since && now.since(taken.at) > *within);
-        verdict(late.is_none() || excuse.lane_full.is_some(), || {
-            format!("{} came {:?} after it was taken, too late", place(), now.since(taken.at))
-        })?;
+        arrived.in_time(taken, watching.since)?;
         watching.last = watching.last.max(Some(index));
         Ok(())
     }
