@@ -170,8 +170,10 @@ impl Log {
         }
         let before = self.pending.len();
         self.mux(&numbered.frame);
-        // The form cannot say this frame, so nobody can enter at it.
-        if numbered.is_entrance() && self.pending.len() == before {
+        // A form that cannot say the key frame has none of these pictures: one enters with the next of its sound. Where it goes on with
+        // a picture nobody does.
+        let later = numbered.frame.is_video() && !numbered.is_entrance();
+        if before == 0 && later && !self.pending.is_empty() {
             self.pending_entrance = None;
         }
         if self.pending.len() >= BLOCK_BYTES_TARGET {
@@ -289,5 +291,81 @@ impl Log {
     /// Bytes held in blocks and in what waits for a flush.
     pub fn bytes(&self) -> usize {
         self.bytes + self.pending.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut as _;
+
+    use super::*;
+    use crate::{codec::Codec, stream::Place, time::MediaTime};
+
+    /// Says sound, and pictures that are no key frames where it is told to.
+    struct Part {
+        pictures: bool,
+    }
+
+    impl Wire for Part {
+        fn header(&mut self, _: &Opening, _: &Frame, out: &mut BytesMut) {
+            out.put_slice(b"head");
+        }
+        fn refresh(&mut self, _: &Opening, _: &Frame, _: &mut BytesMut) {}
+        fn frame(&mut self, frame: &Frame, out: &mut BytesMut) {
+            match &frame.payload {
+                Payload::Audio { data, .. } => out.put_slice(data),
+                Payload::Video { key: false, data, .. } if self.pictures => out.put_slice(data),
+                _ => {}
+            }
+        }
+    }
+
+    static SOUND: Form =
+        Form { name: "sound", datagram: None, prompt: false, open: || Box::new(Part { pictures: false }) };
+    static PART: Form =
+        Form { name: "part", datagram: None, prompt: false, open: || Box::new(Part { pictures: true }) };
+
+    fn numbered(place: Place, payload: Payload) -> Numbered {
+        let track = if matches!(payload, Payload::Audio { .. }) { TrackId::AUDIO } else { TrackId::VIDEO };
+        let time = MediaTime { ticks: i64::from(place.index), rate: 1000 };
+        Numbered { place, frame: Frame { track, dts: time, pts: time, payload } }
+    }
+
+    fn picture(key: bool) -> Payload {
+        Payload::Video { codec: Codec::H264, key, data: Bytes::from_static(b"picture") }
+    }
+
+    fn sound() -> Payload {
+        Payload::Audio { codec: Codec::Aac, data: Bytes::from_static(b"sound") }
+    }
+
+    fn log(form: &'static Form, payloads: Vec<Payload>) -> Log {
+        let (limits, now) = (StreamLimits::default(), Now(0));
+        let mut log = Log::new(form, &Group::default(), &limits, now);
+        let mut place = Place::FIRST;
+        for payload in payloads {
+            if matches!(payload, Payload::Video { key: true, .. }) {
+                place = Place { group: place.group + 1, index: 0 };
+            }
+            log.push(&numbered(place, payload), &Opening::default(), now);
+            place.index += 1;
+        }
+        log.flush(&limits, now);
+        log
+    }
+
+    #[test]
+    fn one_enters_with_the_sound_behind_a_key_frame_that_the_form_does_not_say() {
+        let log = log(&SOUND, vec![sound(), picture(true), picture(false), sound(), sound()]);
+        let entrance = log.entrance().expect("there is one");
+        assert_eq!((&entrance.bytes[..], entrance.header().as_deref()), (&b"soundsound"[..], Some(&b"head"[..])));
+    }
+
+    #[test]
+    fn nobody_enters_in_the_middle_of_pictures() {
+        let log = log(&PART, vec![sound(), picture(true), picture(false), sound()]);
+        assert!(log.entrance().is_none_or(|entrance| !entrance.bytes.starts_with(b"picture")));
+        let log = self::log(&PART, vec![picture(true), picture(false), sound()]);
+        assert!(log.entrance().is_none());
     }
 }

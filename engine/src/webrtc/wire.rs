@@ -54,8 +54,11 @@ pub fn carries(parameters: &Parameters) -> bool {
 
 /// True for what browsers decode.
 const fn is_known(codec: Codec) -> bool {
-    let pictures = matches!(codec, Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1);
-    pictures || matches!(codec, Codec::Opus | Codec::PcmA | Codec::PcmU | Codec::G722)
+    match codec {
+        Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => true,
+        Codec::Opus | Codec::PcmA | Codec::PcmU | Codec::G722 => true,
+        _ => false,
+    }
 }
 
 /// What a packet is of.
@@ -68,9 +71,6 @@ pub enum Kind {
     /// No packet, and empty: from here on there are none of the pictures, which come out of order and refer to each other, until the
     /// track has other parameters. In place of each key frame it is said again. See [`Reorder::Needed`].
     OutOfOrder,
-    /// No packet, and empty: in place of a key frame that is left out because no browser decodes it. Viewers enter at key frames, and
-    /// here they do for the sound.
-    Unseen,
 }
 
 impl Kind {
@@ -79,7 +79,6 @@ impl Kind {
             Kind::Video => 0,
             Kind::Audio => 1,
             Kind::OutOfOrder => 0xff,
-            Kind::Unseen => 0xfe,
         }
     }
 
@@ -88,7 +87,6 @@ impl Kind {
             0 => Some(Kind::Video),
             1 => Some(Kind::Audio),
             0xff => Some(Kind::OutOfOrder),
-            0xfe => Some(Kind::Unseen),
             _ => None,
         }
     }
@@ -181,9 +179,6 @@ impl Packetised {
 
     fn picture(&mut self, frame: &Frame, out: &mut BytesMut) {
         if !self.video.carried {
-            if self.audio.carried && frame.is_key() {
-                say(Kind::Unseen, out);
-            }
             return;
         }
         let order = self.showing.picture(frame);
@@ -194,14 +189,9 @@ impl Packetised {
             return;
         }
         if !std::mem::replace(&mut self.out_of_order, true) || frame.is_key() {
-            say(Kind::OutOfOrder, out);
+            Framed { channel: Kind::OutOfOrder.byte(), out }.packet(false, 0);
         }
     }
-}
-
-/// Something that is said by its kind alone.
-fn say(kind: Kind, out: &mut BytesMut) {
-    Framed { channel: kind.byte(), out }.packet(false, 0);
 }
 
 impl Line {

@@ -111,7 +111,7 @@ fn packets(bytes: &[u8]) -> Vec<(Kind, Vec<u8>)> {
         let packet = bytes[range].to_vec();
         assert!(packet.len() <= PACKET_BYTES_MAX, "{}", packet.len());
         match kind {
-            Kind::OutOfOrder | Kind::Unseen => assert!(packet.is_empty()),
+            Kind::OutOfOrder => assert!(packet.is_empty()),
             _ => assert!(!Packet::parse(&packet).unwrap().payload.is_empty()),
         }
         (kind, packet)
@@ -230,16 +230,8 @@ fn what_no_browser_decodes_is_left_out_and_a_track_that_becomes_another_goes_on_
         told(&voice),
         sound(Codec::PcmA, 9_000, vec![0xd5; 160]),
     ];
-    let packets = packets(&written(std::slice::from_ref(&aac), &frames));
+    let packets = packets(&written(&[aac.clone()], &frames));
     assert_eq!(of(Kind::Audio, &packets).len(), 3);
-    // Beside pictures that are left out one enters for the sound.
-    let vvc = Parameters::parse(Codec::H266, hex(samples::H266_MAIN10_242).into()).unwrap();
-    let unseen = |key| picture(Codec::H266, 0, 0, key, hex(samples::H266_IDR));
-    let frames = [unseen(true), packet(0), unseen(false)];
-    let found = super::tests::packets(&written(&[vvc.clone(), opus.clone()], &frames));
-    let kinds: Vec<Kind> = found.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds, [Kind::Unseen, Kind::Audio]);
-    assert!(written(&[vvc, aac], &frames[..1]).is_empty(), "nor is there anything to hear");
     // What cannot be cut and is too long.
     let long = [packet(0), sound(Codec::Opus, 960, vec![0xfc; ROOM + 1]), packet(2)];
     let packets = super::tests::packets(&written(&[opus], &long));
