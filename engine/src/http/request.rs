@@ -21,7 +21,7 @@ pub struct Request {
     pub chunked: bool,
     /// The client lets the connection go on after the answer.
     pub keep_alive: bool,
-    /// The client waits for our leave to send its body. It may or may not send it after a final answer, and then nobody knows
+    /// The client waits for our leave to send its body; one of HTTP/1.0 does not, whatever it says. It may or may not send it after a final answer, and then nobody knows
     /// where the next request begins. (RFC 9110, 10.1.1)
     pub expects: bool,
     /// What the body is (`Content-Type`).
@@ -226,7 +226,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Fault> {
         body: fields.body.unwrap_or(0),
         chunked: fields.chunked,
         keep_alive,
-        expects: fields.expects,
+        expects: fields.expects && version == Version::Http11,
         content_type: fields.content_type,
         matches: fields.matches,
         shown: fields.shown,
@@ -441,6 +441,8 @@ mod tests {
             post("Content-Length: 3\r\nExpect: 100-continue\r\nContent-Type: application/sdp; a=b\r\n");
         assert_eq!((plain.method, plain.body, plain.chunked, plain.expects), (Method::Post, 3, false, true));
         assert_eq!(plain.content_type.as_deref(), Some("application/sdp; a=b"));
+        let old = read("POST /a HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n").unwrap();
+        assert!(!old.expects);
         let coded = post("Transfer-Encoding: Chunked\r\nIf-Match: \"a\"\r\nIf-Match: W/\"b\"\r\n");
         assert_eq!((coded.body, coded.chunked, coded.expects), (0, true, false));
         assert_eq!(coded.matches.as_deref(), Some("\"a\",W/\"b\""));
