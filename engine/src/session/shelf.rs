@@ -1,7 +1,7 @@
 //! What sessions of one core make of the same bytes, made once.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     ops::Range,
     sync::Arc,
 };
@@ -27,7 +27,7 @@ use crate::limits;
 #[derive(Debug, Default)]
 pub struct Shelf {
     /// By the address of its first byte and its length.
-    pieces: HashMap<(usize, usize), Arc<[u8]>>,
+    pieces: BTreeMap<(usize, usize), Arc<[u8]>>,
     /// The bytes that they are copies of, oldest first. While one is held here its address is no other's.
     held: VecDeque<Bytes>,
     bytes: usize,
