@@ -402,10 +402,17 @@ impl Hub {
         }
     }
 
-    /// The stream is over.
-    pub(super) fn finish_packaging(&mut self, stream_id: StreamId, now: Now) {
-        let Some(stream) = self.streams.get(stream_id) else { return };
-        for id in std::mem::take(&mut stream.packaged).packages() {
+    /// What packages a stream that ends now: to be finished once its name is free.
+    pub(super) fn take_packaging(&mut self, stream_id: StreamId) -> Packaged {
+        let taken = self.streams.get(stream_id).map(|stream| std::mem::take(&mut stream.packaged));
+        self.unwatched(stream_id);
+        taken.unwrap_or_default()
+    }
+
+    /// The stream is over, and stands for its name no longer. Whoever is answered with the end may ask on in the same breath, and would
+    /// have a stream that is still there packaged anew: what is left of this one would be gone, and the other never end.
+    pub(super) fn finish_packaging(&mut self, packaged: &Packaged, now: Now) {
+        for id in packaged.packages() {
             if let Some(Package { source: Source::Made(maker), .. }) = self.packages.by_id.get_mut(&id) {
                 maker.finish();
             }
@@ -417,7 +424,6 @@ impl Hub {
                 package.asked = now;
             }
         }
-        self.unwatched(stream_id);
     }
 
     /// Takes what was cut into the window, tells the other cores, and answers who waits.

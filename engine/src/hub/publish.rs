@@ -333,11 +333,13 @@ impl Hub {
         #[cfg(feature = "record")]
         self.finish_recording(stream_id, now);
         #[cfg(feature = "segment")]
-        self.finish_packaging(stream_id, now);
+        let packaged = self.take_packaging(stream_id);
         if live {
             self.happened(StreamEvent::Ended { name });
         }
         self.retire(stream_id, now);
+        #[cfg(feature = "segment")]
+        self.finish_packaging(&packaged, now);
     }
 
     /// Lets the viewers of a stream that has ended have what is left, and frees its name.

@@ -552,9 +552,9 @@ impl World {
         let awake = self.climate.core_pause * 2 < patience;
         let long_live = since.after(slack) < wished && awake;
         let lane_full = self.lane_full[owner][core].is_some() || self.lane_full[core][owner].is_some();
-        // Nobody can set up what nobody has said anything of.
+        // Nobody can set up what nobody has said anything of, or what has not begun.
         let by_tracks = self.peers[self.sockets[socket].peer].door == Door::Rtsp;
-        let untold = by_tracks && !self.judge.is_described(&name);
+        let untold = by_tracks && !self.judge.is_described(&name, slack, self.now);
         if refusal == Refusal::NotFound && long_live && !lane_full && !untold {
             return Err(format!(
                 "a viewer was told that {name} is not there, and it has been there all the time"

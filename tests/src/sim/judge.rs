@@ -302,9 +302,14 @@ impl Judge {
         truth.publisher.filter(|_| truth.last_word.after(idle / 2) > now).map(|_| truth.since)
     }
 
-    /// It has been told what is in a stream.
-    pub fn is_described(&self, name: &StreamName) -> bool {
-        self.streams.get(name).is_some_and(|truth| truth.known.video.is_some() || truth.known.audio.is_some())
+    /// What is in a stream has been said, and so long ago the first of it came: before that nobody can tell which of its tracks
+    /// there will be.
+    pub fn is_described(&self, name: &StreamName, ago: Duration, now: Now) -> bool {
+        self.streams.get(name).is_some_and(|truth| {
+            let first = truth.frames.iter().find(|taken| taken.life == truth.life);
+            let said = truth.known.video.is_some() || truth.known.audio.is_some();
+            said && first.is_some_and(|first| first.at.after(ago) <= now)
+        })
     }
 
     /// Another publisher has taken this one's stream.

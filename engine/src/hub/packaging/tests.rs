@@ -33,27 +33,36 @@ static NUMBERS: TextForm = TextForm {
     },
 };
 
-/// A peer that does as it is told, and says what it hears.
+/// A peer that does as it is told, and says what it hears. Of several wishes it makes each when the one before it is answered.
 #[derive(Default)]
-struct Peer(VecDeque<session::Output>);
+struct Peer {
+    outputs: VecDeque<session::Output>,
+    wishes: VecDeque<Event>,
+}
 
 impl Session for Peer {
     fn handle(&mut self, input: session::Input<'_>, _: Now) -> Result<(), Error> {
         match input {
             session::Input::Received(told) => {
                 let told = std::str::from_utf8(told).expect("the tests write text");
-                let words: Vec<&str> = told.split(' ').collect();
-                self.0.push_back(session::Output::Event(event(&words)));
+                self.wishes
+                    .extend(told.split("; ").map(|wish| event(&wish.split(' ').collect::<Vec<&str>>())));
+                self.wish();
             }
             session::Input::Answer(Answer::Refused(refusal)) => self.say(format!("{refusal:?}")),
-            session::Input::Fetched(Found::Text(written)) => self.say_bytes(written.plain()),
-            session::Input::Fetched(other) => self.say(format!("{other:?}")),
+            session::Input::Fetched(found) => {
+                match found {
+                    Found::Text(written) => self.say_bytes(written.plain()),
+                    other => self.say(format!("{other:?}")),
+                }
+                self.wish();
+            }
             _ => {}
         }
         Ok(())
     }
     fn poll(&mut self) -> Option<session::Output> {
-        self.0.pop_front()
+        self.outputs.pop_front()
     }
     fn deadline(&self) -> Option<Now> {
         None
@@ -64,12 +73,16 @@ impl Session for Peer {
 }
 
 impl Peer {
+    fn wish(&mut self) {
+        self.outputs.extend(self.wishes.pop_front().map(session::Output::Event));
+    }
+
     fn say(&mut self, text: String) {
         self.say_bytes(text.into());
     }
 
     fn say_bytes(&mut self, bytes: Bytes) {
-        self.0.push_back(session::Output::Send(bytes));
+        self.outputs.push_back(session::Output::Send(bytes));
     }
 }
 
@@ -134,7 +147,11 @@ struct World {
 impl World {
     fn new(cores: u16, linger: Duration) -> Self {
         let packaging = segment::Settings { linger, ..segment::Settings::default() };
-        let settings = Arc::new(Settings { packaging, ..Settings::default() });
+        World::of(cores, Settings { packaging, ..Settings::default() })
+    }
+
+    fn of(cores: u16, settings: Settings) -> Self {
+        let settings = Arc::new(settings);
         let hubs = (0..cores).map(|core| Hub::new(CoreId(core), cores, settings.clone())).collect();
         let (now, heard) = (Now(1_000_000_000), BTreeMap::new());
         World { hubs, now, full: None, slots: 0, heard, sent: 0 }
@@ -389,6 +406,35 @@ fn thousands_that_wait_may_all_leave_at_once() {
     assert_eq!(told, 10, "whoever stayed is answered");
 }
 
+/// A stream is over as soon as its publisher has gone.
+fn settings_without_patience() -> Settings {
+    let packaging = segment::Settings { linger: LINGER, ..segment::Settings::default() };
+    let mut settings = Settings { packaging, ..Settings::default() };
+    settings.default.limits.reconnect_window = Duration::ZERO;
+    settings
+}
+
+#[test]
+fn whoever_asks_again_while_a_stream_ends_finds_what_is_left_of_it() {
+    let mut world = World::of(1, settings_without_patience());
+    let (name, publisher) = world.publish(0, "h264", 2_000);
+    let early = world.peer(0);
+    world.tell(early, &format!("list {name} video"));
+    world.send(publisher, 8040);
+    let list = world.list(0, &format!("{name} video"));
+    let next = list.split(' ').nth(1).expect("three numbers");
+    // The answer to the first comes with the end, and the second is asked at once.
+    let waits = world.peer(0);
+    world.tell(waits, &format!("list {name} video {next}; list {name} video"));
+    assert_eq!(world.heard(waits), None);
+    world.tell(publisher, "done");
+    world.pass(Duration::from_millis(1));
+    let list = world.heard(waits).expect("both are answered");
+    assert!(list.ends_with(" ended"), "{list}");
+    assert_eq!(world.list(0, &format!("{name} video")), list);
+    assert_eq!(world.packages(0), 1);
+}
+
 #[test]
 fn the_list_of_a_stream_on_demand_is_waited_for_on_every_core_and_again_after_its_end() {
     for core in 0..2 {
@@ -396,13 +442,9 @@ fn the_list_of_a_stream_on_demand_is_waited_for_on_every_core_and_again_after_it
             let mut world = World::new(2, LINGER);
             world.publish(0, "h264", 0).0
         };
-        let packaging = segment::Settings { linger: LINGER, ..segment::Settings::default() };
-        let mut settings = Settings { packaging, ..Settings::default() };
-        settings.default.limits.reconnect_window = Duration::ZERO;
+        let mut settings = settings_without_patience();
         settings.on_demand.insert(StreamName::parse(&name).expect("a legal name"));
-        let settings = Arc::new(settings);
-        let mut world = World::new(0, LINGER);
-        world.hubs = (0..2).map(|core| Hub::new(CoreId(core), 2, settings.clone())).collect();
+        let mut world = World::of(2, settings);
         // Twice: what the first time has left is over, and says nothing of the second.
         for _ in 0..2 {
             let early = world.peer(core);
