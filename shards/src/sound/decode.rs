@@ -76,7 +76,8 @@ impl Decoder {
         let mixer = Mixer::of_aac(config.channels.into(), config.channel_configuration == 0)?;
         let decoder = AacDecoder::with_config_bytes(configuration);
         let decoder = decoder.map_err(|_| SoundError::Unsupported("this kind of AAC"))?;
-        let aac = Aac { decoder };
+        let by_elements = config.channel_configuration == 0;
+        let aac = Aac { decoder, configuration: configuration.to_vec(), by_elements };
         Ok(Self::of(aac, mixer, config.sample_rate, config.packet_samples as usize))
     }
 
@@ -143,16 +144,26 @@ const LOUDEST: f32 = 4.0;
 
 struct Aac {
     decoder: AacDecoder,
+    configuration: Vec<u8>,
+    /// The configuration leaves it to elements to tell the channels.
+    by_elements: bool,
 }
 
 impl Packets for Aac {
     fn decode(&mut self, packet: &[u8], out: &mut Vec<f32>) -> Option<(u32, usize)> {
         // A packet is raw by its contract. One that begins like a header of ADTS would be taken for one, with a configuration
         // of its own: an element with the number 7 ends a packet, so no sound is lost.
-        if rusty_aac::is_adts(packet) {
+        // And one that begins with a layout of channels (element 5), where the configuration has one already, is noise: it would
+        // silence all that follows.
+        let lays_out = packet.first().is_some_and(|byte| byte >> 5 == 5);
+        if rusty_aac::is_adts(packet) || (lays_out && !self.by_elements) {
             return None;
         }
-        let decoded = self.decoder.decode(packet, None).ok()?;
+        let Ok(decoded) = self.decoder.decode(packet, None) else {
+            // Whatever it has understood of the packet before it gave up is not to be believed.
+            self.decoder = AacDecoder::with_config_bytes(&self.configuration).ok()?;
+            return None;
+        };
         let channels = usize::from(decoded.channels);
         if !RATES.contains(&decoded.sample_rate) || !(1..=CHANNELS_MAX).contains(&channels) {
             return None;

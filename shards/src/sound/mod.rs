@@ -85,10 +85,10 @@ impl Error for SoundError {}
 /// **Damage.** A packet that cannot be decoded costs its sound alone: it is concealed (Opus) or silent (the others), for as
 /// long as it would have lasted.
 ///
-/// **Latency.** 20 ms of sound are gathered for an Opus packet, and 10 ms more where the rate is changed. AAC is made six packets at a time, with two
+/// **Latency.** 20 ms of sound are gathered for an Opus packet, and up to 30 ms more where the rate is changed. AAC is made six packets at a time, with two
 /// ahead: up to 171 ms wait.
 ///
-/// **Memory.** Below 512 KiB, bounded whatever comes: tables and states of the two codecs, and at most a quarter of a second of
+/// **Memory.** Below 768 KiB (450 KiB for stereo AAC to Opus), bounded whatever comes: tables and states of the two codecs, and at most a quarter of a second of
 /// samples.
 ///
 /// ```

@@ -320,9 +320,10 @@ fn a_damaged_packet_costs_its_own_sound() {
     for (to, packet) in [(Target::Opus, 960), (Target::Aac, 1024)] {
         let mut frames = aac(&Signal::beeps(44_100, 2, 4.0), 0);
         // Around 1 s nothing is to be heard.
-        for frame in &mut frames[40..43] {
+        // One is noise, one a layout of no channels, and one says that it ends at once, which is no fault.
+        for (frame, byte) in frames[40..43].iter_mut().zip([0x2d, 0xa0, 0xff]) {
             let Payload::Audio { data, .. } = &mut frame.payload else { panic!("{frame:?}") };
-            *data = vec![0x2d; data.len()].into();
+            *data = vec![byte; data.len()].into();
         }
         let mut converter = Converter::new(to);
         let mut out = Vec::new();
@@ -330,7 +331,7 @@ fn a_damaged_packet_costs_its_own_sound() {
             converter.convert(frame, &mut out).unwrap();
         }
         converter.finish(&mut out).unwrap();
-        assert_eq!(converter.damaged(), 3);
+        assert_eq!(converter.damaged(), 2);
         assert_without_gap(&out, packet);
         assert_beeps(&played(&out), 0.0, 4);
     }
