@@ -16,6 +16,8 @@ packages() {
 gcc|cc|links the Rust programs
 libc6-dev|-|C headers and start files, for linking
 git|git|glommio's build script calls it
+cmake|cmake|builds libopus
+make|make|builds libopus
 LIST
     [ "$1" = build ] && return
     cat <<'LIST'

@@ -25,6 +25,8 @@ pub mod profile;
 #[cfg(feature = "server")]
 pub mod pull;
 pub mod shard;
+#[cfg(feature = "sound")]
+pub mod sound;
 #[cfg(feature = "server")]
 pub mod status;
 pub mod storage;
