@@ -275,7 +275,7 @@ pub struct DoorLimits {
 /// ```
 /// use shardcast_engine::limits::WebrtcSettings;
 ///
-/// let behind_nat = WebrtcSettings { public: vec!["203.0.113.7".parse()?] };
+/// let behind_nat = WebrtcSettings { public: vec!["203.0.113.7".parse()?], ..WebrtcSettings::default() };
 /// assert!(WebrtcSettings::default().public.is_empty() && !behind_nat.public.is_empty());
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
@@ -283,6 +283,9 @@ pub struct DoorLimits {
 pub struct WebrtcSettings {
     /// The addresses at which peers reach this machine, where they are others than its own. Said in each answer.
     pub public: Vec<IpAddr>,
+    /// Sound that browsers have no decoder for is made Opus for them: somebody publishes the
+    /// [rendition](crate::media::StreamName::rendition) of a stream while it is watched.
+    pub converts: bool,
 }
 
 /// Random bytes that stay inside the process.

@@ -53,6 +53,34 @@ impl StreamName {
         Ok(StreamName { text: format!("{app}/{stream}").into(), slash })
     }
 
+    /// The same stream as it is made for players that cannot take it as it is: [`OPUS`](Self::OPUS). A name that is parsed has no such
+    /// character, so that no peer can ask for one or publish it; whoever may play the stream may play it so.
+    ///
+    /// ```
+    /// use shardcast_engine::media::StreamName;
+    ///
+    /// let name = StreamName::parse("live/cam1")?;
+    /// let rendition = name.rendition(StreamName::OPUS);
+    /// assert_eq!((rendition.app(), rendition.as_str()), ("live", "live/cam1~opus"));
+    /// assert_eq!(rendition.origin(), Some((name, StreamName::OPUS)));
+    /// assert!(StreamName::parse(rendition.as_str()).is_err());
+    /// # Ok::<(), shardcast_engine::error::Error>(())
+    /// ```
+    #[must_use]
+    pub fn rendition(&self, what: &str) -> StreamName {
+        StreamName { text: format!("{}{RENDITION}{what}", self.text).into(), slash: self.slash }
+    }
+    /// The stream that this is a rendition of, and what is made of it; `None` for a stream of a publisher's.
+    pub fn origin(&self) -> Option<(StreamName, &str)> {
+        let (origin, what) = self.text.split_once(RENDITION)?;
+        Some((StreamName { text: origin.into(), slash: self.slash }, what))
+    }
+    /// Whether it is a [`rendition`](Self::rendition).
+    pub fn is_rendition(&self) -> bool {
+        self.text.contains(RENDITION)
+    }
+    /// The rendition whose sound is Opus.
+    pub const OPUS: &str = "opus";
     /// The application, the part before the slash.
     pub fn app(&self) -> &str {
         self.text.split_at(self.slash as usize).0
@@ -66,6 +94,9 @@ impl StreamName {
         &self.text
     }
 }
+
+/// What stands between a stream's name and what is made of it.
+const RENDITION: char = '~';
 
 fn check_part(part: &str, at: u64) -> Result<(), Error> {
     if part.is_empty() {

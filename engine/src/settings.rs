@@ -69,6 +69,20 @@ impl Settings {
         self.apps.get(app).unwrap_or(&self.default)
     }
 
+    /// The bounds and policies of this stream. A rendition ends with what it is made of, and waits for nobody to come back.
+    pub fn limits_of(&self, name: &StreamName) -> StreamLimits {
+        let mut limits = self.of(name.app()).limits.clone();
+        if name.is_rendition() {
+            limits.reconnect_window = Duration::ZERO;
+        }
+        limits
+    }
+
+    /// Whether this stream is recorded. A rendition is not: what it is made of may be.
+    pub fn records(&self, name: &StreamName) -> bool {
+        self.of(name.app()).record && !name.is_rendition()
+    }
+
     /// How long a viewer waits for this stream when it is not here.
     ///
     /// ```
@@ -83,7 +97,11 @@ impl Settings {
     /// ```
     pub fn patience(&self, name: &StreamName) -> Duration {
         let patience = self.of(name.app()).limits.wait_for_publisher;
-        if self.on_demand.contains(name) { patience.max(limits::ON_DEMAND_TIME_MAX) } else { patience }
+        if self.on_demand.contains(name) || name.is_rendition() {
+            patience.max(limits::ON_DEMAND_TIME_MAX)
+        } else {
+            patience
+        }
     }
 }
 

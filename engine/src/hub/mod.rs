@@ -573,7 +573,7 @@ impl Hub {
 
     fn set_settings(&mut self, settings: Arc<Settings>) {
         for stream in self.streams.iter_mut() {
-            stream.limits = Arc::new(settings.of(stream.name.app()).limits.clone());
+            stream.limits = Arc::new(settings.limits_of(&stream.name));
         }
         self.settings = settings;
     }

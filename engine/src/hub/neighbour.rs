@@ -229,7 +229,7 @@ impl Hub {
         let stream_id = match self.streams.find(&name) {
             Some(stream_id) => stream_id,
             None if wait && !self.draining => {
-                let limits = std::sync::Arc::new(self.settings.of(name.app()).limits.clone());
+                let limits = std::sync::Arc::new(self.settings.limits_of(&name));
                 self.streams.insert(
                     name.clone(),
                     limits,

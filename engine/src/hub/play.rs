@@ -40,6 +40,10 @@ impl Hub {
         if !matches!(connection.role, Role::Talking) {
             return self.answer(id, Answer::Refused(Refusal::Full), now);
         }
+        // Sessions alone make such a name, of a stream that the peer was allowed to have described.
+        if name.is_rendition() {
+            return self.play_allowed(id, name, wanted, now);
+        }
         let judged = self.judge(id, Judged { ticket: 0, name, wanted }, query, now);
         if let Some(Judged { name, wanted, .. }) = judged {
             self.play_allowed(id, name, wanted, now);
@@ -153,7 +157,7 @@ impl Hub {
 
     /// Makes the place where a stream that is not here yet will be. `None` when it is known that nobody publishes it.
     fn ask_for(&mut self, name: &StreamName, wait: bool, now: Now) -> Option<StreamId> {
-        let limits = Arc::new(self.settings.of(name.app()).limits.clone());
+        let limits = Arc::new(self.settings.limits_of(name));
         let owner = owner_of(name, self.cores);
         if owner == self.core {
             return wait.then(|| {

@@ -50,7 +50,7 @@ impl Hub {
 
     /// The stream is this core's: it begins, goes on, changes hands, or is refused.
     pub(super) fn publish_here(&mut self, id: ConnectionId, name: StreamName, now: Now) {
-        let limits = Arc::new(self.settings.of(name.app()).limits.clone());
+        let limits = Arc::new(self.settings.limits_of(&name));
         let takeover = limits.takeover;
         let found = self.streams.find(&name);
         // A name that somebody waits for is no stream yet.

@@ -46,7 +46,7 @@ impl Hub {
     /// Begins to record a stream that has just begun, if its app says so.
     pub(super) fn start_recording(&mut self, stream_id: StreamId) {
         let Some(stream) = self.streams.get(stream_id) else { return };
-        if stream.recording.is_some() || !self.settings.of(stream.name.app()).record {
+        if stream.recording.is_some() || !self.settings.records(&stream.name) {
             return;
         }
         self.recordings.last += 1;

@@ -358,7 +358,10 @@ mod tests {
     fn one_enters_with_the_sound_behind_a_key_frame_that_the_form_does_not_say() {
         let log = log(&SOUND, vec![sound(), picture(true), picture(false), sound(), sound()]);
         let entrance = log.entrance().expect("there is one");
-        assert_eq!((&entrance.bytes[..], entrance.header().as_deref()), (&b"soundsound"[..], Some(&b"head"[..])));
+        assert_eq!(
+            (&entrance.bytes[..], entrance.header().as_deref()),
+            (&b"soundsound"[..], Some(&b"head"[..]))
+        );
     }
 
     #[test]

@@ -13,7 +13,9 @@ pub fn take(peer: &mut Peer, tag: Option<&str>, fragment: &str) -> Reply {
         return Reply::refused(Fault::Outdated, "the tag is not that of the present credentials");
     }
     let found = |name: &str| {
-        fragment.lines().find_map(|line| line.trim_end().strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
+        fragment
+            .lines()
+            .find_map(|line| line.trim_end().strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'))
     };
     let (user, password) = (found("ice-ufrag"), found("ice-pwd"));
     let (Some(user), Some(password)) = (user, password) else {

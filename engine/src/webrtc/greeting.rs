@@ -58,7 +58,8 @@ fn number(datagram: &[u8]) -> Result<Option<u64>, Error> {
         // Each begins at a multiple of four bytes. (14)
         let padding = value.len().next_multiple_of(4) - value.len();
         if kind == USERNAME {
-            let digits = value.get(..DIGITS).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or(nobody)?;
+            let digits =
+                value.get(..DIGITS).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or(nobody)?;
             return u64::from_str_radix(digits, 16).map(Some).map_err(|_| nobody);
         }
         attributes.skip(padding.min(attributes.remaining()), "padding")?;
@@ -92,7 +93,10 @@ mod tests {
     #[test]
     fn a_request_is_for_whom_its_user_name_begins_with() {
         let name = format!("{}:theirs", fragment_of(0x2a_0000_0001, "Zz9k"));
-        assert_eq!(number(&request(&[(0x8022, b"soft"), (USERNAME, name.as_bytes())])), Ok(Some(0x2a_0000_0001)));
+        assert_eq!(
+            number(&request(&[(0x8022, b"soft"), (USERNAME, name.as_bytes())])),
+            Ok(Some(0x2a_0000_0001))
+        );
         for broken in [
             request(&[]),
             request(&[(USERNAME, b"short:x")]),

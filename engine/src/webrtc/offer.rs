@@ -57,7 +57,9 @@ impl Offer {
 
     /// The first of the media of this kind that goes that way.
     pub fn find(&self, video: bool, sent: bool) -> Option<&Offered> {
-        self.media.iter().find(|media| media.video == video && if sent { media.sends } else { media.receives })
+        self.media
+            .iter()
+            .find(|media| media.video == video && if sent { media.sends } else { media.receives })
     }
 }
 
@@ -96,8 +98,9 @@ fn read_media(media: &Media, of_session: Option<(bool, bool)>) -> Option<Offered
         media.fmt.split_whitespace().take(CODINGS_MAX).filter_map(|number| number.parse().ok()).collect();
     let again = |number: u8| {
         numbers.iter().copied().find(|other| {
-            let rtx = about("rtpmap", *other)
-                .is_some_and(|mapping| mapping.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("rtx/")));
+            let rtx = about("rtpmap", *other).is_some_and(|mapping| {
+                mapping.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("rtx/"))
+            });
             let of = about("fmtp", *other).and_then(|parameters| parameters.split(';').find_map(apt));
             rtx && of == Some(number)
         })
@@ -155,9 +158,11 @@ impl Offered {
     /// that it would send: the nearest is chosen.
     pub fn to_play(&self, parameters: &Parameters) -> Option<&Choice> {
         let same = |choice: &&Choice| codec_of(&choice.format.coding) == Some(parameters.codec);
-        let profile = h264::Configuration::parse(&parameters.configuration).ok().map(|found| found.sps.profile);
+        let profile =
+            h264::Configuration::parse(&parameters.configuration).ok().map(|found| found.sps.profile);
         let of_profile = |choice: &Choice| {
-            let id = value(&choice.parameters, "profile-level-id").and_then(|id| u32::from_str_radix(id, 16).ok());
+            let id =
+                value(&choice.parameters, "profile-level-id").and_then(|id| u32::from_str_radix(id, 16).ok());
             id.map(|id| (id >> 16) as u8)
         };
         let exact = |choice: &&Choice| profile.is_none() || of_profile(choice) == profile;
@@ -195,7 +200,8 @@ mod tests {
         assert_eq!(numbers, [111, 9, 0, 8]);
         assert!(offer.find(true, true).is_none());
         let video = offer.find(true, false).unwrap();
-        let choices: Vec<_> = video.choices.iter().map(|choice| (choice.format.payload_type, choice.again)).collect();
+        let choices: Vec<_> =
+            video.choices.iter().map(|choice| (choice.format.payload_type, choice.again)).collect();
         assert_eq!(choices, [(96, Some(97)), (104, Some(105)), (106, None)]);
         assert_eq!(video.to_publish().unwrap().format.payload_type, 104);
     }

@@ -269,7 +269,8 @@ fn credentials(number: u64) -> (String, IceCreds) {
 
 /// What nobody guesses: the library's own randomness, of which a password has more than enough.
 fn secret() -> u128 {
-    let letters = |text: String| text.bytes().fold(0_u128, |all, letter| all.wrapping_mul(67) ^ u128::from(letter));
+    let letters =
+        |text: String| text.bytes().fold(0_u128, |all, letter| all.wrapping_mul(67) ^ u128::from(letter));
     letters(IceCreds::new().pass).rotate_left(61) ^ letters(IceCreds::new().pass)
 }
 

@@ -51,7 +51,11 @@ impl Publisher {
     /// For media in these codings.
     pub fn new(chosen: &[(bool, Choice)], negotiated: Vec<Negotiated>) -> Self {
         let tracks = chosen.iter().zip(negotiated);
-        let tracks = tracks.map(|((video, _), negotiated)| Track { negotiated, video: *video, order: Order::default() });
+        let tracks = tracks.map(|((video, _), negotiated)| Track {
+            negotiated,
+            video: *video,
+            order: Order::default(),
+        });
         Publisher {
             tracks: tracks.collect(),
             demuxer: Demuxer::new(chosen.iter().map(|(_, choice)| Some(choice.format.clone()))),

@@ -14,6 +14,7 @@ use super::{
     wire::{self, FORM},
 };
 use crate::{
+    codec::{Codec, Parameters},
     error::Error,
     limits::DoorLimits,
     media::{Payload, StreamName},
@@ -37,6 +38,8 @@ pub struct Session {
     opened: Now,
     /// How long it may take until media can flow.
     patience: Duration,
+    /// Sound may be had as Opus, whatever it is.
+    converts: bool,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,11 @@ enum State {
     /// Nothing was offered yet.
     New,
     /// A viewer has offered, and it is not known yet what is in the stream.
-    Describing { name: StreamName, query: String, sdp: String },
+    Describing {
+        name: StreamName,
+        query: String,
+        sdp: String,
+    },
     /// The answer waits for the hub's.
     Asking(Box<Answered>),
     /// It was answered.
@@ -85,6 +92,7 @@ impl Session {
             received: 0,
             opened: now,
             patience: limits.handshake,
+            converts: limits.webrtc.converts,
         }
     }
 
@@ -185,10 +193,18 @@ impl Session {
                 _ => None,
             })
         };
-        let chosen = [true, false].map(|video| {
+        let mut chosen = [true, false].map(|video| {
             let (parameters, media) = (parameters(video)?, offer.find(video, false)?);
             Some((media, media.to_play(parameters)?))
         });
+        let mut name = name;
+        if self.converts && chosen[1].is_none() && has_sound(opening) {
+            let opus = Parameters::of_opus(2);
+            chosen[1] = offer.find(false, false).and_then(|media| Some((media, media.to_play(&opus)?)));
+            if chosen[1].is_some() {
+                name = name.rendition(StreamName::OPUS);
+            }
+        }
         let pairs: Vec<_> = chosen.into_iter().flatten().collect();
         if pairs.is_empty() {
             let codecs: Vec<&str> = opening
@@ -320,8 +336,19 @@ impl Session {
     }
 }
 
+/// Whether there is sound that can be made Opus.
+fn has_sound(opening: &Opening) -> bool {
+    opening.parameters.iter().any(|frame| match &frame.payload {
+        Payload::Parameters(found) => {
+            matches!(found.codec, Codec::Aac | Codec::Opus | Codec::PcmA | Codec::PcmU)
+        }
+        _ => false,
+    })
+}
+
 /// What the log says when a stream that is being watched turns out to be none for this kind of player.
-const UNORDERED: &str = "its pictures are sent in another order than they are shown in, which no browser takes by WebRTC: ended";
+const UNORDERED: &str =
+    "its pictures are sent in another order than they are shown in, which no browser takes by WebRTC: ended";
 /// What is said of a key that is nobody's.
 const NO_SUCH: &str = "no such session";
 

@@ -85,10 +85,12 @@ impl Pair {
     fn offer(&mut self, publish: bool) -> (SdpPendingOffer, [Mid; 2]) {
         let direction = if publish { Direction::SendOnly } else { Direction::RecvOnly };
         let mut api = self.peer.sdp_api();
-        let mids = [MediaKind::Video, MediaKind::Audio].map(|kind| api.add_media(kind, direction, None, None, None));
+        let mids =
+            [MediaKind::Video, MediaKind::Audio].map(|kind| api.add_media(kind, direction, None, None, None));
         let (offer, pending) = api.apply().expect("something is offered");
         let name = StreamName::parse("live/cam").expect("a name");
-        let request = Request::Offer { publish, query: String::new(), proof: None, sdp: offer.to_sdp_string() };
+        let request =
+            Request::Offer { publish, query: String::new(), proof: None, sdp: offer.to_sdp_string() };
         self.give(Input::Signal(&Signal { name, request }));
         (pending, mids)
     }
@@ -115,7 +117,9 @@ impl Pair {
                     let opening = Box::new(self.opening.clone());
                     self.give(Input::Described(opening));
                 }
-                Output::Event(event @ (Event::Describe { .. } | Event::Play { .. } | Event::Publish { .. })) => {
+                Output::Event(
+                    event @ (Event::Describe { .. } | Event::Play { .. } | Event::Publish { .. }),
+                ) => {
                     let answer = match (self.refuse, &event) {
                         (Some(refusal), _) => Answer::Refused(refusal),
                         (None, Event::Publish { .. }) => Answer::Publishing,
@@ -136,7 +140,9 @@ impl Pair {
 
     /// Takes the answer.
     fn accept(&mut self, pending: SdpPendingOffer) -> (Key, String, String) {
-        let Some(Reply::Accepted { key, tag, sdp }) = self.replies.pop() else { panic!("{:?}", self.replies) };
+        let Some(Reply::Accepted { key, tag, sdp }) = self.replies.pop() else {
+            panic!("{:?}", self.replies)
+        };
         let answer = SdpAnswer::from_sdp_string(&sdp).expect("an answer");
         self.peer.sdp_api().accept_answer(pending, answer).expect("an answer to this offer");
         (key, tag, sdp)
@@ -292,7 +298,9 @@ fn a_viewer_gets_every_packet_of_the_stream_through_a_network_that_loses_some() 
         let mut came: Vec<_> = pair
             .packets
             .iter()
-            .filter(|packet| pair.peer.media(mid).is_some_and(|media| media.mid() == mid) && of_mid(packet, kind))
+            .filter(|packet| {
+                pair.peer.media(mid).is_some_and(|media| media.mid() == mid) && of_mid(packet, kind)
+            })
             .collect();
         came.sort_by_key(|packet| packet.seq_no);
         let came: Vec<&[u8]> = came.iter().map(|packet| &packet.payload[..]).collect();
@@ -326,7 +334,9 @@ fn a_publisher_becomes_a_stream_and_is_asked_for_key_frames() {
         let wallclock = instant(pair.now);
         let write = RtpWrite::new(number, SeqNo::from(100 + place as u64), 9_000, wallclock, unit.to_vec());
         let mut api = pair.peer.direct_api();
-        api.stream_tx_by_mid(mids[0], None).expect("it sends").write_rtp(write.marker(place == 2).nackable(true));
+        api.stream_tx_by_mid(mids[0], None)
+            .expect("it sends")
+            .write_rtp(write.marker(place == 2).nackable(true));
         pair.step();
     }
     (0..20).for_each(|_| pair.step());
@@ -339,13 +349,19 @@ fn a_publisher_becomes_a_stream_and_is_asked_for_key_frames() {
     let name = StreamName::parse("live/cam").expect("a name");
     let end = |key| Signal { name: name.clone(), request: Request::End { key } };
     pair.give(Input::Signal(&end(Key { secret: key.secret ^ 1, ..key })));
-    assert!(matches!(pair.replies.pop(), Some(Reply::Refused { fault: Fault::NotFound, .. })) && !pair.closed);
+    assert!(
+        matches!(pair.replies.pop(), Some(Reply::Refused { fault: Fault::NotFound, .. })) && !pair.closed
+    );
     let _ = tag;
     pair.give(Input::Signal(&end(key)));
     assert!(matches!(pair.replies.pop(), Some(Reply::Ended)) && pair.closed);
     assert!(pair.events.iter().any(|event| matches!(event, Event::Unpublish)));
     (0..5).for_each(|_| pair.step());
-    assert!(!pair.peer.is_alive() || pair.told.iter().any(|told| matches!(told, Told::Closed)), "{:?}", pair.told);
+    assert!(
+        !pair.peer.is_alive() || pair.told.iter().any(|told| matches!(told, Told::Closed)),
+        "{:?}",
+        pair.told
+    );
 }
 
 #[test]
@@ -360,7 +376,9 @@ fn what_cannot_be_is_refused_in_words() {
             let mut pair = Pair::new();
             pair.refuse = Some(refusal);
             pair.offer(publish);
-            let [Reply::Refused { fault: found, .. }] = &pair.replies[..] else { panic!("{:?}", pair.replies) };
+            let [Reply::Refused { fault: found, .. }] = &pair.replies[..] else {
+                panic!("{:?}", pair.replies)
+            };
             assert_eq!(*found, fault);
         }
     }
@@ -369,12 +387,15 @@ fn what_cannot_be_is_refused_in_words() {
     let aac = Parameters::parse(Codec::Aac, hex("1210").into()).expect("AAC");
     pair.opening.parameters = vec![of(TrackId::AUDIO, 0, Payload::Parameters(Arc::new(aac)))];
     pair.offer(false);
-    let [Reply::Refused { fault: Fault::Unsuited, why }] = &pair.replies[..] else { panic!("{:?}", pair.replies) };
+    let [Reply::Refused { fault: Fault::Unsuited, why }] = &pair.replies[..] else {
+        panic!("{:?}", pair.replies)
+    };
     assert!(why.contains("aac"), "{why}");
     for sdp in ["", "hello", "v=0\r\n", "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"] {
         let mut pair = Pair::new();
         let name = StreamName::parse("live/cam").expect("a name");
-        let request = Request::Offer { publish: true, query: String::new(), proof: None, sdp: sdp.to_owned() };
+        let request =
+            Request::Offer { publish: true, query: String::new(), proof: None, sdp: sdp.to_owned() };
         pair.give(Input::Signal(&Signal { name, request }));
         assert!(matches!(pair.replies[..], [Reply::Refused { .. }]), "{sdp}: {:?}", pair.replies);
     }
@@ -408,5 +429,8 @@ fn a_peer_that_changes_its_network_says_so_and_goes_on() {
     let begun = begun.replace("a=ice+", "a=ice-");
     pair.give(Input::Signal(&trickle(Some("*"), &begun)));
     let Some(Reply::Trickled { tag: new, fragment: Some(fragment) }) = pair.replies.pop() else { panic!() };
-    assert!(new != tag && fragment.contains("a=ice-ufrag:") && fragment.contains("192.0.2.1 8189"), "{fragment}");
+    assert!(
+        new != tag && fragment.contains("a=ice-ufrag:") && fragment.contains("192.0.2.1 8189"),
+        "{fragment}"
+    );
 }

@@ -13,12 +13,19 @@ pub struct Webrtc {
     pub port: u16,
     /// The addresses at which peers reach this machine, where they are others than its own: behind NAT, the one outside.
     pub public: Vec<IpAddr>,
+    /// Sound that browsers have no decoder for (AAC, as a rule) is made Opus while somebody watches by WHEP.
+    pub convert_sound: bool,
 }
 
 impl Webrtc {
     /// In the engine's terms.
     pub fn settings(&self) -> WebrtcSettings {
-        WebrtcSettings { public: self.public.clone() }
+        WebrtcSettings { public: self.public.clone(), converts: self.converts() }
+    }
+
+    /// Whether sound is converted: where there is WebRTC, the operator wants it, and this build can.
+    pub fn converts(&self) -> bool {
+        self.port != 0 && self.convert_sound && cfg!(feature = "sound")
     }
 
     /// Whether each of so many shards has a port.
@@ -29,6 +36,6 @@ impl Webrtc {
 
 impl Default for Webrtc {
     fn default() -> Self {
-        Webrtc { port: 8189, public: Vec::new() }
+        Webrtc { port: 8189, public: Vec::new(), convert_sound: true }
     }
 }

@@ -17,6 +17,8 @@ use super::{
 };
 #[cfg(feature = "libsrt")]
 use crate::libsrt::Libsrt;
+#[cfg(feature = "sound")]
+use crate::sound::demand::Renditions;
 use crate::{
     chance,
     config::{Fault, parse::Document, reload::Changes},
@@ -68,6 +70,11 @@ impl Control<'_> {
         let mut pulls = beside
             .as_ref()
             .map(|beside| Pulls::start(self.document.config.pulls(), beside.handle(), &shards, &self.log));
+        #[cfg(feature = "sound")]
+        let _renditions = beside
+            .as_ref()
+            .filter(|_| self.document.config.webrtc.converts())
+            .map(|beside| Renditions::start(beside.handle(), &self.log));
         #[cfg(feature = "libsrt")]
         let libsrt = match (self.document.config.libsrt_door(), &beside) {
             (Some(address), Some(beside)) => Some(

@@ -195,7 +195,7 @@ impl Stop {
 impl Attached {
     /// Runs `work` on a thread of this name. What goes wrong in it is told to the node's observers, as an alarm about
     /// `stream`.
-    pub(super) fn start(
+    pub(crate) fn start(
         node: &Handle,
         stream: &StreamName,
         name: &str,

@@ -6,6 +6,8 @@
 //! them is heard, [`encode`] makes packets of them.
 
 mod decode;
+#[cfg(feature = "server")]
+pub(crate) mod demand;
 mod encode;
 mod resample;
 #[cfg(test)]
