@@ -2,8 +2,8 @@
 //! has no AAC, and RTMP, MPEG-TS and RTSP viewers seldom have Opus.
 //!
 //! Here is the conversion alone, as a machine: frames in, frames out. Who needs it, on which thread it runs and when it ends
-//! is said elsewhere. [`decode`] makes samples of packets, [`resample`] brings them to 48 kHz, [`timeline`] says when each of
-//! them is heard, [`encode`] makes packets of them.
+//! is said elsewhere. `decode` makes samples of packets, `resample` brings them to 48 kHz, `timeline` says when each of
+//! them is heard, `encode` makes packets of them.
 
 mod decode;
 #[cfg(feature = "server")]
@@ -89,6 +89,8 @@ impl Error for SoundError {}
 ///
 /// **Latency.** 20 ms of sound are gathered for an Opus packet, and up to 30 ms more where the rate is changed. AAC is made six packets at a time, with two
 /// ahead: up to 171 ms wait.
+///
+/// **Cost.** Of a core, for a stereo stream: .9 % from AAC to Opus, 3 % to AAC.
 ///
 /// **Memory.** Below 768 KiB (450 KiB for stereo AAC to Opus), bounded whatever comes: tables and states of the two codecs, and at most a quarter of a second of
 /// samples.
