@@ -63,7 +63,7 @@ impl StreamName {
     /// let rendition = name.rendition(StreamName::OPUS);
     /// assert_eq!((rendition.app(), rendition.as_str()), ("live", "live/cam1~opus"));
     /// assert_eq!(rendition.origin(), Some((name, StreamName::OPUS)));
-    /// assert!(StreamName::parse(rendition.as_str()).is_err());
+    /// assert!(rendition.is_rendition() && StreamName::parse(rendition.as_str()).is_err());
     /// # Ok::<(), shardcast_engine::error::Error>(())
     /// ```
     #[must_use]

@@ -70,7 +70,7 @@ impl Settings {
     }
 
     /// The bounds and policies of this stream. A rendition ends with what it is made of, and waits for nobody to come back.
-    pub fn limits_of(&self, name: &StreamName) -> StreamLimits {
+    pub(crate) fn limits_of(&self, name: &StreamName) -> StreamLimits {
         let mut limits = self.of(name.app()).limits.clone();
         if name.is_rendition() {
             limits.reconnect_window = Duration::ZERO;
@@ -79,7 +79,8 @@ impl Settings {
     }
 
     /// Whether this stream is recorded. A rendition is not: what it is made of may be.
-    pub fn records(&self, name: &StreamName) -> bool {
+    #[cfg(feature = "record")]
+    pub(crate) fn records(&self, name: &StreamName) -> bool {
         self.of(name.app()).record && !name.is_rendition()
     }
 

@@ -1,6 +1,6 @@
 //! A stream that goes out: packets that all viewers of a core share, to each with a head and a seal of its own.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use str0m::rtp::{RtpWrite, SeqNo};
@@ -38,7 +38,7 @@ pub struct Viewer {
     /// It was asked for room, and had none.
     starved: bool,
     /// A time of the stream in milliseconds, and when that was sent: what both tracks are dated by.
-    anchor: Option<(u32, Instant)>,
+    anchor: Option<(u32, Now)>,
 }
 
 /// One kind of media.
@@ -128,8 +128,8 @@ impl Viewer {
             let payload = shelf.piece(bytes, end - packet.payload.len()..end);
             self.left = self.left.saturating_sub(payload.len());
             self.sent += payload.len() as u64;
-            let (at, sent) = *self.anchor.get_or_insert_with(|| (packet.ssrc, instant(now)));
-            let shown = dated(at, sent, packet.ssrc);
+            let (at, sent) = *self.anchor.get_or_insert((packet.ssrc, now));
+            let shown = instant(dated(at, sent, packet.ssrc));
             let write = RtpWrite::new(lane.negotiated.number, number, packet.timestamp, shown, payload);
             stream.write_rtp(write.marker(packet.marker).nackable(kind == Kind::Video));
         }
@@ -138,11 +138,11 @@ impl Viewer {
 }
 
 /// When a time of the stream was, by when another one was.
-fn dated(at: u32, sent: Instant, millis: u32) -> Instant {
+fn dated(at: u32, sent: Now, millis: u32) -> Now {
     let (after, before) = (millis.wrapping_sub(at), at.wrapping_sub(millis));
     if after <= before {
-        sent + Duration::from_millis(after.into())
+        sent.after(Duration::from_millis(after.into()))
     } else {
-        sent.checked_sub(Duration::from_millis(before.into())).unwrap_or(sent)
+        Now(sent.0.saturating_sub(u64::from(before) * 1_000_000))
     }
 }
