@@ -35,6 +35,16 @@ macro_rules! stats {
                 self.srt_receive_buffer_packets = path.receive_buffer_packets;
                 self.srt_send_buffer_packets = path.send_buffer_packets;
             }
+            /// Shows what the sessions by WebRTC have counted.
+            pub fn show_webrtc(&mut self, path: &PathStats) {
+                self.webrtc_connections = path.connections;
+                self.webrtc_rtt_microseconds = path.rtt_microseconds;
+                self.webrtc_received_packets = path.received_packets;
+                self.webrtc_lost_packets = path.lost_packets;
+                self.webrtc_sent_packets = path.sent_packets;
+                self.webrtc_sent_again_packets = path.sent_again_packets;
+                self.webrtc_given_up_packets = path.given_up_packets;
+            }
             /// Every number with its name, whether it is a counter, and its sentence.
             pub fn fields(&self) -> Vec<Field> {
                 vec![$(Field {
@@ -210,6 +220,20 @@ stats! {
     srt_receive_buffer_packets: Gauge,
     /// Packets by SRT that are kept until they have arrived.
     srt_send_buffer_packets: Gauge,
+    /// Sessions by WebRTC whose media flows.
+    webrtc_connections: Gauge,
+    /// How long there and back by WebRTC, added up over its sessions; by their number it is the mean.
+    webrtc_rtt_microseconds: Gauge,
+    /// Packets of streams that came by WebRTC, those included that were sent again.
+    webrtc_received_packets: Counter,
+    /// Packets by WebRTC that had not come when they were given up: they are gaps in their streams.
+    webrtc_lost_packets: Counter,
+    /// Packets of streams that were sent by WebRTC, each counted once.
+    webrtc_sent_packets: Counter,
+    /// Packets by WebRTC that were sent once more.
+    webrtc_sent_again_packets: Counter,
+    /// Packets by WebRTC that their viewers say they never had.
+    webrtc_given_up_packets: Counter,
     /// Bytes received from peers.
     received_bytes: Counter,
     /// Bytes sent to peers.

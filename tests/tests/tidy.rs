@@ -208,7 +208,7 @@ fn may_name(room: &str) -> Option<Vec<&'static str>> {
         "rtsp" => [&media[..], &["access", "rtp", "session"]].concat(),
         "srt" => [&media[..], &["container", "datagram", "mpegts", "session", "slab", "stats"]].concat(),
         // Who is met at several addresses names itself in the first datagram. Its packets are those of RTSP.
-        "webrtc" => [&media[..], &["access", "datagram", "rtp", "session"]].concat(),
+        "webrtc" => [&media[..], &["access", "datagram", "rtp", "session", "stats"]].concat(),
         "udp" => [&media[..], CONTAINERS, &["container", "rtp", "session"]].concat(),
         // Where streams go to and come from. Who goes there is for the driver to open.
         // The keys of a URL are read as those of a peer are.

@@ -28,6 +28,9 @@ use crate::{
     time::Now,
 };
 
+/// Whose sessions count apart from those of other doors that count.
+const SIGNALLED_DOOR: &str = "webrtc";
+
 /// One peer.
 pub struct Connection {
     pub id: ConnectionId,
@@ -174,6 +177,11 @@ impl Connection {
     /// What its session has counted on its way.
     pub fn path(&self) -> Option<PathStats> {
         self.session.as_ref().filter(|_| self.carried)?.path()
+    }
+
+    /// Which sum that goes to: of WebRTC, or of all others that count.
+    pub fn path_of(&self) -> usize {
+        usize::from(self.door == SIGNALLED_DOOR)
     }
 
     /// Nothing waits and nothing is under way.
@@ -594,8 +602,11 @@ impl Hub {
     fn remove(&mut self, id: ConnectionId, now: Now) {
         self.detach(id, now);
         self.timers.set(Timer::Connection(id), None);
-        if let Some(path) = self.look(id).and_then(Connection::path) {
-            self.path.merge(&path.closed());
+        if let Some(connection) = self.look(id)
+            && let Some(path) = connection.path()
+        {
+            let of = connection.path_of();
+            self.paths[of].merge(&path.closed());
         }
         if let Some(slot) = self.connections.get_mut(id.slot as usize)
             && slot.as_ref().is_some_and(|connection| connection.id == id)

@@ -344,7 +344,7 @@ pub struct Hub {
     /// When peers that take nothing were last looked for.
     swept: Now,
     /// What connections have counted on their ways that are closed by now.
-    path: PathStats,
+    paths: [PathStats; 2],
     subscriptions: u64,
     /// Numbers the wishes that wait for a verdict.
     tickets: u64,
@@ -379,7 +379,7 @@ impl Hub {
             backlog: BTreeMap::new(),
             timers: Timers::default(),
             swept: Now(0),
-            path: PathStats::default(),
+            paths: [PathStats::default(); 2],
             subscriptions: 0,
             tickets: 0,
             #[cfg(feature = "record")]
@@ -539,10 +539,14 @@ impl Hub {
         self.recordings.count(&mut stats);
         #[cfg(feature = "segment")]
         self.packages.count(&mut stats);
-        let mut path = self.path;
-        let open = self.connections.iter().flatten().filter_map(|connection| connection.path());
-        open.for_each(|open| path.merge(&open));
-        stats.show_path(&path);
+        let mut paths = self.paths;
+        for connection in self.connections.iter().flatten() {
+            if let Some(open) = connection.path() {
+                paths[connection.path_of()].merge(&open);
+            }
+        }
+        stats.show_path(&paths[0]);
+        stats.show_webrtc(&paths[1]);
         stats
     }
 

@@ -9,7 +9,8 @@ pub fn take(peer: &mut Peer, tag: Option<&str>, fragment: &str) -> Reply {
     let Some(tag) = tag else {
         return Reply::refused(Fault::Untagged, "it has to say If-Match, with the tag that it was given");
     };
-    if tag != "*" && tag != peer.tag() {
+    // Whoever holds several asks for any of them. (RFC 9110, 13.1.1)
+    if !tag.split(',').any(|tag| tag == "*" || tag == peer.tag()) {
         return Reply::refused(Fault::Outdated, "the tag is not that of the present credentials");
     }
     let found = |name: &str| {

@@ -4,6 +4,7 @@
 //! `session.rs` is the hub's contract; `offer.rs` reads what is offered, `peer.rs` holds the library that does ICE, DTLS, SRTP and
 //! RTCP, `publisher.rs` makes frames of packets, `viewer.rs` sends the packets that `wire.rs` makes of frames.
 
+mod counted;
 mod epoch;
 mod fragment;
 mod greeting;

@@ -41,6 +41,8 @@ const AGAIN_TIME: Duration = Duration::from_secs(2);
 const AGAIN_SHARE: f32 = 0.25;
 /// Bytes of data channels that wait to be sent.
 const CHANNEL_BYTES_MAX: usize = 16 << 10;
+/// How often what has gone well and what has not is counted.
+const STATS_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the sender of pictures and of sound says which of their times is which by the clock.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -107,6 +109,7 @@ impl Peer {
             .set_rtp_mode(true)
             .set_rtcp_report_interval_audio(REPORT_INTERVAL)
             .set_rtcp_report_interval_video(REPORT_INTERVAL)
+            .set_stats_interval(Some(STATS_INTERVAL))
             .set_sctp_max_buffered_amount(CHANNEL_BYTES_MAX)
             .clear_codecs();
         if let Some(certificate) = certificate() {

@@ -136,6 +136,11 @@ impl Publisher {
         self.wanted |= broken > std::mem::replace(&mut self.broken, broken);
     }
 
+    /// Packets that were given up.
+    pub fn lost(&self) -> u64 {
+        self.tracks.iter().map(|track| track.order.counters().lost).sum()
+    }
+
     /// A viewer waits for a key frame.
     pub fn want_keyframe(&mut self) {
         self.wanted = true;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use str0m::Event as Told;
 
 use super::{
+    counted::Counted,
     fragment,
     offer::{Choice, Offer},
     peer::{Negotiated, Peer},
@@ -22,6 +23,7 @@ use crate::{
         self, Answer, Event, Input, Opening, Output, Refusal, Reorder, Shelf,
         signal::{Fault, Reply, Request, Signal, Venue},
     },
+    stats::PathStats,
     time::Now,
 };
 
@@ -40,6 +42,8 @@ pub struct Session {
     patience: Duration,
     /// Sound may be had as Opus, whatever it is.
     converts: bool,
+    /// What was counted, now that it is over.
+    past: Option<PathStats>,
 }
 
 #[derive(Debug)]
@@ -73,6 +77,7 @@ struct Standing {
     course: Course,
     connected: bool,
     heard: Now,
+    counted: Counted,
 }
 
 /// Which way the stream goes.
@@ -93,6 +98,7 @@ impl Session {
             opened: now,
             patience: limits.handshake,
             converts: limits.webrtc.converts,
+            past: None,
         }
     }
 
@@ -279,7 +285,13 @@ impl Session {
             Course::Out(_) => self.say(Event::Pause(true)),
         }
         self.reply(Reply::Accepted { key: peer.key(), tag: peer.tag().to_owned(), sdp });
-        self.state = State::Standing(Box::new(Standing { peer, course, connected: false, heard: now }));
+        self.state = State::Standing(Box::new(Standing {
+            peer,
+            course,
+            connected: false,
+            heard: now,
+            counted: Counted::default(),
+        }));
         self.work(now)
     }
 
@@ -326,6 +338,7 @@ impl Session {
     }
 
     fn end(&mut self, now: Now) {
+        self.past = session::Session::path(self).map(PathStats::closed);
         if let State::Standing(standing) = std::mem::replace(&mut self.state, State::Over)
             && let Course::In(mut publisher) = standing.course
         {
@@ -354,7 +367,7 @@ const NO_SUCH: &str = "no such session";
 
 impl Standing {
     fn work(&mut self, out: &mut VecDeque<Output>, now: Now) {
-        let Standing { peer, course, connected, .. } = self;
+        let Standing { peer, course, connected, counted, .. } = self;
         if let Course::In(publisher) = course {
             publisher.expire(now, out);
         }
@@ -370,6 +383,9 @@ impl Standing {
                 }
                 (Told::RtpPacket(packet), Course::In(publisher)) => publisher.packet(&packet, now, out),
                 (Told::SenderFeedback(feedback), Course::In(publisher)) => publisher.report(&feedback, now),
+                (Told::MediaEgressStats(stats), _) => counted.egress(&stats),
+                (Told::MediaIngressStats(stats), _) => counted.ingress(&stats),
+                (Told::PeerStats(stats), _) => counted.rtt(stats.rtt),
                 (Told::KeyframeRequest(_), Course::Out(_)) => {
                     out.push_back(Output::Event(Event::KeyframeWanted));
                 }
@@ -381,6 +397,13 @@ impl Standing {
         {
             peer.advance(now);
             peer.drain(out, &mut |_| {});
+        }
+    }
+
+    fn path(&self) -> PathStats {
+        match &self.course {
+            Course::In(publisher) => self.counted.of_publisher(publisher.lost()),
+            Course::Out(viewer) => self.counted.of_viewer(viewer.packets()),
         }
     }
 
@@ -446,6 +469,14 @@ impl session::Session for Session {
 
     fn meets_at(&mut self, venue: Venue) {
         self.venue = Some(venue);
+    }
+
+    fn path(&self) -> Option<PathStats> {
+        match &self.state {
+            State::Standing(standing) if standing.connected => Some(standing.path()),
+            State::Over => self.past,
+            _ => None,
+        }
     }
 
     fn carries(&self) -> bool {

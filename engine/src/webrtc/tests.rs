@@ -286,9 +286,12 @@ fn a_viewer_gets_every_packet_of_the_stream_through_a_network_that_loses_some() 
             (0..4).for_each(|_| pair.step());
         }
     }
-    (0..100).for_each(|_| pair.step());
+    (0..600).for_each(|_| pair.step());
     let film: Vec<_> = super::wire::Packets::new(&bytes).collect();
     let expected = [&film[..], &film[..], &film[..]].concat();
+    let path = pair.session.path().expect("media flows");
+    assert_eq!((path.connections, path.sent_packets), (1, expected.len() as u64));
+    assert!(path.sent_again_packets > 0, "{path:?}");
     for (kind, mid) in [(super::wire::Kind::Video, mids[0]), (super::wire::Kind::Audio, mids[1])] {
         let sent: Vec<&[u8]> = expected
             .iter()

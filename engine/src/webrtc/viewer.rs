@@ -18,6 +18,8 @@ const BURST_BYTES: usize = 48 << 10;
 const RATE_MIN: u64 = 2_500_000;
 /// How often its rate is looked at.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of a lane's first packet.
+const FIRST: u64 = 1;
 /// Bytes before each packet.
 const PIECE_BYTES: usize = 4;
 /// Packets that are written between two looks at what the library makes of them.
@@ -52,7 +54,7 @@ struct Lane {
 impl Viewer {
     /// For what was negotiated of pictures and of sound.
     pub fn new(video: Option<Negotiated>, audio: Option<Negotiated>, now: Now) -> Self {
-        let lane = |negotiated| Lane { negotiated, next: 1 };
+        let lane = |negotiated| Lane { negotiated, next: FIRST };
         Viewer {
             video: video.map(lane),
             audio: audio.map(lane),
@@ -81,6 +83,11 @@ impl Viewer {
         }
         self.starved = self.left == 0;
         self.left
+    }
+
+    /// Packets that it was sent, each counted once.
+    pub fn packets(&self) -> u64 {
+        [&self.video, &self.audio].into_iter().flatten().map(|lane| lane.next - FIRST).sum()
     }
 
     /// What is left of that.
