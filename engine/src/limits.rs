@@ -286,6 +286,8 @@ pub struct WebrtcSettings {
     /// Sound that browsers have no decoder for is made Opus for them: somebody publishes the
     /// [rendition](crate::media::StreamName::rendition) of a stream while it is watched.
     pub converts: bool,
+    /// Pictures that are sent in another order than they are shown in are coded anew for them, likewise.
+    pub transcodes: bool,
 }
 
 /// Random bytes that stay inside the process.

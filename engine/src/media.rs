@@ -53,7 +53,8 @@ impl StreamName {
         Ok(StreamName { text: format!("{app}/{stream}").into(), slash })
     }
 
-    /// The same stream as it is made for players that cannot take it as it is: [`OPUS`](Self::OPUS). A name that is parsed has no such
+    /// The same stream as it is made for players that cannot take it as it is: [`OPUS`](Self::OPUS), [`PLAIN`](Self::PLAIN),
+    /// [`PLAIN_OPUS`](Self::PLAIN_OPUS). A name that is parsed has no such
     /// character, so that no peer can ask for one or publish it; whoever may play the stream may play it so.
     ///
     /// ```
@@ -81,6 +82,10 @@ impl StreamName {
     }
     /// The rendition whose sound is Opus.
     pub const OPUS: &str = "opus";
+    /// The rendition by H.264 whose pictures are sent in the order in which they are shown.
+    pub const PLAIN: &str = "plain";
+    /// The rendition that is both.
+    pub const PLAIN_OPUS: &str = "plain-opus";
     /// The application, the part before the slash.
     pub fn app(&self) -> &str {
         self.text.split_at(self.slash as usize).0

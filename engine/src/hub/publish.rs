@@ -28,6 +28,10 @@ impl Hub {
         if !matches!(connection.role, Role::Talking) {
             return self.answer(id, Answer::Refused(Refusal::AlreadyLive), now);
         }
+        // Nobody outside can name one.
+        if name.is_rendition() {
+            return self.publish_allowed(id, name, now);
+        }
         if let Some(Judged { name, .. }) =
             self.judge(id, Judged { ticket: 0, name, wanted: Wanted::Publish }, query, now)
         {

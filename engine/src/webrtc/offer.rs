@@ -150,8 +150,12 @@ pub fn codec_of(coding: &Coding) -> Option<Codec> {
 impl Offered {
     /// How a publisher is asked to send it: H.264 where it can, which all doors and all players have, else what it likes best.
     pub fn to_publish(&self) -> Option<&Choice> {
-        let h264 = |choice: &&Choice| matches!(choice.format.coding, Coding::H264(_));
-        self.choices.iter().find(h264).or(self.choices.first())
+        self.h264().or(self.choices.first())
+    }
+
+    /// H.264, if it may come so.
+    pub fn h264(&self) -> Option<&Choice> {
+        self.choices.iter().find(|choice| matches!(choice.format.coding, Coding::H264(_)))
     }
 
     /// How a viewer is sent a track with these parameters. Whoever takes H.264 takes any profile, as a rule, and says one of those

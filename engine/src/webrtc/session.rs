@@ -42,6 +42,8 @@ pub struct Session {
     patience: Duration,
     /// Sound may be had as Opus, whatever it is.
     converts: bool,
+    /// Pictures may be had in their order, whatever they are.
+    transcodes: bool,
     /// What was counted, now that it is over.
     past: Option<PathStats>,
 }
@@ -98,6 +100,7 @@ impl Session {
             opened: now,
             patience: limits.handshake,
             converts: limits.webrtc.converts,
+            transcodes: limits.webrtc.transcodes,
             past: None,
         }
     }
@@ -186,7 +189,8 @@ impl Session {
             return Ok(());
         };
         let Some(offer) = Offer::read(&sdp) else { return self.unread() };
-        if opening.reorder == Reorder::Needed {
+        let plain = opening.reorder == Reorder::Needed;
+        if plain && !self.transcodes {
             let why = "its pictures are sent in another order than they are shown in (B-frames that others refer to), \
                        which no browser takes by WebRTC";
             return self.refuse(Fault::Unsuited, why, Error::refused("B-frames that others refer to", 0));
@@ -201,16 +205,18 @@ impl Session {
         };
         let mut chosen = [true, false].map(|video| {
             let (parameters, media) = (parameters(video)?, offer.find(video, false)?);
-            Some((media, media.to_play(parameters)?))
+            let choice = if video && plain { media.h264() } else { media.to_play(parameters) };
+            Some((media, choice?))
         });
-        let mut name = name;
+        let mut what = plain.then_some(StreamName::PLAIN);
         if self.converts && chosen[1].is_none() && has_sound(opening) {
             let opus = Parameters::of_opus(2);
             chosen[1] = offer.find(false, false).and_then(|media| Some((media, media.to_play(&opus)?)));
             if chosen[1].is_some() {
-                name = name.rendition(StreamName::OPUS);
+                what = Some(if plain { StreamName::PLAIN_OPUS } else { StreamName::OPUS });
             }
         }
+        let name = what.map_or_else(|| name.clone(), |what| name.rendition(what));
         let pairs: Vec<_> = chosen.into_iter().flatten().collect();
         if pairs.is_empty() {
             let codecs: Vec<&str> = opening

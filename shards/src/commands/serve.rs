@@ -126,7 +126,9 @@ fn options(args: &ServeArgs, config: &Config, log: &Log) -> io::Result<NodeOptio
         media_ports: config.media_ports(),
         demo,
         // What is pulled comes in as a host's frames do, and who comes by libsrt as a host's publishers.
-        // Sound is converted beside the shards, too.
-        hosted: !config.pulls().is_empty() || config.libsrt_door().is_some() || config.webrtc.converts(),
+        // Sound and pictures are made anew beside the shards, too.
+        hosted: !config.pulls().is_empty()
+            || config.libsrt_door().is_some()
+            || config.webrtc.makes_renditions(),
     })
 }

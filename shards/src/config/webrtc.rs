@@ -15,17 +15,34 @@ pub struct Webrtc {
     pub public: Vec<IpAddr>,
     /// Sound that browsers have no decoder for (AAC, as a rule) is made Opus while somebody watches by WHEP.
     pub convert_sound: bool,
+    /// A stream with B-frames that others refer to, of which browsers take none, goes through an ffmpeg without them while somebody
+    /// watches it by WHEP; else they are refused.
+    pub transcode: bool,
 }
 
 impl Webrtc {
     /// In the engine's terms.
     pub fn settings(&self) -> WebrtcSettings {
-        WebrtcSettings { public: self.public.clone(), converts: self.converts() }
+        WebrtcSettings {
+            public: self.public.clone(),
+            converts: self.converts(),
+            transcodes: self.transcodes(),
+        }
     }
 
     /// Whether sound is converted: where there is WebRTC, the operator wants it, and this build can.
     pub fn converts(&self) -> bool {
         self.port != 0 && self.convert_sound && cfg!(feature = "sound")
+    }
+
+    /// Whether pictures are coded anew.
+    pub fn transcodes(&self) -> bool {
+        self.port != 0 && self.transcode && cfg!(feature = "sound")
+    }
+
+    /// Whether anything is made of streams for those who watch.
+    pub fn makes_renditions(&self) -> bool {
+        self.converts() || self.transcodes()
     }
 
     /// Whether each of so many shards has a port.
@@ -36,6 +53,6 @@ impl Webrtc {
 
 impl Default for Webrtc {
     fn default() -> Self {
-        Webrtc { port: 8189, public: Vec::new(), convert_sound: true }
+        Webrtc { port: 8189, public: Vec::new(), convert_sound: true, transcode: false }
     }
 }

@@ -73,7 +73,7 @@ impl Control<'_> {
         #[cfg(feature = "sound")]
         let _renditions = beside
             .as_ref()
-            .filter(|_| self.document.config.webrtc.converts())
+            .filter(|_| self.document.config.webrtc.makes_renditions())
             .map(|beside| Renditions::start(beside.handle(), &self.log));
         #[cfg(feature = "libsrt")]
         let libsrt = match (self.document.config.libsrt_door(), &beside) {

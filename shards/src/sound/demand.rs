@@ -1,8 +1,9 @@
-//! Renditions of streams with another sound, each while somebody watches it: who wants one is told by the node, and a thread of its
-//! own makes it of the stream.
+//! Renditions of streams with another sound or other pictures, each while somebody watches it: who wants one is told by the node, and
+//! threads of its own make it of the stream.
 
 use std::{
     collections::BTreeMap,
+    io,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use tokio::{task::JoinHandle, time::interval};
 use super::{Converter, SoundError, Target};
 use crate::{
     control::log::{Log, LogLine},
-    host::{Attached, Events, Handle, HostError, Stop},
+    host::{Attached, Events, Ffmpeg, Handle, HostError, Stop, Transcoder as _},
 };
 
 /// How long one goes on for nobody: who comes back finds it.
@@ -24,6 +25,12 @@ const LINGER: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// Renditions at the same time. Whoever wants another one waits in vain, and is refused.
 const RENDITIONS_MAX: usize = 1000;
+
+/// What ffmpeg does to pictures that are sent in another order than they are shown in: it codes them anew without B-frames, a key frame
+/// where the stream has one. The sound is left as it is.
+const PLAIN: &str = "-c:v libx264 -preset veryfast -tune zerolatency -bf 0 -pix_fmt yuv420p -force_key_frames source -c:a copy";
+/// What stands between two steps is called.
+const BETWEEN: &str = "pictures";
 
 /// Makes the renditions that are wanted. Dropping it ends all.
 pub struct Renditions(JoinHandle<()>);
@@ -54,9 +61,17 @@ struct All {
 }
 
 struct Running {
-    thread: Attached,
+    /// What it is made by; the last publishes it.
+    threads: Vec<Attached>,
     /// Since when nobody has watched it.
     unwatched: Option<Instant>,
+}
+
+impl Running {
+    /// Whether one of them has ended by itself.
+    fn is_over(&self) -> bool {
+        self.threads.iter().any(Attached::is_finished)
+    }
 }
 
 impl All {
@@ -81,20 +96,17 @@ impl All {
 
     fn wanted(&mut self, name: StreamName) {
         if let Some(running) = self.running.get_mut(&name)
-            && !running.thread.is_finished()
+            && !running.is_over()
         {
             running.unwatched = None;
             return;
         }
-        let Some((origin, StreamName::OPUS)) = name.origin() else { return };
         if self.running.len() >= RENDITIONS_MAX {
             let line = LogLine::warn("as many renditions as there may be: another one is not made");
             return self.log.write(LogLine { stream: Some(name), ..line });
         }
-        let (node, to) = (self.node.clone(), name.clone());
-        let work = move |stop: &Stop| convert(&node, &origin, &to, Target::Opus, stop);
-        match Attached::start(&self.node, &name, "converter", work) {
-            Ok(thread) => drop(self.running.insert(name, Running { thread, unwatched: None })),
+        match self.begin(&name) {
+            Ok(threads) => drop(self.running.insert(name, Running { threads, unwatched: None })),
             Err(error) => {
                 let line = LogLine::warn("a rendition is not made").detail(error.to_string());
                 self.log.write(LogLine { stream: Some(name), ..line });
@@ -102,10 +114,37 @@ impl All {
         }
     }
 
+    /// Starts what makes a rendition.
+    fn begin(&self, name: &StreamName) -> io::Result<Vec<Attached>> {
+        match name.origin() {
+            Some((origin, StreamName::OPUS)) => Ok(vec![self.convert(origin, name)?]),
+            Some((origin, StreamName::PLAIN)) => Ok(vec![self.transcode(origin, name.clone())?]),
+            Some((origin, StreamName::PLAIN_OPUS)) => {
+                let between = name.rendition(BETWEEN);
+                Ok(vec![self.transcode(origin, between.clone())?, self.convert(between, name)?])
+            }
+            _ => Err(io::Error::other("nobody knows how")),
+        }
+    }
+
+    fn convert(&self, from: StreamName, to: &StreamName) -> io::Result<Attached> {
+        let (node, name) = (self.node.clone(), to.clone());
+        Attached::start(&self.node, to, "converter", move |stop| {
+            convert(&node, &from, &name, Target::Opus, stop)
+        })
+    }
+
+    fn transcode(&self, from: StreamName, to: StreamName) -> io::Result<Attached> {
+        let (node, name) = (self.node.clone(), to.clone());
+        Attached::start(&self.node, &to, "transcoder", move |stop| {
+            Ffmpeg::new(PLAIN.split(' ')).run(&node, &from, &name, stop)
+        })
+    }
+
     fn sweep(&mut self) {
         self.running.retain(|_, running| {
             let over = running.unwatched.is_some_and(|since| since.elapsed() > LINGER);
-            !over && !running.thread.is_finished()
+            !over && !running.is_over()
         });
     }
 }
