@@ -69,15 +69,15 @@ pub fn of_this_machine(both: bool) -> Vec<IpAddr> {
         if node.ifa_addr.is_null() || !up {
             continue;
         }
-        // SAFETY: an address begins with its family, which says how long it is.
-        let bytes = unsafe {
-            let length = match i32::from((*node.ifa_addr).sa_family) {
-                libc::AF_INET => IPV4_BYTES,
-                libc::AF_INET6 => ADDRESS_BYTES,
-                _ => continue,
-            };
-            std::slice::from_raw_parts(node.ifa_addr.cast::<u8>(), length)
+        // SAFETY: every address begins with its family.
+        let family = unsafe { (*node.ifa_addr).sa_family };
+        let length = match i32::from(family) {
+            libc::AF_INET => IPV4_BYTES,
+            libc::AF_INET6 => ADDRESS_BYTES,
+            _ => continue,
         };
+        // SAFETY: an address of this family is so long, and lives as long as the list.
+        let bytes = unsafe { std::slice::from_raw_parts(node.ifa_addr.cast::<u8>(), length) };
         found.extend(parse_known(bytes).map(|address| address.ip()));
     }
     // SAFETY: the list is the one that was made above, and nothing of it is used any more.

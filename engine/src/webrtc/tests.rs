@@ -332,7 +332,7 @@ fn a_publisher_becomes_a_stream_and_is_asked_for_key_frames() {
     let text = hex(samples::H264_HIGH_720);
     let config = h264::Configuration::parse(&text).expect("a configuration");
     let units: [&[u8]; 3] =
-        [&config.sequence_parameter_sets[0], &config.picture_parameter_sets[0], &[0x65, 0x88, 1, 2, 3]];
+        [config.sequence_parameter_sets[0], config.picture_parameter_sets[0], &[0x65, 0x88, 1, 2, 3]];
     for (place, unit) in units.iter().enumerate() {
         let wallclock = instant(pair.now);
         let write = RtpWrite::new(number, SeqNo::from(100 + place as u64), 9_000, wallclock, unit.to_vec());

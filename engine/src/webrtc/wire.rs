@@ -54,11 +54,8 @@ pub fn carries(parameters: &Parameters) -> bool {
 
 /// True for what browsers decode.
 const fn is_known(codec: Codec) -> bool {
-    match codec {
-        Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => true,
-        Codec::Opus | Codec::PcmA | Codec::PcmU | Codec::G722 => true,
-        _ => false,
-    }
+    let video = matches!(codec, Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1);
+    video || matches!(codec, Codec::Opus | Codec::PcmA | Codec::PcmU | Codec::G722)
 }
 
 /// What a packet is of.

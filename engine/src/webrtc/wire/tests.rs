@@ -230,7 +230,7 @@ fn what_no_browser_decodes_is_left_out_and_a_track_that_becomes_another_goes_on_
         told(&voice),
         sound(Codec::PcmA, 9_000, vec![0xd5; 160]),
     ];
-    let packets = packets(&written(&[aac.clone()], &frames));
+    let packets = packets(&written(std::slice::from_ref(&aac), &frames));
     assert_eq!(of(Kind::Audio, &packets).len(), 3);
     // What cannot be cut and is too long.
     let long = [packet(0), sound(Codec::Opus, 960, vec![0xfc; ROOM + 1]), packet(2)];
