@@ -19,7 +19,7 @@ const DROPPED_MAX = 0.1;
 /** What is said of a late picture: whoever asked may look again when the machine is less busy. */
 const LATE = 3;
 
-const LAUNCH = [
+export const LAUNCH = [
   // For root in a container, and for a browser that talks to nobody but the servers of the test.
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
@@ -98,9 +98,13 @@ function listen(page, found, origins) {
   });
 }
 
-/** The end of a file's name, with a # where a number is before it: `.m4s` is a segment, `.#.m4s` a part of one. */
+/**
+ * The end of a file's name, with a # where a number is before it: `.m4s` is a segment, `.#.m4s` a part of one. What has no end is its
+ * name: `whep`.
+ */
 function kindOf({ pathname }) {
-  return pathname.match(/(\.\d+)?\.[a-z0-9]+$/)?.[0].replace(/\d+(?=\.)/, "#") ?? "/";
+  const end = pathname.match(/(\.\d+)?\.[a-z0-9]+$/)?.[0].replace(/\d+(?=\.)/, "#");
+  return end ?? (pathname.split("/").pop() || "/");
 }
 
 async function watch(page, found, { url, seconds, latencyMax }) {

@@ -2,7 +2,7 @@
 //
 //   node player.mjs URL [--seconds 6] [--asks KIND] [--protocol NAME] [--latency SECONDS] [--key KEY --then KIND] [--no-mse] [--screenshot FILE]
 //
-// --protocol is what all of it has to come by, `h2`. --asks is the kind of file that the page has to ask for: `.#.m4s` for parts of segments, `.flv`. --key is pressed
+// --protocol is what all of it has to come by, `h2`. --asks is the kind of file that the page has to ask for: `.#.m4s` for parts of segments, `.flv`, `whep`. --key is pressed
 // afterwards, and the page has to ask for --then and play on. --no-mse hides Media Source Extensions from the page, as some
 // phones have none.
 //

@@ -1,16 +1,14 @@
 //! Players in a real browser: the server's own page, and those that people embed in pages of another origin.
 
 use std::{
-    env, fs,
-    path::PathBuf,
-    process::Command,
+    fs,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use shardcast_tests::clients::{
+    browser::{LATE, LOOKS, publish_clock, script, watch_seconds},
     process::Process,
-    program, repository,
     server::{Server, Setup},
     target, wait_for,
     web::{get, get_when_there},
@@ -27,6 +25,13 @@ fn the_page_plays_low_latency_hls_and_on_a_key_flv() {
 fn the_page_plays_flv_where_its_address_says_so() {
     let scene = Scene::new("page-flv");
     scene.own_page("?form=flv", &["--asks", ".flv", "--latency", LATENCY]);
+}
+
+#[test]
+fn the_page_plays_by_webrtc_where_its_address_says_so_and_on_a_key_hls() {
+    let scene = Scene::publishing("page-webrtc", Setup::new(), 0);
+    let keys = ["--key", "l", "--then", ".#.m4s"];
+    scene.own_page("?form=webrtc", &[&["--asks", "whep", "--latency", LATENCY_WEBRTC][..], &keys].concat());
 }
 
 #[test]
@@ -77,13 +82,10 @@ fn mpegts_js_plays_mpegts_in_a_page_of_another_origin() {
 
 /// Seconds from a picture's making to its showing, encoder included, in the median: parts of 200 ms, groups of two seconds.
 const LATENCY: &str = "2.5";
+/// Where nothing is gathered before it is sent.
+const LATENCY_WEBRTC: &str = "1";
 /// For players that go by segments, three of two seconds.
 const LATENCY_OTHERS: &str = "10";
-
-/// What the scripts end with when nothing is wrong but that the picture is late.
-const LATE: i32 = 3;
-/// How often it is looked again then: others may have the machine for a while, and a server that is late is so each time.
-const LOOKS: usize = 3;
 
 /// Segments that a player has before it who wants to find a few.
 const SEGMENTS_FIRST: usize = 4;
@@ -103,11 +105,16 @@ impl Scene {
     }
 
     fn of(name: &'static str, setup: Setup) -> Self {
+        Self::publishing(name, setup, 2)
+    }
+
+    /// With so many B-frames between references.
+    fn publishing(name: &'static str, setup: Setup, between: u32) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let secure = setup.secure;
         let server = setup.start();
-        let publisher = publish_clock(&server.rtmp_url("live/page"));
+        let publisher = publish_clock(&server.rtmp_url("live/page"), between, "");
         Scene { name, secure, _publisher: publisher, server, _alone: alone }
     }
 
@@ -136,24 +143,15 @@ impl Scene {
 
     /// The scripts are the judges: time advances at its pace, nothing waits, nothing is black, nothing is still, nobody
     /// complains.
-    fn judge(&self, script: &str, subject: &[&str], seconds: u64, arguments: &[&str]) {
+    fn judge(&self, name: &str, subject: &[&str], seconds: u64, arguments: &[&str]) {
         let seconds = watch_seconds().unwrap_or(seconds);
-        let interop = repository().join("tests/interop");
-        assert!(
-            interop.join("node_modules").is_dir(),
-            "the browser's driver is not installed; tests/setup.sh installs it"
-        );
         let screenshot = target().join("interop").join(format!("{}.png", self.name));
         let look = || {
             drop(fs::remove_file(&screenshot));
-            let mut command = Command::new(program("node"));
-            command
-                .arg(interop.join(script))
-                .args(subject)
-                .args(["--seconds", &seconds.to_string()])
-                .args(arguments);
-            command.arg("--screenshot").arg(&screenshot).env("CHROMIUM", chromium());
-            let ended = Process::start(script, &mut command).finish(Duration::from_secs(90 + seconds));
+            let mut command = script(name);
+            command.args(subject).args(["--seconds", &seconds.to_string()]).args(arguments);
+            command.arg("--screenshot").arg(&screenshot);
+            let ended = Process::start(name, &mut command).finish(Duration::from_secs(90 + seconds));
             println!("{}: {}", self.name, ended.output);
             ended
         };
@@ -165,45 +163,5 @@ impl Scene {
         }
         assert!(ended.status.success(), "{}: {}\n{}", self.name, ended.output, ended.errors);
         assert!(fs::metadata(&screenshot).is_ok_and(|file| file.len() > 10_000), "a screenshot was taken");
-    }
-}
-
-/// `SHARDCAST_WATCH_SECONDS`: how long each player is watched, for a longer look than CI takes.
-fn watch_seconds() -> Option<u64> {
-    let text = env::var("SHARDCAST_WATCH_SECONDS").ok()?;
-    Some(text.parse().expect("SHARDCAST_WATCH_SECONDS is a whole number of seconds"))
-}
-
-/// An ffmpeg that makes pictures as they are due and publishes them: a test picture with a clock at its upper edge that a
-/// script can read, so that what a viewer sees can be dated without asking the server. A key frame each two seconds, two
-/// B-frames between references.
-fn publish_clock(url: &str) -> Process {
-    // Two rows of sixteen pixels, scaled up: the bits of the wall clock in units of 8 ms, and the same turned over.
-    let clock = "color=black:size=16x2:rate=25,settb=1/1000000,setpts=RTCTIME,\
-                 geq=lum='255*abs(mod(floor(T*125/pow(2,X)),2)-Y)':cb=128:cr=128,\
-                 settb=1/25,setpts=N,scale=320:40:flags=neighbor";
-    let picture =
-        format!("{clock}[clock];testsrc2=size=320x180:rate=25[test];[test][clock]overlay=shortest=1");
-    let mut command = Command::new(program("ffmpeg"));
-    command.args(["-nostdin", "-v", "warning"]);
-    command.args(["-re", "-f", "lavfi", "-i", &picture]);
-    command.args(["-re", "-f", "lavfi", "-i", "aevalsrc=0.3*sin(2*PI*(200+20*mod(t\\,60))*t):s=44100"]);
-    command.args(["-map", "0:v", "-map", "1:a", "-pix_fmt", "yuv420p"]);
-    command.args(
-        "-c:v libx264 -preset veryfast -crf 26 -threads 1 -bf 2 -g 50 -keyint_min 50 -sc_threshold 0"
-            .split(' '),
-    );
-    // Looking ahead would take longer than all the rest of the way.
-    command.args(["-x264-params", "rc-lookahead=0:sync-lookahead=0:mbtree=0", "-c:a", "aac"]);
-    command.args(["-f", "flv", "-flvflags", "no_duration_filesize", url]);
-    Process::start("ffmpeg-clock", &mut command)
-}
-
-fn chromium() -> PathBuf {
-    let own = target().join("interop").join("chromium");
-    if own.exists() {
-        own
-    } else {
-        env::var_os("CHROMIUM").map_or_else(|| program("chromium"), PathBuf::from)
     }
 }

@@ -30,6 +30,8 @@ pub enum Kind {
     H264Late,
     /// Black pictures that are white for three of each 25, and a tone that sounds as long and at the same time.
     H264Flash,
+    /// H.264 of the baseline profile, which has no B-frames, and Opus of two channels: what all that speak WebRTC have.
+    H264Plain,
     /// H.264, and MP3.
     Mp3,
     /// AAC alone.
@@ -140,6 +142,8 @@ enum Pictures {
 impl Kind {
     fn ffmpeg(self) -> &'static str {
         match self.pictures() {
+            // Opus in FLV is new.
+            _ if self == Kind::H264Plain => "ffmpeg9",
             None | Some(Pictures::H264) => "ffmpeg",
             Some(Pictures::Hevc | Pictures::Other) => "ffmpeg9",
         }
@@ -161,7 +165,7 @@ impl Kind {
             Some(Pictures::Hevc) => vec!["-bsf:v", "filter_units=remove_types=32-35|39"],
             Some(Pictures::Other) | None => Vec::new(),
         };
-        if !matches!(self, Kind::H264Mute | Kind::Mp3) {
+        if !matches!(self, Kind::H264Mute | Kind::H264Plain | Kind::Mp3) {
             filters.extend(["-bsf:a", "aac_adtstoasc"]);
         }
         filters
@@ -188,6 +192,10 @@ impl Kind {
             }
             Kind::H264Open => format!("{X264} -x264-params open-gop=1 -crf 28 -c:a aac"),
             Kind::H264Mute => format!("{X264} -crf 28 -an"),
+            Kind::H264Plain => {
+                "-c:v libx264 -preset veryfast -profile:v baseline -sc_threshold 0 -crf 28 -ac 2 -c:a libopus"
+                    .to_owned()
+            }
             Kind::Mp3 => format!("{X264} -crf 28 -c:a libmp3lame"),
             Kind::Sound => "-vn -c:a aac".to_owned(),
             Kind::Hevc => {
@@ -223,7 +231,7 @@ impl Kind {
     }
     fn source_of_sound(self, seconds: u32) -> String {
         let rate = match self {
-            Kind::Av1 | Kind::Vp9 | Kind::H264Other | Kind::H264Flash => 48_000,
+            Kind::Av1 | Kind::Vp9 | Kind::H264Plain | Kind::H264Other | Kind::H264Flash => 48_000,
             _ => 44_100,
         };
         let (late, seconds) =

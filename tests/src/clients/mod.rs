@@ -2,10 +2,11 @@
 //! to publish ([`media`]), what came out of a player ([`packets`]), and two peers of our own for what no real program can
 //! be made to do: a viewer that stops reading ([`viewer`]) and an RTMP peer of chosen timestamps and bytes ([`rtmp`]). What is
 //! inside TLS goes by [`tls`], what is by HTTP/2 by [`http2`]. All forms of a stream are played and judged by [`forms`]; what is fetched by names also by
-//! a player of our own ([`packaged`]), and [`sync`] measures sound against pictures.
+//! a player of our own ([`packaged`]), and [`sync`] measures sound against pictures. Real browsers are driven by [`browser`].
 //!
 //! Nothing here judges the server by the server's own code: packets are read by ffmpeg, and both peers are written anew.
 
+pub mod browser;
 pub mod flv;
 pub mod forms;
 pub mod http2;

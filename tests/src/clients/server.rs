@@ -75,6 +75,8 @@ pub struct Ports {
     pub rtsp_udp: u16,
     /// HTTP.
     pub http: u16,
+    /// The first of eight in a row for media of WebRTC: one for each shard.
+    pub webrtc: u16,
     /// Control.
     pub control: u16,
 }
@@ -195,7 +197,7 @@ impl Setup {
         if !record.contains("dir =") {
             writeln!(record, "dir = {:?}", folder.join("recordings")).expect("a String takes any text");
         }
-        let Ports { rtmp, rtmps, rtsp, rtsps, rtsp_udp, srt, http, control } = ports;
+        let Ports { rtmp, rtmps, rtsp, rtsps, rtsp_udp, srt, http, webrtc, control } = ports;
         let tls = if self.secure {
             let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.join(name));
             format!("certificate = {certificate:?}\nkey = {key:?}\n")
@@ -210,6 +212,7 @@ impl Setup {
             ),
             ("srt", format!("port = {srt}\n{}", self.srt)),
             ("http", format!("port = {http}\n")),
+            ("webrtc", format!("port = {webrtc}\n")),
             ("tls", tls),
             ("control", format!("bind = \"127.0.0.1:{control}\"\n")),
             ("stream", self.stream.clone()),
@@ -254,6 +257,10 @@ impl Server {
     /// Where `APP/STREAM` is played by HTTP-FLV.
     pub fn flv_url(&self, name: &str) -> String {
         format!("http://127.0.0.1:{}/{name}.flv", self.ports.http)
+    }
+    /// Where `APP/STREAM` is published by WHIP (`whip`) and played by WHEP (`whep`).
+    pub fn webrtc_url(&self, name: &str, what: &str) -> String {
+        format!("http://127.0.0.1:{}/{name}/{what}", self.ports.http)
     }
     /// The page that plays `APP/STREAM`.
     pub fn page_url(&self, name: &str) -> String {
@@ -406,6 +413,7 @@ impl Ports {
             srt: take(),
             rtsp_udp: take_row(),
             http: take(),
+            webrtc: take_row(),
             control: take(),
         }
     }

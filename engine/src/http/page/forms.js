@@ -154,8 +154,10 @@ const webrtc = {
     peer.ontrack = ({ track }) => stream.addTrack(track);
     peer.onconnectionstatechange = () => {
       if (peer.connectionState === "failed") tell.lost({});
-      if (peer.connectionState === "closed") tell.ended();
     };
+    // A goodbye closes what encrypts. The connection fails much later, of silence.
+    const transport = () => peer.getReceivers().map((receiver) => receiver.transport).find(Boolean);
+    const over = () => transport()?.state === "closed";
     video.srcObject = stream;
     (async () => {
       await peer.setLocalDescription();
@@ -165,16 +167,18 @@ const webrtc = {
       if (!answer.ok) return tell.lost({ status: answer.status, why: (await answer.text()).trim() });
       resource = new URL(answer.headers.get("Location"), url);
       await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+      transport()?.addEventListener("statechange", () => { if (over()) tell.ended(); });
     })().catch(() => { if (!controller.signal.aborted) tell.lost({}); });
     const timer = setInterval(async () => look(await peer.getStats(), seen), 500);
     return {
       destroy() {
         clearInterval(timer);
         controller.abort();
-        peer.close();
         video.srcObject = null;
-        // The session would else live until its silence is noticed.
-        if (resource) fetch(resource, { method: "DELETE", keepalive: true }).catch(() => {});
+        const close = () => peer.close();
+        // The session would else live until its silence is noticed. One whose peer has said goodbye is not there to be ended.
+        if (!resource || over()) close();
+        else fetch(resource, { method: "DELETE", keepalive: true }).then(close, close);
       },
       figures: () => ({ ...seen, bytes: seen.bytes > 0 }),
     };
