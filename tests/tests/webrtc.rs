@@ -13,7 +13,7 @@ use shardcast_tests::clients::{
     media::{Clip, Kind},
     packets::{Packet, Packets},
     process::{Ended, Process},
-    program,
+    program, repository,
     server::{Server, Setup},
     target, wait_for,
 };
@@ -146,4 +146,55 @@ fn ffmpeg_publishes_by_whip_what_comes_out_by_rtmp_and_flv() {
         let (video, audio) = got.assert_run(&clip.packets, ROUNDING);
         println!("{form:?}: {video:?} {audio:?}");
     }
+}
+
+/// One of the peers in Python: aiortc of its own environment, or GStreamer of the system's.
+fn peer(script: &str, arguments: &[&str]) -> Process {
+    let own = target().join("interop/python/bin/python");
+    let python = if script.starts_with("aiortc") { own } else { "/usr/bin/python3".into() };
+    assert!(python.is_file(), "{} is not installed; tests/setup.sh installs it", python.display());
+    let path = repository().join("tests/interop/webrtc").join(script);
+    Process::start(script, Command::new(python).arg(path).args(arguments))
+}
+
+/// Demands that one such peer publishes, and that another and ffmpeg play what it does.
+fn is_published_and_played(script: &str, codec: &str) {
+    let _alone = alone();
+    // libnice pairs no address of an interface with one of loopback.
+    let server = Setup::new().top("bind = \"0.0.0.0\"\nallow_anonymous = true\n").start();
+    let over = server.folder().join("seen");
+    let until = over.to_str().expect("paths of tests are ASCII");
+    let publisher = peer(script, &["publish", &server.webrtc_url("live/cam", "whip"), codec, until]);
+    let connected = wait_for(PATIENCE, || publisher.said().contains("connected").then_some(()));
+    connected.unwrap_or_else(|| panic!("{script} does not publish {codec}"));
+    let codecs: &[&str] = if script.starts_with("gst") { &[codec] } else { &[] };
+    let url = server.webrtc_url("live/cam", "whep");
+    let arguments = [&["play", &url], codecs, &["60", "80"]].concat();
+    let (viewer, player) = (peer(script, &arguments), decoder(&server.rtsp_url("live/cam")));
+    println!("{script} {codec}: {}", viewer.succeed(PATIENCE).output.trim());
+    assert_decoded(player);
+    fs::write(&over, "").expect("the folder is there");
+    publisher.succeed(PATIENCE);
+    // Its DELETE has ended it.
+    assert_eq!(server.log_lines("publisher done").len(), 1, "{}", server.log());
+}
+
+#[test]
+fn aiortc_publishes_and_plays_h264() {
+    is_published_and_played("aiortc_peer.py", "H264");
+}
+
+#[test]
+fn aiortc_publishes_and_plays_vp8() {
+    is_published_and_played("aiortc_peer.py", "VP8");
+}
+
+#[test]
+fn gstreamer_publishes_and_plays_h264() {
+    is_published_and_played("gst_peer.py", "H264");
+}
+
+#[test]
+fn gstreamer_publishes_and_plays_vp8() {
+    is_published_and_played("gst_peer.py", "VP8");
 }
