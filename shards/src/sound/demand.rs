@@ -12,7 +12,7 @@ use shardcast_engine::{
 };
 use tokio::{task::JoinHandle, time::interval};
 
-use super::{Converter, SoundError, Target};
+use super::{Converter, SoundError};
 use crate::{
     control::log::{Log, LogLine},
     host::{Attached, Events, Handle, HostError, Stop},
@@ -92,7 +92,7 @@ impl All {
             return self.log.write(LogLine { stream: Some(name), ..line });
         }
         let (node, to) = (self.node.clone(), name.clone());
-        let work = move |stop: &Stop| convert(&node, &origin, &to, Target::Opus, stop);
+        let work = move |stop: &Stop| convert(&node, &origin, &to, stop);
         match Attached::start(&self.node, &name, "converter", work) {
             Ok(thread) => drop(self.running.insert(name, Running { thread, unwatched: None })),
             Err(error) => {
@@ -111,15 +111,9 @@ impl All {
 }
 
 /// Publishes `to`, which is `from` with another sound, until that ends or nobody wants it any more.
-fn convert(
-    node: &Handle,
-    from: &StreamName,
-    to: &StreamName,
-    target: Target,
-    stop: &Stop,
-) -> Result<(), HostError> {
+fn convert(node: &Handle, from: &StreamName, to: &StreamName, stop: &Stop) -> Result<(), HostError> {
     let (mut source, mut publisher) = (node.subscribe(from), node.publish_trusted(to));
-    let (mut converter, mut made) = (Converter::new(target), Vec::new());
+    let (mut converter, mut made) = (Converter::new(), Vec::new());
     while let Some(Ok(frame)) = stop.until(source.next()) {
         if is_sound(&frame) {
             match converter.convert(&frame, &mut made) {
