@@ -13,7 +13,7 @@ use shardcast_engine::{
 };
 use tokio::{task::JoinHandle, time::interval};
 
-use super::{Converter, SoundError, Target};
+use super::{Converter, SoundError};
 use crate::{
     control::log::{Log, LogLine},
     host::{Attached, Events, Ffmpeg, Handle, HostError, Stop, Transcoder as _},
@@ -129,9 +129,7 @@ impl All {
 
     fn convert(&self, from: StreamName, to: &StreamName) -> io::Result<Attached> {
         let (node, name) = (self.node.clone(), to.clone());
-        Attached::start(&self.node, to, "converter", move |stop| {
-            convert(&node, &from, &name, Target::Opus, stop)
-        })
+        Attached::start(&self.node, to, "converter", move |stop| convert(&node, &from, &name, stop))
     }
 
     fn transcode(&self, from: StreamName, to: StreamName) -> io::Result<Attached> {
@@ -150,15 +148,9 @@ impl All {
 }
 
 /// Publishes `to`, which is `from` with another sound, until that ends or nobody wants it any more.
-fn convert(
-    node: &Handle,
-    from: &StreamName,
-    to: &StreamName,
-    target: Target,
-    stop: &Stop,
-) -> Result<(), HostError> {
+fn convert(node: &Handle, from: &StreamName, to: &StreamName, stop: &Stop) -> Result<(), HostError> {
     let (mut source, mut publisher) = (node.subscribe(from), node.publish_trusted(to));
-    let (mut converter, mut made) = (Converter::new(target), Vec::new());
+    let (mut converter, mut made) = (Converter::new(), Vec::new());
     while let Some(Ok(frame)) = stop.until(source.next()) {
         if is_sound(&frame) {
             match converter.convert(&frame, &mut made) {

@@ -1,5 +1,4 @@
-//! Sound of one codec made into sound of another, for viewers whose protocol does not carry what the publisher sends: WebRTC
-//! has no AAC, and RTMP, MPEG-TS and RTSP viewers seldom have Opus.
+//! Sound of other codecs made Opus, for viewers whose protocol does not carry what the publisher sends: WebRTC has no AAC.
 //!
 //! Here is the conversion alone, as a machine: frames in, frames out. Who needs it, on which thread it runs and when it ends
 //! is said elsewhere. `decode` makes samples of packets, `resample` brings them to 48 kHz, `timeline` says when each of
@@ -31,25 +30,6 @@ use timeline::Timeline;
 /// Samples per second of all that comes out.
 pub const SAMPLE_RATE: u32 = 48_000;
 
-/// What the sound is made into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// Opus at 128 kbit/s (80 kbit/s for one channel), 20 ms to a packet.
-    Opus,
-    /// AAC-LC at 160 kbit/s (96 kbit/s for one channel), 1024 samples to a packet.
-    Aac,
-}
-
-impl Target {
-    /// The codec of the frames that come out.
-    pub const fn codec(self) -> Codec {
-        match self {
-            Target::Opus => Codec::Opus,
-            Target::Aac => Codec::Aac,
-        }
-    }
-}
-
 /// Why a frame was not converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SoundError {
@@ -73,10 +53,11 @@ impl fmt::Display for SoundError {
 
 impl Error for SoundError {}
 
-/// Sound of one codec made into sound of another. Frames in, frames out; no thread, no clock.
+/// Sound made Opus: 128 kbit/s (80 kbit/s for one channel), 20 ms to a packet. Frames in, frames out; no thread, no clock.
 ///
-/// It takes AAC (LC, HE-AAC and the other kinds short of xHE-AAC, 7.35 to 96 kHz), Opus, and G.711; up to eight channels,
-/// more than two of which are mixed down to stereo. What comes out has 48 kHz, and one channel where the source has one.
+/// It takes AAC of one channel and two (AAC-LC, 7.35 to 96 kHz; of HE-AAC the core alone, which is half the bandwidth, and one
+/// channel of parametric stereo's two), G.711, and Opus of up to eight channels, more than two of which are mixed down to
+/// stereo. What comes out has 48 kHz, and one channel where the source has one.
 ///
 /// **Time.** A decoder that plays what comes out as it comes, leaving nothing out, plays each sound at the time it has in the
 /// source: the delays of decoder, resampler and encoder are taken off the times of the packets. Inside a run, packets follow
@@ -87,13 +68,9 @@ impl Error for SoundError {}
 /// **Damage.** A packet that cannot be decoded costs its sound alone: it is concealed (Opus) or silent (the others), for as
 /// long as it would have lasted.
 ///
-/// **Latency.** 20 ms of sound are gathered for an Opus packet, and up to 30 ms more where the rate is changed. AAC is made six packets at a time, with two
-/// ahead: up to 171 ms wait.
+/// **Latency.** 20 ms of sound are gathered for a packet, and up to 30 ms more where the rate is changed.
 ///
-/// **Cost.** Of a core, for a stereo stream: .9 % from AAC to Opus, 3 % to AAC.
-///
-/// **Memory.** Below 768 KiB (450 KiB for stereo AAC to Opus), bounded whatever comes: tables and states of the two codecs, and at most a quarter of a second of
-/// samples.
+/// **Memory.** Bounded whatever comes: tables and states of the two codecs, and at most a quarter of a second of samples.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -102,14 +79,14 @@ impl Error for SoundError {}
 ///     media::{Frame, Payload, TrackId},
 ///     time::MediaTime,
 /// };
-/// use shardcast_shards::sound::{Converter, Target};
+/// use shardcast_shards::sound::Converter;
 ///
 /// // A phone: G.711, 20 ms to a packet. Its silence becomes Opus.
 /// let frame = |millis, payload| {
 ///     let time = MediaTime::from_millis(millis);
 ///     Frame { track: TrackId::AUDIO, dts: time, pts: time, payload }
 /// };
-/// let mut converter = Converter::new(Target::Opus);
+/// let mut converter = Converter::new();
 /// let mut out = Vec::new();
 /// let parameters = Parameters::of_voice(Codec::PcmA).expect("it is G.711");
 /// converter.convert(&frame(0, Payload::Parameters(Arc::new(parameters))), &mut out)?;
@@ -128,7 +105,6 @@ impl Error for SoundError {}
 /// # Ok::<(), shardcast_shards::sound::SoundError>(())
 /// ```
 pub struct Converter {
-    to: Target,
     track: TrackId,
     source: Option<Source>,
     encoder: Option<Encoder>,
@@ -143,15 +119,20 @@ struct Source {
     parameters: Arc<Parameters>,
     decoder: Decoder,
     timeline: Timeline,
-    /// Of the rate and channels that the decoder last made.
+    /// Begun with the first packet.
     resampler: Option<Resampler>,
 }
 
+impl Default for Converter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Converter {
-    /// One that makes `to` of whatever it is given.
-    pub fn new(to: Target) -> Self {
+    /// One that has seen nothing yet.
+    pub fn new() -> Self {
         Converter {
-            to,
             track: TrackId::AUDIO,
             source: None,
             encoder: None,
@@ -192,7 +173,7 @@ impl Converter {
         self.end_run(out)?;
         let track = self.track;
         match &mut self.encoder {
-            Some(encoder) => encoder.drain(&mut |time, data| out.push(sound(self.to, track, time, data))),
+            Some(encoder) => encoder.drain(&mut |time, data| out.push(sound(track, time, data))),
             None => Ok(()),
         }
     }
@@ -226,45 +207,44 @@ impl Converter {
         let source = self.source.as_mut().filter(|source| source.parameters.codec == codec);
         let source = source.ok_or(SoundError::NoParameters)?;
         self.samples.clear();
-        let decoded = source.decoder.decode(data, &mut self.samples)?;
+        let decoded = source.decoder.decode(data, &mut self.samples);
         self.damaged += u64::from(decoded.damaged);
         if decoded.samples == 0 {
             return Ok(());
         }
 
-        let form = (decoded.sample_rate, decoded.channels);
-        let at = at.ticks_at(SAMPLE_RATE);
-        let continues = source.resampler.as_ref().is_some_and(|resampler| resampler.form() == form);
-        if !continues || source.timeline.jumps(at) {
+        let channels = source.decoder.channels();
+        let at = at.ticks_at(SAMPLE_RATE).saturating_add(source.decoder.early());
+        if source.timeline.jumps(at) {
             self.end_run(out)?;
-            self.begin_run(form, at, out)?;
+            self.begin_run(at, out)?;
         }
         let Some(source) = &mut self.source else { return Ok(()) };
         let Some(resampler) = &mut source.resampler else { return Ok(()) };
         let correction = source.timeline.correction(at, decoded.samples);
-        let corrected = timeline::correct(&mut self.samples, decoded.channels, correction);
-        source.timeline.take(self.samples.len() / decoded.channels, corrected);
+        let corrected = timeline::correct(&mut self.samples, channels, correction);
+        source.timeline.take(self.samples.len() / channels, corrected);
         self.resampled.clear();
         resampler.push(&self.samples, &mut self.resampled)?;
         self.encode(out)
     }
 
     /// Begins a run at `at`, on the clock of what comes out.
-    fn begin_run(&mut self, form: (u32, usize), at: i64, out: &mut Vec<Frame>) -> Result<(), SoundError> {
+    fn begin_run(&mut self, at: i64, out: &mut Vec<Frame>) -> Result<(), SoundError> {
         let Some(source) = &mut self.source else { return Ok(()) };
+        let (sample_rate, channels) = (source.decoder.sample_rate(), source.decoder.channels());
         match &mut source.resampler {
-            Some(resampler) if resampler.form() == form => resampler.reset(),
-            other => *other = Some(Resampler::new(form.0, form.1)?),
+            Some(resampler) => resampler.reset(),
+            none => *none = Some(Resampler::new(sample_rate, channels)?),
         }
-        source.timeline.begin(at, form.0);
-        let channels = form.1;
+        source.timeline.begin(at, sample_rate);
         if self.encoder.as_ref().is_none_or(|encoder| encoder.channels() != channels) {
             if let Some(old) = &mut self.encoder {
                 let track = self.track;
-                old.drain(&mut |time, data| out.push(sound(self.to, track, time, data)))?;
+                old.drain(&mut |time, data| out.push(sound(track, time, data)))?;
             }
-            let encoder = self.encoder.insert(Encoder::new(self.to, channels)?);
-            let payload = Payload::Parameters(Arc::new(encoder.parameters()?));
+            let encoder = self.encoder.insert(Encoder::new(channels)?);
+            let payload = Payload::Parameters(Arc::new(encoder.parameters()));
             let time = MediaTime { ticks: at, rate: SAMPLE_RATE };
             out.push(Frame { track: self.track, dts: time, pts: time, payload });
         }
@@ -287,24 +267,24 @@ impl Converter {
         self.encode(out)?;
         let track = self.track;
         match &mut self.encoder {
-            Some(encoder) => encoder.end_run(&mut |time, data| out.push(sound(self.to, track, time, data))),
+            Some(encoder) => encoder.end_run(&mut |time, data| out.push(sound(track, time, data))),
             None => Ok(()),
         }
     }
 
     /// Encodes what was resampled.
     fn encode(&mut self, out: &mut Vec<Frame>) -> Result<(), SoundError> {
-        let (to, track) = (self.to, self.track);
+        let track = self.track;
         match &mut self.encoder {
             Some(encoder) => {
-                encoder.push(&self.resampled, &mut |time, data| out.push(sound(to, track, time, data)))
+                encoder.push(&self.resampled, &mut |time, data| out.push(sound(track, time, data)))
             }
             None => Ok(()),
         }
     }
 }
 
-fn sound(to: Target, track: TrackId, ticks: i64, data: Vec<u8>) -> Frame {
+fn sound(track: TrackId, ticks: i64, data: Vec<u8>) -> Frame {
     let time = MediaTime { ticks, rate: SAMPLE_RATE };
-    Frame { track, dts: time, pts: time, payload: Payload::Audio { codec: to.codec(), data: data.into() } }
+    Frame { track, dts: time, pts: time, payload: Payload::Audio { codec: Codec::Opus, data: data.into() } }
 }

@@ -36,11 +36,6 @@ impl Resampler {
         Ok(Resampler { sample_rate, channels, changer })
     }
 
-    /// Rate and channels of what it takes.
-    pub(super) const fn form(&self) -> (u32, usize) {
-        (self.sample_rate, self.channels)
-    }
-
     /// Forgets what it holds: a new run begins.
     pub(super) fn reset(&mut self) {
         if let Some(changer) = &mut self.changer {
