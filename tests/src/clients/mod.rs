@@ -24,6 +24,7 @@ pub mod sync;
 pub mod tls;
 pub mod viewer;
 pub mod web;
+pub mod webrtc;
 
 use std::{
     env,
