@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use shardcast_engine::{
     demo,
     flv::{Demuxer, TagReader},
-    media::{Frame, Payload},
+    media::{Frame, Payload, TrackId},
     session::{Event, Opening},
     time::{MediaTime, Unwrapper},
 };
@@ -137,6 +137,21 @@ impl Clip {
             grown.push(part);
         }
         Ok(Clip { opening: self.opening.clone(), frames: grown.into(), period: self.period })
+    }
+
+    /// Its pictures alone, each shown when it is sent: by WebRTC browsers take no B-frames and no AAC, and what encoders for them send
+    /// has neither. Only the times are others; nothing looks into the pictures for their order.
+    #[must_use]
+    pub fn in_order(&self) -> Clip {
+        let mut opening = self.opening.clone();
+        opening.parameters.retain(|frame| frame.track == TrackId::VIDEO);
+        let pictures = self.frames.iter().filter(|part| part.frame.is_video());
+        let frames = pictures.map(|part| {
+            let mut part = part.clone();
+            part.frame.pts = part.frame.dts;
+            part
+        });
+        Clip { opening, frames: frames.collect(), period: self.period }
     }
 
     /// What a viewer must know before the first frame.

@@ -10,6 +10,7 @@
 //! - [`clip`] and [`stamp`] are what is published: a recorded clip, each picture with its number and the time it left.
 //! - [`load`] is one thread with one ring: publishers, viewers that are only drained, and viewers that parse everything.
 //!   [`player`] is what viewers decide that ask for one piece after the other: HLS and DASH.
+//!   [`webrtc`] is both of them by WHIP and WHEP, with str0m.
 //! - [`measure`] makes one run and [`progress`] tells how it goes on; [`process`] reads from `/proc` what the server takes,
 //!   [`prometheus`] what it says of itself, [`recordings`] what it has written.
 //! - [`floor`] is the bare kernel: senders, relay, receiver, writer.
@@ -39,3 +40,4 @@ pub mod stamp;
 pub mod units;
 pub mod url;
 pub mod verdict;
+pub mod webrtc;

@@ -67,6 +67,8 @@ pub enum Entrance {
     Srt,
     /// `udp://`, MPEG-TS in datagrams, a port for each stream.
     Udp,
+    /// By WHIP.
+    Webrtc,
 }
 
 /// Who watches.
@@ -89,6 +91,8 @@ pub struct Watch {
     pub slow: usize,
     /// Viewers per second that leave and are replaced by new ones.
     pub churn: u32,
+    /// By WHEP, the share of the datagrams to each that is lost, from 0 to 1.
+    pub loss: f64,
 }
 
 /// A door that viewers come by.
@@ -113,6 +117,8 @@ pub enum Door {
     LlHls,
     /// DASH.
     Dash,
+    /// By WHEP.
+    Webrtc,
 }
 
 /// For how long.
@@ -131,7 +137,7 @@ pub struct Time {
 
 impl Door {
     /// All of them.
-    pub const ALL: [Door; 9] = [
+    pub const ALL: [Door; 10] = [
         Door::Rtmp,
         Door::Rtsp,
         Door::RtspUdp,
@@ -141,6 +147,7 @@ impl Door {
         Door::Hls,
         Door::LlHls,
         Door::Dash,
+        Door::Webrtc,
     ];
 
     /// As a scenario and a server file name it.
@@ -155,6 +162,7 @@ impl Door {
             Door::Hls => "hls",
             Door::LlHls => "ll-hls",
             Door::Dash => "dash",
+            Door::Webrtc => "webrtc",
         }
     }
 
@@ -165,7 +173,7 @@ impl Door {
 
     /// Whether the stream comes in datagrams.
     pub const fn is_datagrams(self) -> bool {
-        matches!(self, Door::RtspUdp | Door::Srt)
+        matches!(self, Door::RtspUdp | Door::Srt | Door::Webrtc)
     }
 }
 
@@ -177,6 +185,7 @@ impl Entrance {
             Entrance::Rtsp => "rtsp",
             Entrance::Srt => "srt",
             Entrance::Udp => "udp",
+            Entrance::Webrtc => "webrtc",
         }
     }
 }
@@ -223,6 +232,7 @@ impl Default for Watch {
             stall: 0,
             slow: 0,
             churn: 0,
+            loss: 0.0,
         }
     }
 }
@@ -253,6 +263,10 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("hls", include_str!("../scenarios/hls.toml")),
     ("ll-hls", include_str!("../scenarios/ll-hls.toml")),
     ("dash", include_str!("../scenarios/dash.toml")),
+    ("hot-webrtc", include_str!("../scenarios/hot-webrtc.toml")),
+    ("join-webrtc", include_str!("../scenarios/join-webrtc.toml")),
+    ("memory-webrtc", include_str!("../scenarios/memory-webrtc.toml")),
+    ("publish-webrtc", include_str!("../scenarios/publish-webrtc.toml")),
     ("smoke", include_str!("../scenarios/smoke.toml")),
 ];
 
@@ -299,7 +313,8 @@ impl Scenario {
                     "rtsp" => Entrance::Rtsp,
                     "srt" => Entrance::Srt,
                     "udp" => Entrance::Udp,
-                    _ => return Err(format!("{key}={value}: one of rtmp, rtsp, srt, udp")),
+                    "webrtc" => Entrance::Webrtc,
+                    _ => return Err(format!("{key}={value}: one of rtmp, rtsp, srt, udp, webrtc")),
                 }
             }
             "publish.srt" => {
@@ -318,6 +333,9 @@ impl Scenario {
             "watch.stall" => self.watch.stall = count()?,
             "watch.slow" => self.watch.slow = count()?,
             "watch.churn" => self.watch.churn = rate()?,
+            "watch.loss" => {
+                self.watch.loss = value.parse().map_err(|_| format!("{key}={value}: not a number"))?;
+            }
             "time.warm" => self.time.warm = crate::units::duration(value)?,
             "time.measure" => self.time.measure = crate::units::duration(value)?,
             _ if key.contains('.') => return Err(format!("{key}: a scenario has no such key")),
@@ -327,7 +345,7 @@ impl Scenario {
     }
 
     fn check(&self) -> Result<(), String> {
-        let Watch { viewers, stall, slow, join_rate, by, .. } = self.watch;
+        let Watch { viewers, stall, slow, join_rate, by, loss, .. } = self.watch;
         if self.publish.streams == 0 {
             return Err("publish.streams is 0: there is nothing to measure".into());
         }
@@ -337,6 +355,12 @@ impl Scenario {
         }
         if viewers > 0 && join_rate == 0 {
             return Err("watch.join-rate is 0: nobody would ever join".into());
+        }
+        if !(0.0..1.0).contains(&loss) {
+            return Err("watch.loss is a share: from 0 up to, but not, 1".into());
+        }
+        if loss > 0.0 && by != Door::Webrtc {
+            return Err(format!("watch.loss is for viewers by webrtc; by {} nothing is lost", by.name()));
         }
         if stall + slow > viewers {
             return Err("watch.stall and slow together are more than watch.viewers".into());

@@ -202,6 +202,30 @@ fn publishers_and_viewers_by_other_protocols_find_the_stream_whole() {
 }
 
 #[test]
+fn publishers_by_whip_and_viewers_by_whep_find_the_stream_whole_and_a_floor_serves_as_many() {
+    let _alone = alone();
+    for server in ["shardcast", "floor-str0m"] {
+        let mut ports = own_ports();
+        for pair in [
+            "publish.streams=1".to_owned(),
+            "publish.by=webrtc".to_owned(),
+            "watch.by=webrtc".to_owned(),
+            format!("webrtc_port={}", free_port()),
+        ] {
+            ports.extend(["--set".to_owned(), pair]);
+        }
+        let words = ["run", "smoke", server].into_iter().chain(ports.iter().map(String::as_str));
+        let (out, json, _) = bench(&format!("smoke-webrtc-{server}"), &words.collect::<Vec<_>>());
+        let outcome: Outcome =
+            serde_json::from_str(&json).unwrap_or_else(|error| panic!("{server}: {error}: {}", said(&out)));
+        judge(&out, std::slice::from_ref(&outcome));
+        assert!(outcome.checks.passed() && outcome.latency.count > 0, "{server}: {:?}", outcome.checks);
+        assert_eq!((outcome.checks.missing_pictures, outcome.first_key.count), (0, 12), "{server}");
+        assert_eq!(outcome.traffic.publishers, u64::from(server == "shardcast"));
+    }
+}
+
+#[test]
 fn viewers_inside_tls_find_the_stream_whole_and_a_floor_seals_as_much() {
     let _alone = alone();
     let ports = own_ports();

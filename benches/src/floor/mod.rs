@@ -2,7 +2,7 @@
 //!
 //! Each floor is a server of its own, which a run starts, pins and measures like any other: [`send`] gives every viewer
 //! the same bytes with no server logic, [`gso`] the same datagrams, [`relay`] passes on what a publisher sends at once, [`receive`] takes what
-//! publishers send and drops it, [`mod@write`] writes fragments to files. They use the rings, the socket options and the
+//! publishers send and drops it, [`sessions`] encrypts a stream for viewers by WHEP, [`mod@write`] writes fragments to files. They use the rings, the socket options and the
 //! batches that a shard uses, and nothing of the engine's hub, sessions or logs. [`files`] is of another kind: files for a
 //! web server of somebody else's, which it becomes.
 //!
@@ -14,6 +14,7 @@ pub mod gso;
 pub mod receive;
 pub mod relay;
 pub mod send;
+pub mod sessions;
 pub mod write;
 
 use std::{
@@ -35,6 +36,8 @@ pub enum Floor {
     Send(send::Options),
     /// The same datagrams to the same addresses, runs of them cut by the kernel
     Gso(gso::Options),
+    /// The same pictures to viewers by WHEP: a bare loop of str0m's sessions
+    Str0m(sessions::Options),
     /// What a publisher sends, passed on at once to every viewer
     Relay(relay::Options),
     /// What publishers send, received and dropped
@@ -56,6 +59,7 @@ pub fn run(floor: Floor) -> io::Result<()> {
     match floor {
         Floor::Send(options) => send::Sender::open(&options)?.run(&stop, say),
         Floor::Gso(options) => gso::Sender::open(&options)?.run(&stop, say),
+        Floor::Str0m(options) => sessions::Sessions::open(&options)?.run(&stop, say),
         Floor::Relay(options) => relay::Relay::open(&options)?.run(&stop, say),
         Floor::Receive(options) => receive::Receiver::open(&options)?.run(&stop, say),
         Floor::Write(options) => write::Writer::open(&options)?.run(&stop, say),
@@ -129,6 +133,9 @@ mod tests {
         let line = "bench gso --listen 127.0.0.1:8072 --bitrate 4Mbit --flush 33ms";
         let Floor::Gso(gso) = parse(line) else { panic!("{line}") };
         assert_eq!((gso.bitrate, gso.flush.as_millis()), (4_000_000, 33));
+        let line = "bench str0m --listen 127.0.0.1:8073 --media 127.0.0.1:8074 --bitrate 3Mbit";
+        let Floor::Str0m(sessions) = parse(line) else { panic!("{line}") };
+        assert_eq!((sessions.media.port(), sessions.bitrate), (8074, 3_000_000));
         let line = "bench relay --publish 127.0.0.1:8071 --play 127.0.0.1:8070";
         let Floor::Relay(relay) = parse(line) else { panic!("{line}") };
         assert_eq!((relay.publish.port(), relay.play.port()), (8071, 8070));

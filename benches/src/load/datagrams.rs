@@ -1,4 +1,4 @@
-//! Viewers that are sent datagrams: by SRT, by RTSP beside its connection, and by nothing but an address. Their sockets are on
+//! Viewers that are sent datagrams: by SRT, by WHEP, by RTSP beside its connection, and by nothing but an address. Their sockets are on
 //! no ring: all that came is taken every few milliseconds, and so what publishers are told by SRT.
 
 use std::{io, os::fd::AsFd, time::Duration};
@@ -31,6 +31,13 @@ pub(super) struct Listeners {
 impl Default for Listeners {
     fn default() -> Self {
         Listeners { viewers: Vec::new(), last: Now(0), buffer: vec![0; BUFFER_BYTES] }
+    }
+}
+
+impl Listeners {
+    /// There is something to look at by `now`.
+    pub fn look_at(&mut self, now: Now) {
+        self.last = Now(now.0.saturating_sub(INTERVAL.as_nanos() as u64));
     }
 }
 
@@ -95,6 +102,7 @@ impl Load {
                     emit(frame, moment);
                 }
             }),
+            (State::Meeting(meeting), _) => meeting.whep.work(buffer, moment, &mut emit),
             (State::Ring(_), Some(rtsp)) => rtsp.take_datagrams(buffer, moment, &mut emit),
             _ => return false,
         };
@@ -126,13 +134,16 @@ impl Load {
             return true;
         }
         self.replaceable.push_back(index);
-        // By SRT it goes on listening: what has come must be acknowledged.
-        if let State::Calling(line) = &mut viewer.state {
-            line.look_no_more();
-            return true;
+        // By SRT and WHEP it goes on listening: what has come must be acknowledged.
+        match &mut viewer.state {
+            State::Calling(line) => line.look_no_more(),
+            State::Meeting(meeting) => meeting.whep.look_no_more(),
+            _ => {
+                self.drained.push_back(index);
+                return false;
+            }
         }
-        self.drained.push_back(index);
-        false
+        true
     }
 
     /// Throws away the datagrams that have come for a viewer; false when it is gone.

@@ -16,6 +16,7 @@ mod publisher;
 mod rtsp;
 mod secure;
 mod viewer;
+mod whep;
 mod window;
 
 use std::{
@@ -41,6 +42,7 @@ pub use judge::{Findings, Judge};
 use outbox::Outbox;
 pub use publisher::Publisher;
 pub use viewer::{HttpFlv, HttpTs, Talk};
+use whep::Meeting;
 pub use window::Report;
 use window::Window;
 
@@ -150,6 +152,8 @@ enum State {
     Asking(Box<Asking>),
     /// By SRT, with a socket of its own.
     Calling(Line),
+    /// By WHEP, likewise.
+    Meeting(Box<Meeting>),
     Gone,
 }
 
@@ -159,10 +163,13 @@ impl Load {
     /// # Errors
     /// The ring cannot be made, or the clip not be brought to the bit rate.
     pub fn new(plan: Scenario, doors: Doors, floor: Floor, clip: &Clip) -> Result<Load, String> {
-        // Where what comes is taken out of MPEG-TS, filler is no load.
-        let by_transport_stream =
-            matches!(plan.publish.by, Entrance::Srt | Entrance::Udp) || plan.watch.by == Door::Srt;
-        let filling = if by_transport_stream { Filling::Reserved } else { Filling::Filler };
+        let by_webrtc = plan.publish.by == Entrance::Webrtc || plan.watch.by == Door::Webrtc;
+        // Where what comes is taken out of MPEG-TS, and where a browser gets it, filler is no load.
+        let is_left_out = matches!(plan.publish.by, Entrance::Srt | Entrance::Udp)
+            || plan.watch.by == Door::Srt
+            || by_webrtc;
+        let filling = if is_left_out { Filling::Reserved } else { Filling::Filler };
+        let clip = if by_webrtc { &clip.in_order() } else { clip };
         let clip = clip.filled(plan.publish.bitrate, filling)?;
         let config = RingConfig { receive_buffers: 1024, write_buffer_bytes: 0, ..RingConfig::default() };
         let ring = Ring::new(&config).map_err(|error| format!("the load's ring: {error}"))?;
@@ -400,6 +407,10 @@ impl Load {
             self.viewers.push(viewer);
             return self.enter_by_datagrams(index, &url, joined);
         }
+        if by == Door::Webrtc {
+            self.viewers.push(viewer);
+            return self.enter_by_whep(index, &url, joined);
+        }
         match connect(&url) {
             Err(error) => {
                 self.refused += 1;
@@ -500,6 +511,9 @@ impl Load {
         if self.plan.watch.by == Door::RtspUdp {
             return self.answered_beside(index, socket, bytes);
         }
+        if self.plan.watch.by == Door::Webrtc {
+            return self.answered_by_http(index, socket, bytes);
+        }
         let viewer = &mut self.viewers[index];
         viewer.bytes += bytes.len() as u64;
         self.delivered += bytes.len() as u64;
@@ -553,7 +567,7 @@ impl Load {
     fn viewer_sent(&mut self, index: usize, socket: SocketId, taken: usize) {
         let viewer = &mut self.viewers[index];
         let next = viewer.out.sent(taken);
-        if matches!(viewer.state, State::Ring(_)) {
+        if matches!(viewer.state, State::Ring(_) | State::Meeting(_)) {
             send(&mut self.ring, socket, next);
         } else if matches!(viewer.state, State::Leaving(_)) && !self.ring.is_receiving(socket) {
             self.let_go(index, socket);
@@ -608,6 +622,13 @@ impl Load {
                 }
             }
             State::Calling(mut line) => line.part(now()),
+            State::Meeting(mut meeting) => {
+                meeting.whep.part(now());
+                if let Some(id) = meeting.asks {
+                    self.owners.remove(&id);
+                    self.ring.close(id);
+                }
+            }
             State::Off(_) | State::Gone => {}
         }
         self.viewers[index].talk = None;

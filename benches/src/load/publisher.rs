@@ -1,4 +1,4 @@
-//! One publisher: a clip at its own pace, by RTMP, by RTSP, by SRT, as MPEG-TS in datagrams or as FLV by plain TCP.
+//! One publisher: a clip at its own pace, by RTMP, by RTSP, by SRT, by WHIP, as MPEG-TS in datagrams or as FLV by plain TCP.
 
 use std::{io::ErrorKind, net::UdpSocket, os::fd::AsFd};
 
@@ -10,6 +10,7 @@ use shardcast_engine::{
     mpegts, rtmp, rtsp,
     session::{Answer, Event, Input, Output, Session, Wire},
     time::Now,
+    webrtc,
 };
 
 use shardcast_io::udp;
@@ -19,7 +20,7 @@ use super::{
     outbox::Outbox,
     target_of,
 };
-use crate::{clip::Playback, histogram::Histogram, scenario::SrtPeer, url::Url};
+use crate::{clip::Playback, histogram::Histogram, scenario::SrtPeer, url::Url, webrtc::Whip};
 
 /// Bytes of a datagram: seven packets of MPEG-TS, as every sender of it does.
 const DATAGRAM_BYTES: usize = 7 * 188;
@@ -49,6 +50,7 @@ enum Talk {
     /// By one connection, in which the server is asked first.
     Asked(Box<dyn Session>),
     Srt(Line),
+    Whip(Box<Whip>),
     Datagrams(UdpSocket),
     Flv,
 }
@@ -83,6 +85,7 @@ impl Publisher {
                 (Talk::Asked(Box::new(client)), (rtmp::FORM.open)())
             }
             "srt" => (Talk::Srt(Line::call(url, true, srt, now)?), (mpegts::FORM.open)()),
+            "http" => (Talk::Whip(Box::new(Whip::call(url, now)?)), (webrtc::wire::FORM.open)()),
             "udp" => (Talk::Datagrams(sender(url)?), (mpegts::FORM.open)()),
             "flv" => (Talk::Flv, (flv::FORM.open)()),
             scheme => return Err(format!("nothing is published by {scheme}://")),
@@ -101,7 +104,7 @@ impl Publisher {
         };
         match publisher.talk {
             Talk::Asked(_) => publisher.listen(now)?,
-            Talk::Srt(_) => {}
+            Talk::Srt(_) | Talk::Whip(_) => {}
             Talk::Datagrams(_) | Talk::Flv => publisher.start(now),
         }
         Ok(publisher)
@@ -109,7 +112,7 @@ impl Publisher {
 
     /// Whether it has a socket of its own, and [`work_line`](Self::work_line) is to be called again and again.
     pub fn has_line(&self) -> bool {
-        matches!(self.talk, Talk::Srt(_) | Talk::Datagrams(_))
+        matches!(self.talk, Talk::Srt(_) | Talk::Whip(_) | Talk::Datagrams(_))
     }
 
     /// Takes what has come by its own socket, and sends what is due. `buffer` has room for a datagram.
@@ -117,9 +120,14 @@ impl Publisher {
     /// # Errors
     /// The server refuses, or has ended the stream.
     pub fn work_line(&mut self, buffer: &mut [u8], now: Now) -> Result<(), String> {
-        let Talk::Srt(line) = &mut self.talk else { return Ok(()) };
         let mut granted = false;
-        line.work(buffer, now, &mut |heard| granted |= matches!(heard, Heard::Granted))?;
+        match &mut self.talk {
+            Talk::Srt(line) => {
+                line.work(buffer, now, &mut |heard| granted |= matches!(heard, Heard::Granted))?;
+            }
+            Talk::Whip(whip) => granted = whip.work(buffer, now)?,
+            _ => return Ok(()),
+        }
         if granted {
             self.start(now);
         }
@@ -130,6 +138,7 @@ impl Publisher {
     fn carry(&mut self, now: Now) -> Result<(), String> {
         self.bytes += match &mut self.talk {
             Talk::Srt(line) => line.carry(self.out.waiting(), self.stopped, now)?,
+            Talk::Whip(whip) => whip.carry(self.out.waiting(), now)?,
             Talk::Datagrams(socket) => send(socket, self.out.waiting(), self.stopped)?,
             Talk::Asked(_) | Talk::Flv => 0,
         } as u64;
