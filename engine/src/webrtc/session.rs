@@ -27,8 +27,11 @@ use crate::{
     time::Now,
 };
 
-/// How long a peer may say nothing: its consent has to be heard every few seconds, and holds for thirty. (RFC 7675, 5.1)
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a viewer may say nothing: its consent has to be heard every few seconds, and holds for thirty. (RFC 7675, 5.1)
+const VIEWER_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a publisher may. It has media to send all the time, and as long as it is taken to be there nobody else can have its name: a page
+/// that was loaded anew comes back and finds it taken.
+const PUBLISHER_SILENCE_MAX: Duration = Duration::from_secs(8);
 
 /// A conversation by WebRTC.
 #[derive(Debug)]
@@ -328,7 +331,7 @@ impl Session {
         if !standing.connected && self.opened.after(self.patience) <= now {
             return Err(Error::timed_out("its answer was given, and no media came of it", self.received));
         }
-        if standing.heard.after(SILENCE_MAX) <= now {
+        if standing.gone_at() <= now {
             return Err(Error::timed_out("nothing was heard of it", self.received));
         }
         standing.peer.advance(now);
@@ -406,6 +409,14 @@ impl Standing {
         }
     }
 
+    /// When it is taken to be gone, if nothing is heard before.
+    fn gone_at(&self) -> Now {
+        self.heard.after(match self.course {
+            Course::In(_) => PUBLISHER_SILENCE_MAX,
+            Course::Out(_) => VIEWER_SILENCE_MAX,
+        })
+    }
+
     fn path(&self) -> PathStats {
         match &self.course {
             Course::In(publisher) => self.counted.of_publisher(publisher.lost()),
@@ -418,7 +429,7 @@ impl Standing {
             Course::In(publisher) => publisher.deadline(),
             Course::Out(viewer) => viewer.deadline(),
         };
-        [course, self.peer.deadline(), Some(self.heard.after(SILENCE_MAX))].into_iter().flatten().min()
+        [course, self.peer.deadline(), Some(self.gone_at())].into_iter().flatten().min()
     }
 }
 
