@@ -11,6 +11,7 @@ use shardcast_tests::clients::{
     browser::{LATE, LOOKS, publish_clock, script, watch_seconds},
     forms::Form,
     media::{Clip, Kind},
+    network::{Network, Weather},
     packets::{Packet, Packets},
     process::{Ended, Process},
     program, repository,
@@ -122,6 +123,27 @@ fn pictures_that_nothing_refers_to_are_left_out_for_a_browser() {
         let _publisher = publish_clock(&server.rtmp_url("live/cam"), 2, "b-adapt=0:b-pyramid=none");
         // 25 a second, of which two of three are such.
         is_well(browsers(&server, "without-b", &["--frames", "8:10"]), "without-b")
+    });
+}
+
+#[test]
+fn a_picture_is_soon_back_where_the_network_loses_every_twentieth_packet() {
+    let _alone = alone();
+    looking("lossy", || {
+        // One shard has one port, which is the one that the answer names.
+        let server = Setup::new().top("shards = 1").start();
+        let bad = Weather {
+            seed: 7,
+            lost: 50,
+            doubled: 0,
+            delay: Duration::from_millis(10),
+            jitter: Duration::from_millis(2),
+        };
+        let network = Network::new(server.ports().webrtc, bad);
+        let _publisher = publish_clock(&server.rtmp_url("live/cam"), 0, "");
+        let well = is_well(browsers(&server, "lossy", &["--through", &network.port().to_string()]), "lossy");
+        println!("{} datagrams were lost", network.dropped());
+        well
     });
 }
 
