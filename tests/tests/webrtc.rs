@@ -12,7 +12,7 @@ use shardcast_tests::clients::{
     forms::Form,
     media::{Clip, Kind},
     network::{Network, Weather},
-    packets::{Packet, Packets},
+    packets::{Packet, Packets, Run},
     process::{Ended, Process},
     program, repository,
     server::{Server, Setup},
@@ -23,6 +23,9 @@ use shardcast_tests::clients::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Microseconds: FLV has milliseconds where packets have ticks of 90 kHz and 48 kHz.
 const ROUNDING: i64 = 1_000;
+
+/// Packets of sound that may still be on their way when a publisher ends.
+const SOUND_KEPT_MAX: usize = 8;
 
 /// Who codes pictures takes a core: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -166,7 +169,11 @@ fn ffmpeg_publishes_by_whip_what_comes_out_by_rtmp_and_flv() {
         let got = Packets::parse(&player.succeed(PATIENCE).output);
         println!("{form:?}: {got}");
         let (video, audio) = got.assert_run(&clip.packets, ROUNDING);
-        println!("{form:?}: {video:?} {audio:?}");
+        let whole = |run: Option<Run>, all: &[Packet], kept: usize| {
+            run.is_some_and(|run| run.first == 0 && run.count + kept >= all.len())
+        };
+        assert!(whole(video, &clip.packets.video, 0), "{form:?}: pictures {video:?}");
+        assert!(whole(audio, &clip.packets.audio, SOUND_KEPT_MAX), "{form:?}: sound {audio:?}");
     }
 }
 

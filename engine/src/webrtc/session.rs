@@ -7,7 +7,7 @@ use str0m::Event as Told;
 
 use super::{
     fragment,
-    offer::{Choice, Offer},
+    offer::{Choice, Offer, one_way},
     peer::{Negotiated, Peer},
     publisher::Publisher,
     viewer::Viewer,
@@ -157,7 +157,7 @@ impl Session {
             return self.refuse(Fault::Unsuited, why, Error::refused("no codec in common", 0));
         }
         let pairs: Vec<_> = chosen.iter().map(|(_, media, choice)| (*media, *choice)).collect();
-        let Some((peer, sdp, negotiated)) = self.settle(sdp, &pairs, now)? else { return Ok(()) };
+        let Some((peer, sdp, negotiated)) = self.settle(&one_way(sdp, true), &pairs, now)? else { return Ok(()) };
         let tracks: Vec<(bool, Choice)> =
             chosen.iter().map(|(video, _, choice)| (*video, (*choice).clone())).collect();
         let course = Course::In(Publisher::new(&tracks, negotiated));
@@ -202,7 +202,7 @@ impl Session {
             let why = format!("the stream has {}, of which nothing is offered", codecs.join(" and "));
             return self.refuse(Fault::Unsuited, why, Error::refused("no codec in common", 0));
         }
-        let Some((peer, sdp, negotiated)) = self.settle(&sdp, &pairs, now)? else { return Ok(()) };
+        let Some((peer, sdp, negotiated)) = self.settle(&one_way(&sdp, false), &pairs, now)? else { return Ok(()) };
         let mut negotiated = negotiated.into_iter();
         let [video, audio] = chosen.map(|chosen| chosen.and_then(|_| negotiated.next()));
         let course = Course::Out(Viewer::new(video, audio, now));
