@@ -11,7 +11,8 @@ use shardcast_tests::clients::{
     browser::{LATE, LOOKS, publish_clock, script, watch_seconds},
     forms::Form,
     media::{Clip, Kind},
-    packets::{Packet, Packets},
+    network::{Network, Weather},
+    packets::{Packet, Packets, Run},
     process::{Ended, Process},
     program, repository,
     server::{Server, Setup},
@@ -22,6 +23,9 @@ use shardcast_tests::clients::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Microseconds: FLV has milliseconds where packets have ticks of 90 kHz and 48 kHz.
 const ROUNDING: i64 = 1_000;
+
+/// Packets of sound that may still be on their way when a publisher ends.
+const SOUND_KEPT_MAX: usize = 8;
 
 /// Who codes pictures takes a core: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -125,6 +129,27 @@ fn pictures_that_nothing_refers_to_are_left_out_for_a_browser() {
     });
 }
 
+#[test]
+fn a_picture_is_soon_back_where_the_network_loses_every_twentieth_packet() {
+    let _alone = alone();
+    looking("lossy", || {
+        // One shard has one port, which is the one that the answer names.
+        let server = Setup::new().top("shards = 1").start();
+        let bad = Weather {
+            seed: 7,
+            lost: 50,
+            doubled: 0,
+            delay: Duration::from_millis(10),
+            jitter: Duration::from_millis(2),
+        };
+        let network = Network::new(server.ports().webrtc, bad);
+        let _publisher = publish_clock(&server.rtmp_url("live/cam"), 0, "");
+        let well = is_well(browsers(&server, "lossy", &["--through", &network.port().to_string()]), "lossy");
+        println!("{} datagrams were lost", network.dropped());
+        well
+    });
+}
+
 /// ffmpeg 9 publishes by WHIP, and players of other forms have every packet.
 #[test]
 fn ffmpeg_publishes_by_whip_what_comes_out_by_rtmp_and_flv() {
@@ -144,7 +169,11 @@ fn ffmpeg_publishes_by_whip_what_comes_out_by_rtmp_and_flv() {
         let got = Packets::parse(&player.succeed(PATIENCE).output);
         println!("{form:?}: {got}");
         let (video, audio) = got.assert_run(&clip.packets, ROUNDING);
-        println!("{form:?}: {video:?} {audio:?}");
+        let whole = |run: Option<Run>, all: &[Packet], kept: usize| {
+            run.is_some_and(|run| run.first == 0 && run.count + kept >= all.len())
+        };
+        assert!(whole(video, &clip.packets.video, 0), "{form:?}: pictures {video:?}");
+        assert!(whole(audio, &clip.packets.audio, SOUND_KEPT_MAX), "{form:?}: sound {audio:?}");
     }
 }
 

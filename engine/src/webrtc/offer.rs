@@ -63,6 +63,12 @@ impl Offer {
     }
 }
 
+/// An offer whose media go one way alone, whatever else they could: the answer to a publisher has to say that it only receives.
+/// (RFC 9725, 4.2)
+pub fn one_way(sdp: &str, publish: bool) -> String {
+    sdp.replace("a=sendrecv", if publish { "a=sendonly" } else { "a=recvonly" })
+}
+
 /// A name and what stands behind it.
 fn attribute(attribute: &sdp_types::Attribute) -> (&str, &str) {
     (&attribute.attribute, attribute.value.as_deref().unwrap_or_default())
@@ -208,6 +214,18 @@ mod tests {
             video.choices.iter().map(|choice| (choice.format.payload_type, choice.again)).collect();
         assert_eq!(choices, [(96, Some(97)), (104, Some(105)), (106, None)]);
         assert_eq!(video.to_publish().unwrap().format.payload_type, 104);
+    }
+
+    #[test]
+    fn what_could_go_both_ways_goes_one() {
+        let offer = OFFER.replace("a=recvonly", "a=sendrecv");
+        assert!(Offer::read(&offer).unwrap().find(true, true).is_some());
+        let ways = |publish| {
+            let offer = Offer::read(&one_way(&offer, publish)).unwrap();
+            offer.media.iter().map(|media| (media.sends, media.receives)).collect::<Vec<_>>()
+        };
+        assert_eq!(ways(true), [(true, false), (true, false)]);
+        assert_eq!(ways(false), [(true, false), (false, true)]);
     }
 
     #[test]

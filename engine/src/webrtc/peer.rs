@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use str0m::{
-    Candidate, Event, IceCreds, Input, Rtc, RtcConfig,
+    Candidate, CandidateKind, Event, IceCreds, Input, Rtc, RtcConfig,
     change::SdpOffer,
     config::{CryptoProvider, DtlsCert},
     format::{Codec, FormatParams},
@@ -62,6 +62,10 @@ pub struct Peer {
     addresses: Arc<[SocketAddr]>,
     /// Where it is, once it has shown that.
     address: Option<SocketAddr>,
+    /// Where the library has it, with or without media.
+    place: Option<SocketAddr>,
+    /// Where it was when it began anew, until it is met somewhere else.
+    left: Option<SocketAddr>,
     wake: Option<Now>,
     key: Key,
     tag: String,
@@ -143,7 +147,18 @@ impl Peer {
         let theirs = sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap_or_default();
         let theirs = theirs.trim().to_owned();
         let first = chosen.first().map(|(media, _)| media.mid.clone()).unwrap_or_default();
-        let peer = Peer { rtc, addresses, address: None, wake: Some(now), key, tag, theirs, first };
+        let peer = Peer {
+            rtc,
+            addresses,
+            address: None,
+            place: None,
+            left: None,
+            wake: Some(now),
+            key,
+            tag,
+            theirs,
+            first,
+        };
         Ok((peer, answer, negotiated))
     }
 
@@ -196,6 +211,9 @@ impl Peer {
                 Ok(str0m::Output::Transmit(transmit)) => {
                     let (to, bytes) = (transmit.destination, Vec::from(transmit.contents));
                     let is_media = is_media(&bytes);
+                    if !is_binding(&bytes) {
+                        self.place = Some(to);
+                    }
                     if is_media && self.address != Some(to) {
                         runs.finish(out);
                         self.address = Some(to);
@@ -204,6 +222,9 @@ impl Peer {
                     if is_media {
                         runs.push(&bytes, out);
                     } else {
+                        if self.left.is_some_and(|left| left != to) && is_consent(&bytes) {
+                            self.leave();
+                        }
                         out.push_back(Output::Datagram { to, bytes: Bytes::from(bytes) });
                     }
                 }
@@ -234,6 +255,7 @@ impl Peer {
         let IceCreds { ufrag, pass } = ours.clone();
         self.tag = tag;
         self.theirs = fragment.to_owned();
+        self.left = self.place;
         let mut direct = self.rtc.direct_api();
         direct.set_remote_ice_credentials(IceCreds { ufrag: fragment.to_owned(), pass: password.to_owned() });
         direct.set_local_ice_credentials(ours);
@@ -250,6 +272,17 @@ impl Peer {
         answer
     }
 
+    /// It has shown that it is somewhere else than where it was when it began anew. Of two ways that are as good as each other the
+    /// library would stay on the first for as long as its consent holds.
+    fn leave(&mut self) {
+        let Some(left) = self.left.take() else { return };
+        for kind in [CandidateKind::Host, CandidateKind::PeerReflexive] {
+            let candidate =
+                Candidate::from_parts(String::new(), 1, Protocol::Udp, 0, left, kind, None, None, None);
+            self.rtc.direct_api().invalidate_candidate(&candidate);
+        }
+    }
+
     /// Says goodbye.
     pub fn close(&mut self, now: Now, out: &mut VecDeque<Output>) {
         let _ = self.rtc.close();
@@ -261,6 +294,16 @@ impl Peer {
 /// RTP; control information (RTCP) is none. (RFC 7983, 7; RFC 5761, 4)
 fn is_media(datagram: &[u8]) -> bool {
     matches!(datagram, [128..=191, second, ..] if !(192..=223).contains(second))
+}
+
+/// A message about a binding, which goes wherever one came from; all else goes to where the peer is. (RFC 7983, 7)
+fn is_binding(datagram: &[u8]) -> bool {
+    matches!(datagram, [0..=3, ..])
+}
+
+/// A response to a request for a binding whose integrity was right. (RFC 8489, 5)
+fn is_consent(datagram: &[u8]) -> bool {
+    datagram.starts_with(&[1, 1])
 }
 
 /// Credentials of the session with this number, and what they are called.

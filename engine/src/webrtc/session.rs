@@ -8,7 +8,7 @@ use str0m::Event as Told;
 use super::{
     counted::Counted,
     fragment,
-    offer::{Choice, Offer},
+    offer::{Choice, Offer, one_way},
     peer::{Negotiated, Peer},
     publisher::Publisher,
     viewer::Viewer,
@@ -177,7 +177,9 @@ impl Session {
             return self.refuse(Fault::Unsuited, why, Error::refused("no codec in common", 0));
         }
         let pairs: Vec<_> = chosen.iter().map(|(_, media, choice)| (*media, *choice)).collect();
-        let Some((peer, sdp, negotiated)) = self.settle(sdp, &pairs, now)? else { return Ok(()) };
+        let Some((peer, sdp, negotiated)) = self.settle(&one_way(sdp, true), &pairs, now)? else {
+            return Ok(());
+        };
         let tracks: Vec<(bool, Choice)> =
             chosen.iter().map(|(video, _, choice)| (*video, (*choice).clone())).collect();
         let course = Course::In(Publisher::new(&tracks, negotiated));
@@ -233,7 +235,9 @@ impl Session {
             let why = format!("the stream has {}, of which nothing is offered", codecs.join(" and "));
             return self.refuse(Fault::Unsuited, why, Error::refused("no codec in common", 0));
         }
-        let Some((peer, sdp, negotiated)) = self.settle(&sdp, &pairs, now)? else { return Ok(()) };
+        let Some((peer, sdp, negotiated)) = self.settle(&one_way(&sdp, false), &pairs, now)? else {
+            return Ok(());
+        };
         let mut negotiated = negotiated.into_iter();
         let [video, audio] = chosen.map(|chosen| chosen.and_then(|_| negotiated.next()));
         let course = Course::Out(Viewer::new(video, audio, now));

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use str0m::{
-    Candidate, Event as Told, Input as In, Rtc,
+    Candidate, Event as Told, IceCreds, Input as In, Rtc,
     change::{SdpAnswer, SdpPendingOffer},
     media::{Direction, MediaKind, Mid},
     net::{Protocol, Receive},
@@ -40,6 +40,8 @@ struct Pair {
     peer: Rtc,
     now: Now,
     from: SocketAddr,
+    /// Where the session sends media to.
+    met: SocketAddr,
     opening: Opening,
     events: Vec<Event>,
     replies: Vec<Reply>,
@@ -67,6 +69,7 @@ impl Pair {
             peer,
             now,
             from: address(THEIRS),
+            met: address(THEIRS),
             opening: Opening::default(),
             events: Vec::new(),
             replies: Vec::new(),
@@ -103,11 +106,11 @@ impl Pair {
     fn drain(&mut self) {
         while let Some(output) = self.session.poll() {
             match output {
-                Output::Datagram { to, bytes } => {
-                    assert_eq!(to, self.from);
-                    self.back.push_back(bytes);
-                }
-                Output::Address(to) => assert_eq!(to, self.from),
+                Output::Datagram { to, bytes } if to == self.from => self.back.push_back(bytes),
+                Output::Address(to) => self.met = to,
+                // What goes to where it was before is lost.
+                Output::Datagram { to, .. } => assert_eq!(to, address(THEIRS)),
+                Output::Datagrams { .. } if self.met != self.from => assert_eq!(self.met, address(THEIRS)),
                 Output::Datagrams { bytes, size } => {
                     let starts = (0..bytes.len()).step_by(usize::from(size));
                     let cut = starts.map(|at| bytes.slice(at..bytes.len().min(at + usize::from(size))));
@@ -407,7 +410,8 @@ fn what_cannot_be_is_refused_in_words() {
 #[test]
 fn a_peer_that_changes_its_network_says_so_and_goes_on() {
     let mut pair = Pair::new();
-    pair.opening = film().0;
+    let (opening, frames) = film();
+    pair.opening = opening.clone();
     let (pending, _) = pair.offer(false);
     let (key, tag, _) = pair.accept(pending);
     pair.connect();
@@ -436,4 +440,24 @@ fn a_peer_that_changes_its_network_says_so_and_goes_on() {
         new != tag && fragment.contains("a=ice-ufrag:") && fragment.contains("192.0.2.1 8189"),
         "{fragment}"
     );
+    // It is somewhere else from here on, and media comes there at once, though consent for the old place holds.
+    let found = |name: &str| {
+        fragment.lines().find_map(|line| line.strip_prefix(name)).expect("it is said").to_owned()
+    };
+    let theirs = IceCreds { ufrag: found("a=ice-ufrag:"), pass: found("a=ice-pwd:") };
+    let own = IceCreds { ufrag: "newfragment".to_owned(), pass: "a+new+password+is+not+legal".to_owned() };
+    let moved = "203.0.113.9:5000";
+    pair.from = address(moved);
+    let mut api = pair.peer.direct_api();
+    api.invalidate_candidate(&Candidate::host(address(THEIRS), "udp").expect("a candidate"));
+    api.set_local_ice_credentials(own);
+    api.set_remote_ice_credentials(theirs);
+    pair.peer.add_local_candidate(Candidate::host(address(moved), "udp").expect("a candidate"));
+    pair.peer.add_remote_candidate(Candidate::host(address(OURS), "udp").expect("a candidate"));
+    let bytes = muxed(pair.form.expect("a form"), &opening, &frames);
+    (0..400).for_each(|_| pair.step());
+    pair.carry(bytes, &mut Shelf::default());
+    (0..20).for_each(|_| pair.step());
+    assert_eq!(pair.met, address(moved));
+    assert!(pair.packets.len() >= frames.len(), "{} packets", pair.packets.len());
 }
