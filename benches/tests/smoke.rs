@@ -208,6 +208,7 @@ fn publishers_by_whip_and_viewers_by_whep_find_the_stream_whole_and_a_floor_serv
         let mut ports = own_ports();
         for pair in [
             "publish.streams=1".to_owned(),
+            "time.warm=100ms".to_owned(),
             "publish.by=webrtc".to_owned(),
             "watch.by=webrtc".to_owned(),
             format!("webrtc_port={}", free_port()),
