@@ -63,7 +63,10 @@ impl StreamName {
     /// let name = StreamName::parse("live/cam1")?;
     /// let rendition = name.rendition(StreamName::OPUS);
     /// assert_eq!((rendition.app(), rendition.as_str()), ("live", "live/cam1~opus"));
-    /// assert_eq!(rendition.origin(), Some((name, StreamName::OPUS)));
+    /// assert_eq!(rendition.origin(), Some((name.clone(), StreamName::OPUS)));
+    /// // Without B-frames that others refer to, and the same with sound by Opus.
+    /// let others = [StreamName::PLAIN, StreamName::PLAIN_OPUS].map(|what| name.rendition(what).to_string());
+    /// assert_eq!(others, ["live/cam1~plain", "live/cam1~plain-opus"]);
     /// assert!(rendition.is_rendition() && StreamName::parse(rendition.as_str()).is_err());
     /// # Ok::<(), shardcast_engine::error::Error>(())
     /// ```
