@@ -47,7 +47,7 @@ impl Place {
     fn configure(&self, more: &str) {
         let (rtmp, http, control) = (self.rtmp.port(), self.http.port(), self.control);
         let text = format!(
-            "shards = 2\ndrain_timeout = \"5s\"\n[rtmp]\nport = {rtmp}\n[rtsp]\nport = 0\n[srt]\nport = 0\n[http]\nport = {http}\n[control]\n\
+            "shards = 2\ndrain_timeout = \"5s\"\n[rtmp]\nport = {rtmp}\n[rtsp]\nport = 0\n[srt]\nport = 0\n[webrtc]\nport = 0\n[http]\nport = {http}\n[control]\n\
              bind = \"{control}\"\n{more}"
         );
         fs::write(self.dir.join("test.toml"), text).unwrap();

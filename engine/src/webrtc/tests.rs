@@ -461,3 +461,92 @@ fn a_peer_that_changes_its_network_says_so_and_goes_on() {
     assert_eq!(pair.met, address(moved));
     assert!(pair.packets.len() >= frames.len(), "{} packets", pair.packets.len());
 }
+
+/// Numbers that look like chance.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % most.max(1) as u64) as usize
+    }
+
+    /// A datagram with a few bytes of it others, or cut short.
+    fn damage(&mut self, datagram: &[u8]) -> Vec<u8> {
+        let mut damaged = datagram.to_vec();
+        if self.below(4) == 0 {
+            damaged.truncate(1 + self.below(damaged.len()));
+        }
+        for _ in 0..=self.below(3) {
+            let place = self.below(damaged.len());
+            damaged[place] ^= 1 << self.below(8);
+        }
+        damaged
+    }
+}
+
+#[test]
+fn what_others_say_in_a_peers_name_and_what_it_has_said_before_changes_nothing() {
+    for seed in 1..=30 {
+        let mut chance = Chance(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut pair = Pair::new();
+        let (opening, frames) = film();
+        pair.opening = opening.clone();
+        let (pending, _) = pair.offer(false);
+        pair.accept(pending);
+        // The handshake has no keys yet: a forged word of it may end it, and the peer would begin anew.
+        pair.connect();
+        let bytes = muxed(pair.form.expect("it plays"), &opening, &frames);
+        let ends: Vec<usize> = super::wire::Packets::new(&bytes).map(|(_, range)| range.end).collect();
+        let (mut from, mut said) = (0, Vec::<Vec<u8>>::new());
+        for end in ends.chunks(6).filter_map(|ends| ends.last()) {
+            pair.carry(bytes.slice(from..*end), &mut Shelf::default());
+            from = *end;
+            said.extend(pair.spoken());
+            for _ in 0..4 {
+                if !said.is_empty() {
+                    let datagram = said[chance.below(said.len())].clone();
+                    // Requests for a binding that are damaged, and anything else again and damaged.
+                    let forged = chance.damage(&datagram);
+                    let address = pair.from;
+                    pair.give(Input::From { address, bytes: &forged });
+                    pair.give(Input::From { address, bytes: &datagram });
+                }
+                pair.step();
+            }
+        }
+        (0..100).for_each(|_| pair.step());
+        assert!(!pair.closed && pair.peer.is_alive(), "seed {seed}: {:?}", pair.told);
+        assert!(pair.packets.len() >= ends.len(), "seed {seed}: {} of {}", pair.packets.len(), ends.len());
+    }
+}
+
+#[test]
+fn garbage_before_the_handshake_costs_nobody_but_its_session() {
+    for seed in 1..=100 {
+        let mut chance = Chance(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut pair = Pair::new();
+        pair.opening = film().0;
+        let (pending, _) = pair.offer(seed % 2 == 0);
+        pair.accept(pending);
+        for _ in 0..100 {
+            for datagram in pair.spoken() {
+                let bytes = if chance.below(2) == 0 { chance.damage(&datagram) } else { datagram };
+                let address = pair.from;
+                pair.give(Input::From { address, bytes: &bytes });
+            }
+            let noise: Vec<u8> = (0..1 + chance.below(60)).map(|_| chance.below(256) as u8).collect();
+            let address = pair.from;
+            pair.give(Input::From { address, bytes: &noise });
+            pair.back.clear();
+            pair.now = pair.now.after(Duration::from_millis(20));
+            pair.peer.handle_input(In::Timeout(instant(pair.now))).expect("time goes on");
+            if !pair.closed && pair.session.deadline().is_some_and(|deadline| deadline <= pair.now) {
+                pair.give(Input::Timeout);
+            }
+        }
+        assert!(pair.session.received() > 0);
+    }
+}

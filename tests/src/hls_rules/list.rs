@@ -170,14 +170,20 @@ pub(super) fn part_place(facts: &Facts<'_>) -> Vec<String> {
     let bound = 3 * facts.now.target.unwrap_or(0) * SECOND;
     let of_transport = facts.now.is_of_transport();
     let bound_of_those = if open_is_cut(facts) { 0 } else { bound };
-    let mut behind = 0;
+    // Whoever wrote the list added up what it says, and did so before each number was rounded.
+    let (mut behind, mut rounding) = (0, 0);
     for segment in facts.now.all().rev() {
         behind += segment.length();
+        rounding += ROUNDING * segment.parts.len().max(1) as u64;
         match segment.parts.len() {
-            0 if behind <= bound_of_those && segment.uri.is_some() && !segment.gap && !of_transport => {
+            0 if behind + rounding <= bound_of_those
+                && segment.uri.is_some()
+                && !segment.gap
+                && !of_transport =>
+            {
                 found.push(format!("{} begins {behind} ns before the end and has none", segment.number));
             }
-            parts if parts > 0 && behind > bound + ROUNDING => {
+            parts if parts > 0 && behind > bound + rounding => {
                 found.push(format!("{} begins {behind} ns before the end and has {parts}", segment.number));
             }
             _ => {}

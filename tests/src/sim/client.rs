@@ -41,6 +41,11 @@ pub trait Client {
     fn tracks(&self) -> Option<[bool; 2]> {
         None
     }
+    /// Whether the server sent it media before it had heard that it may have any, so long ago that what was lost of that cannot come in
+    /// time any more.
+    fn began_late(&self) -> bool {
+        false
+    }
     /// What it has understood, in order.
     fn heard(&mut self) -> Option<Heard>;
     /// Bytes for the server; by datagrams, one of them.

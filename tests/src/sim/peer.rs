@@ -589,7 +589,9 @@ impl World {
         let there = way.map_or(self.climate.network_delay * 4, |way| way.weather.round_trip() * 2);
         let quick = self.climate.core_pause + there + self.climate.tick < lag / 2;
         // Whoever listened to nothing for a while has lost what could only have come then.
-        let lossy = !self.is_mended(socket) || way.is_some() && (peer.blamed || self.draining);
+        let lossy = !self.is_mended(socket)
+            || way.is_some() && (peer.blamed || self.draining)
+            || peer.client.began_late();
         let held = match self.sockets[socket].place {
             Place::Held { core, .. } => Some(core),
             _ => None,

@@ -33,6 +33,10 @@ struct Call {
     caller: Caller,
     /// It was heard, and is granted what it wishes.
     stands: bool,
+    /// When media came first, while the answer was still on its way: it was lost, perhaps again and again.
+    early: Option<Now>,
+    /// That was so long ago, when the answer came at last.
+    late: bool,
     film: Film,
 }
 
@@ -76,7 +80,7 @@ impl Client {
     fn begin(&mut self, caller: Caller, now: Now) {
         self.over = false;
         self.outgoing.clear();
-        self.call = Some(Call { caller, stands: false, film: Film::new() });
+        self.call = Some(Call { caller, stands: false, early: None, late: false, film: Film::new() });
         self.tell(Input::Timeout, now);
     }
 
@@ -137,6 +141,8 @@ impl Client {
                     continue;
                 }
             };
+            let third = self.latency / 3;
+            call.late |= !call.stands && call.early.is_some_and(|early| now.since(early) > third);
             call.stands = true;
             if call.caller.handle(Input::Answer(granted), now).is_err() {
                 self.heard.push_back(Heard::Broken("a caller that does not take what it wished for"));
@@ -200,6 +206,12 @@ impl client::Client for Client {
     }
 
     fn hear(&mut self, bytes: &[u8], now: Now) {
+        // Packets of media, of all that begins with a zero bit.
+        if let Some(call) =
+            self.call.as_mut().filter(|call| !call.stands && bytes.first().is_some_and(|first| *first < 0x80))
+        {
+            call.early.get_or_insert(now);
+        }
         self.tell(Input::Received(bytes), now);
         self.send(now);
     }
@@ -221,6 +233,10 @@ impl client::Client for Client {
 
     fn is_over(&self) -> bool {
         self.over
+    }
+
+    fn began_late(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| call.late)
     }
 
     fn end(&mut self, _: Now) -> Option<&'static str> {
