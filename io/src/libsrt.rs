@@ -11,6 +11,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -90,9 +91,7 @@ impl Listener {
         epoll: &Epoll,
         judge: impl Fn(&Caller<'_>) -> Result<(), u32> + Send + Sync + 'static,
     ) -> io::Result<Listener> {
-        srt_rs::startup()?;
-        // SAFETY: the call takes no memory.
-        unsafe { srt::srt_setloglevel(LOG_CRIT) };
+        begin()?;
         let number = SrtSocket::new()?;
         let socket = Socket(number);
         number.set_receive_blocking(false)?;
@@ -361,7 +360,7 @@ impl Epoll {
     /// # Errors
     /// The library cannot make one.
     pub fn new(events: usize) -> io::Result<Epoll> {
-        srt_rs::startup()?;
+        begin()?;
         // SAFETY: the call takes no memory.
         let number = checked(unsafe { srt::srt_epoll_create() })?;
         let events = vec![srt::SRT_EPOLL_EVENT { fd: 0, events: 0 }; events];
@@ -400,6 +399,29 @@ impl Epoll {
         let count = usize::try_from(count).unwrap_or(0).min(self.events.len());
         self.events[..count].iter().map(|event| event.fd)
     }
+}
+
+/// Begins to use the library, once; what it has is given back when the process ends. Left to itself it frees it while threads of its
+/// own go on, and now and then something twice.
+fn begin() -> io::Result<()> {
+    static BEGUN: Mutex<bool> = Mutex::new(false);
+    let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*begun {
+        srt_rs::startup()?;
+        // SAFETY: the call takes no memory.
+        unsafe { srt::srt_setloglevel(LOG_CRIT) };
+        // SAFETY: the function lives as long as the program. The library was loaded before this, so that what it does at the end
+        // follows it.
+        checked(unsafe { libc::atexit(end) })?;
+        *begun = true;
+    }
+    Ok(())
+}
+
+/// Waits for the library's threads.
+extern "C" fn end() {
+    // SAFETY: the call takes no memory. Whoever still has a socket is told that there is none.
+    unsafe { srt::srt_cleanup() };
 }
 
 impl Drop for Epoll {

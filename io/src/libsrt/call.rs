@@ -5,7 +5,7 @@ use std::{ffi::c_int, io, net::SocketAddr, time::Duration};
 use libsrt_sys as srt;
 use srt_rs::SrtSocket;
 
-use super::{LOG_CRIT, Number, Socket, checked};
+use super::{Number, Socket, begin, checked};
 use crate::address::RawAddress;
 
 /// What is said to a listener.
@@ -40,9 +40,7 @@ impl Socket {
     /// # Errors
     /// The library takes no such stream id or passphrase, or there is no way to the address.
     pub fn call(address: SocketAddr, call: &Call) -> io::Result<Socket> {
-        srt_rs::startup()?;
-        // SAFETY: the call takes no memory.
-        unsafe { srt::srt_setloglevel(LOG_CRIT) };
+        begin()?;
         let number = SrtSocket::new()?;
         let socket = Socket(number);
         number.set_receive_blocking(false)?;
