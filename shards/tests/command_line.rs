@@ -153,7 +153,7 @@ fn wrong_arguments_and_configs_end_with_2_and_say_where() {
     for command in ["serve", "check"] {
         let (code, _, said) = run(&[command, "--config", &config]);
         assert_eq!(code, 2);
-        assert!(said.starts_with(&format!("{config}:13: unknown field `nonsense`")), "{said}");
+        assert!(said.starts_with(&format!("{config}:15: unknown field `nonsense`")), "{said}");
     }
     let (code, _, said) = run(&["--bind", "0.0.0.0"]);
     assert_eq!(code, 2);

@@ -490,7 +490,7 @@ impl Chance {
 #[test]
 fn what_others_say_in_a_peers_name_and_what_it_has_said_before_changes_nothing() {
     for seed in 1..=30 {
-        let mut chance = Chance(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut chance = Chance(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
         let mut pair = Pair::new();
         let (opening, frames) = film();
         pair.opening = opening.clone();
@@ -526,7 +526,7 @@ fn what_others_say_in_a_peers_name_and_what_it_has_said_before_changes_nothing()
 #[test]
 fn garbage_before_the_handshake_costs_nobody_but_its_session() {
     for seed in 1..=100 {
-        let mut chance = Chance(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut chance = Chance(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
         let mut pair = Pair::new();
         pair.opening = film().0;
         let (pending, _) = pair.offer(seed % 2 == 0);
